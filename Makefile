@@ -1,0 +1,46 @@
+# `make help` lists the targets. Every one that needs the environment makes it first, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: setup demo grid test test-all lint format lock tensorboard clean help
+setup: .venv/ready  ## make .venv with the locked versions (Python 3.11 or newer)
+
+demo: setup  ## the main job: two networks with and without batch norm, ten seeds each
+	$(BIN)/python train.py -m model=mlp,lenet norm=bn,none
+	@echo; echo "Next: make tensorboard, make grid, or $(BIN)/python train.py --help"
+
+grid: setup  ## every model with every norm that it has a place for, on MNIST-1D
+	$(BIN)/python train.py -m model=mlp,residual_mlp norm=bn,gn,ln,none,rms,wn
+	$(BIN)/python train.py -m model=lenet norm=bn,gn,in,ln,none,rms,wn
+
+test: setup  ## the tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup  ## the tests, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: setup  ## style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: setup  ## mend the style
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+lock: setup  ## resolve requirements.lock anew, for every platform
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+
+tensorboard: setup  ## browse what was trained
+	$(BIN)/tensorboard --logdir outputs
+
+clean:  ## remove the environment and the caches; outputs and data stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,1 @@
+"""A bench for claims about normalization layers: paired arms, stacked seeds, intervals."""

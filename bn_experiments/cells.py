@@ -1,0 +1,87 @@
+"""Cells: the points of a grid, as Hydra's command line and an experiment name them."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "trainer")
+NAMED = GROUPS[:4]  # the groups whose options stand in every cell's name
+NOT_IN_NAME = re.compile(rf"^(name|experiment|hydra(/.*|\..*)?|paths\..*|trainer\.progress_bar|{'|'.join(NAMED)})$")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid, composed and resolved.
+
+    Args:
+        choices: The option of each group, and `overrides`, every other key that was set.
+        config: Resolved, without Hydra's own part.
+        folder: Where its record goes.
+    """
+
+    choices: dict[str, Any]
+    config: dict[str, Any]
+    folder: Path
+
+
+def grid(config: DictConfig) -> list[list[str]]:
+    """The overrides of each cell of a multirun, in Hydra's order: the sweeper's parameters, then the command line."""
+    params = config.hydra.sweeper.get("params") or {}
+    lines = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    parsed = OverridesParser.create().parse_overrides(lines)
+    (cells,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return cells
+
+
+def composed(config_name: str, overrides: Sequence[str]) -> Cell:
+    """The cell that these overrides give; Hydra and OmegaConf raise what they find wrong."""
+    config = compose(config_name, overrides=list(overrides), return_hydra_config=True)
+    return cell_of(config, config.hydra)
+
+
+def cell_of(config: DictConfig, hydra: DictConfig) -> Cell:
+    """The cell of a config and Hydra's part of it, which may still be in it."""
+    body = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    resolved = cast(dict[str, Any], OmegaConf.to_container(body, resolve=True, throw_on_missing=True))
+    folder = Path(str(config.paths.output_dir), str(config.name), cell_name(hydra))
+    return Cell(choices(hydra), resolved, folder)
+
+
+def choices(hydra: DictConfig) -> dict[str, Any]:
+    """The option of each group, and `overrides`: every other key that was set, sorted."""
+    chosen = hydra.runtime.choices
+    overrides = sorted(
+        override.lstrip("+~") for override in hydra.overrides.task if not NOT_IN_NAME.match(_key(override))
+    )
+    return {**{group: chosen.get(group) for group in GROUPS}, "overrides": overrides}
+
+
+def cell_name(hydra: DictConfig) -> str:
+    """A cell's folder: the options of data, model, norm and optimizer, then what else was set.
+
+    Brackets, quotes and spaces are left out. Any other character that has no place in a file's name becomes
+    an underscore, and a name that lost one, or is too long, ends in a digest, so that no two cells share it.
+    """
+    chosen = choices(hydra)
+    text = "-".join([*(str(chosen[group]) for group in NAMED), *chosen["overrides"]])
+    bare = re.sub(r"[\[\](){}'\"\s]", "", text)
+    safe = re.sub(r"[^\w.=,+-]", "_", bare).lstrip(".")
+    if safe == bare and len(safe.encode()) <= 120:
+        return safe
+    return f"{safe.encode()[:110].decode(errors='ignore')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=")[0].split("@")[0]
+
+
+# `${cell_name:}` in conf/config.yaml
+OmegaConf.register_new_resolver("cell_name", lambda *, _root_: cell_name(_root_.hydra), replace=True)

@@ -1,0 +1,151 @@
+"""The main path: one cell of the grid, from its config to its result."""
+
+import logging
+import math
+import sys
+import time
+from pathlib import Path
+from statistics import fmean
+from typing import Any, cast
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from bn_experiments import build, provenance
+from bn_experiments.cells import Cell
+from bn_experiments.curves import Curves
+from bn_experiments.data.batches import Batching
+from bn_experiments.data.datamodule import DataModule
+from bn_experiments.module import Classification
+from bn_experiments.options import TrainerOptions
+from bn_experiments.results import Result, config_hash
+
+HPARAMS_METRICS = ("test/acc", "test/loss", "val/acc", "train/loss")
+
+
+def run(cell: Cell) -> Result:
+    """Trains and tests the replicas of a cell, and writes its record into its folder.
+
+    A cell that was cut short goes on from its last checkpoint, and ends with the same numbers.
+
+    Args:
+        cell: One that `check.check` has nothing to say against.
+
+    Returns:
+        What was written to `result.json`.
+    """
+    started = time.perf_counter()
+    config, folder, options = cell.config, cell.folder, build.trainer(cell.config)
+    torch.manual_seed(config["seed"])  # for what draws from the global generator, such as other people's layers
+    splits = build.splits(config)
+    replicas = build.replicas(config, splits, build.device(config))
+    module = Classification(replicas, build.optimizer(config), build.scheduler(config), options.gradient_clip_norm)
+    batching = Batching(**build.accepted(Batching, config["data"]))
+    data = DataModule(splits, build.seeds(config), batching, options.steps_per_execution)
+
+    logger = tensorboard(cell)
+    curves = Curves(logger.experiment, options.log_every_n_steps)
+    checkpoint = folder / "checkpoints" / f"{config_hash(config)}.ckpt"
+    steps = len(splits.train) / batching.batch_size
+    saver = ModelCheckpoint(
+        checkpoint.parent,
+        checkpoint.stem,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+        every_n_epochs=math.ceil(options.checkpoint_every_n_steps / steps),
+    )
+    trainer = lightning_trainer(options, folder, logger, [curves, saver])
+    setup_s = time.perf_counter() - started
+
+    trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
+    train_s = time.perf_counter() - started - setup_s
+    trainer.save_checkpoint(checkpoint)
+    trainer.test(module, data, verbose=False)
+
+    metrics, diverged = score({**curves.last(), **module.metrics}, splits.num_classes)
+    result = Result(
+        status="done",
+        cell=cell.choices,
+        config=config,
+        config_hash=config_hash(config),
+        seeds=list(build.seeds(config)),
+        metrics=metrics,
+        diverged=diverged,
+        timing={
+            "setup_s": setup_s,
+            "train_s": train_s,
+            "samples_per_s": sum(curves.sizes) * config["replicas"] / train_s,
+        },
+        device=provenance.device(build.device(config)),
+        versions=provenance.versions(),
+        git_commit=provenance.git_commit(),
+    )
+    logger.log_metrics({name: fmean(metrics[name]) for name in HPARAMS_METRICS}, options.max_epochs)
+    logger.finalize("success")
+    curves.write(folder)
+    result.write(folder)
+    return result
+
+
+def tensorboard(cell: Cell) -> TensorBoardLogger:
+    """A logger into the cell's own folder, in place of what an earlier try left there."""
+    for old in cell.folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    logger = TensorBoardLogger(cell.folder, name="", version="", default_hp_metric=False)
+    parameters = {group: cell.choices[group] for group in ("data", "model", "norm", "optimizer")}
+    unknown = dict.fromkeys(HPARAMS_METRICS, math.nan)
+    logger.log_hyperparams({**parameters, "lr": cell.config["optimizer"]["lr"]}, unknown)
+    return logger
+
+
+def lightning_trainer(
+    options: TrainerOptions, folder: Path, logger: TensorBoardLogger, callbacks: list[Callback]
+) -> Trainer:
+    """Lightning's trainer on one device, with its log in the cell's."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    logging.captureWarnings(True)
+    cast(Any, torch.utils.deterministic).fill_uninitialized_memory = False  # a debugging aid that costs time
+    bar = sys.stdout.isatty() if options.progress_bar == "auto" else options.progress_bar
+    return Trainer(
+        max_epochs=options.max_epochs,
+        accelerator=options.accelerator,
+        devices=1,
+        precision=options.precision,
+        deterministic=options.deterministic,
+        default_root_dir=folder,
+        logger=logger,
+        callbacks=[*callbacks, RichProgressBar(leave=False)] if bar else callbacks,
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,  # Lightning's own logging is a matter of epochs here
+    )
+
+
+def score(metrics: dict[str, torch.Tensor], num_classes: int) -> tuple[dict[str, list[float]], list[bool]]:
+    """The final numbers; a replica whose loss is not finite counts at chance, and is never dropped.
+
+    Chance: accuracy 1 / C, loss log C.
+
+    Args:
+        metrics: Name to (R,).
+        num_classes: C.
+
+    Returns:
+        The metrics as lists, and whether each replica diverged.
+
+    >>> score({"test/loss": torch.tensor([0.5, torch.nan]), "test/acc": torch.tensor([0.75, 0.0])}, 4)
+    ({'test/loss': [0.5, 1.3862943611198906], 'test/acc': [0.75, 0.25]}, [False, True])
+    """
+    losses = torch.stack([values.cpu().double() for name, values in metrics.items() if name.endswith("loss")])
+    diverged = ~losses.isfinite().all(0)
+    chance = {"loss": math.log(num_classes), "acc": 1 / num_classes}
+    scored = {
+        name: values.cpu().double().masked_fill(diverged, chance[name.rpartition("/")[2]]).tolist()
+        for name, values in metrics.items()
+    }
+    return scored, diverged.tolist()

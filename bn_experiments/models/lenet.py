@@ -1,0 +1,99 @@
+"""LeNet-5, for signals and for images."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from bn_experiments.models.activation import ActivationName, named_activation
+from bn_experiments.models.mlp import hidden_layers
+from bn_experiments.norms.slot import Slot
+
+_CONV = {1: nn.Conv1d, 2: nn.Conv2d}
+_POOL = {
+    ("max", 1): nn.MaxPool1d,
+    ("max", 2): nn.MaxPool2d,
+    ("average", 1): nn.AvgPool1d,
+    ("average", 2): nn.AvgPool2d,
+}
+
+
+class LeNet(nn.Module):
+    """Convolutions with a norm slot, an activation and pooling by 2 each, then hidden layers, then the output.
+
+    Shapes: x (B, C_in, L) or (B, C_in, H, W) to logits (B, C).
+
+    Args:
+        input_shape: (C_in, L) or (C_in, H, W).
+        num_classes: C.
+        norm: The slot, of convolutional and hidden layers alike.
+        channels: Of each convolution.
+        kernel_size: Of every convolution.
+        padding: Zeros on each side, of every convolution.
+        pooling: max or average.
+        hidden: Widths of the fully connected hidden layers.
+        activation: Its name.
+        dropout: Probability, after each fully connected hidden layer.
+
+    Raises:
+        ValueError: The input has no position to convolve over, or too few to survive the poolings.
+
+    Source: LeCun et al. 1998, doi:10.1109/5.726791, section II.B.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        num_classes: int,
+        norm: Slot,
+        *,
+        channels: Annotated[list[PositiveInt], Field(min_length=1)],
+        kernel_size: PositiveInt,
+        padding: NonNegativeInt,
+        pooling: Literal["max", "average"],
+        hidden: Annotated[list[PositiveInt], Field(min_length=1)],
+        activation: ActivationName,
+        dropout: Annotated[float, Field(ge=0, lt=1)],
+    ):
+        super().__init__()
+        sizes = _sizes_after_pooling(input_shape, len(channels), kernel_size, padding)
+        dim = len(sizes)
+        self.features = nn.Sequential()
+        for inputs, outputs in zip([input_shape[0], *channels], channels, strict=False):
+            conv = _CONV[dim](inputs, outputs, kernel_size, padding=padding)
+            layer = norm.around(conv, named_activation(activation))
+            layer.add_module("pool", _POOL[pooling, dim](2))
+            self.features.append(layer)
+        self.hidden = hidden_layers([channels[-1] * math.prod(sizes), *hidden], norm, activation, dropout)
+        self.output = nn.Linear(hidden[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, L) or (B, C_in, H, W) to logits (B, C)."""
+        return self.output(self.hidden(self.features(x).flatten(1)))
+
+
+def _sizes_after_pooling(input_shape: Sequence[int], convolutions: int, kernel_size: int, padding: int) -> list[int]:
+    """Positions along each spatial axis that are left after all convolutions and poolings by 2."""
+
+    def left(size: int) -> int:
+        for _ in range(convolutions):
+            size = max(size + 2 * padding - kernel_size + 1, 0) // 2
+        return size
+
+    shape = "x".join(map(str, input_shape))
+    if len(input_shape) not in (2, 3):
+        raise ValueError(
+            f"model=lenet: got examples of shape {shape}; allowed: channels x length or channels x height x "
+            "width; choose model=mlp, or data with positions"
+        )
+    sizes = [left(size) for size in input_shape[1:]]
+    if min(sizes) < 1:
+        least = next(size for size in range(1, 2**31) if left(size) >= 1)
+        raise ValueError(
+            f"model=lenet: got examples of shape {shape}, too small for {convolutions} convolutions of "
+            f"{kernel_size} with poolings; allowed: at least {least} positions an axis with "
+            f"model.padding={padding}; raise model.padding, or lower model.kernel_size"
+        )
+    return sizes

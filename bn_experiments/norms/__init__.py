@@ -1,0 +1,1 @@
+"""Normalization: the slot that a network offers, and the norms that torch lacks."""

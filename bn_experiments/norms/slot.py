@@ -1,0 +1,142 @@
+"""The slot: the place in a network where a norm goes, chosen by config alone."""
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal, cast
+
+from hydra.utils import get_object
+from torch import Tensor, nn
+
+LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,)}
+
+
+class Slot:
+    """Puts the norm of an arm around the hidden layers of a network.
+
+    The norm is any class that takes a width and maps (B, F), (B, F, L) or (B, F, H, W) to the same
+    shape, or any parametrization, a function that takes a layer as `module` and changes its weight
+    (`torch.nn.utils.parametrizations`). The width or the layer goes to the one argument that the class
+    needs and the options do not give.
+
+    Args:
+        target: Import path of the class or function; `{dim}` in it stands for the number of spatial
+            axes, 1 after linear layers. None: no norm.
+        placement: Before (pre) or after (post) the activation.
+        bias: auto drops the bias of a layer that feeds a norm with a shift of its own; keep keeps it.
+        scale_init: What the norm's scale starts at: ones, uniform in (0, 1), or a number.
+        layers: Which layers get the norm.
+        **options: The rest goes to the class.
+
+    Raises:
+        ValueError: The target cannot be imported, or has no place for the width.
+    """
+
+    def __init__(
+        self,
+        target: str | None,
+        *,
+        placement: Literal["pre", "post"],
+        bias: Literal["auto", "keep"],
+        scale_init: Literal["ones", "uniform"] | float,
+        layers: Literal["all", "conv", "linear"],
+        **options: Any,
+    ):
+        self.target = target
+        self.placement = placement
+        self.bias = bias
+        self.scale_init = scale_init
+        self.layers = layers
+        self.options = options
+
+    def find(self, dim: int) -> Callable[..., nn.Module]:
+        """The class or function that the target names for `dim` spatial axes."""
+        path = str(self.target).replace("{dim}", str(dim))
+        try:
+            found = get_object(path)
+        except Exception as error:
+            raise ValueError(
+                f"norm._target_={path}: cannot be imported ({_first_line(error)}); "
+                "allowed: the dotted path of an installed class; check its spelling, or install its package"
+            ) from error
+        return found
+
+    @cached_property
+    def width_argument(self) -> str:
+        """The name of the argument that takes the width, or the layer for a parametrization (`module`)."""
+        target = self.find(dim=1)
+        for name, parameter in inspect.signature(target).parameters.items():
+            if name not in self.options and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                return name
+        raise ValueError(
+            f"norm._target_={self.target}: no argument is left for the width; allowed: a class whose "
+            "first argument is the number of features; leave that argument out of the config"
+        )
+
+    @property
+    def parametrizes(self) -> bool:
+        """Whether the norm changes a layer's weight, not what flows through the network."""
+        return self.target is not None and self.width_argument == "module"
+
+    def wants(self, layer: nn.Module) -> bool:
+        """Whether `layer` is one of those that get the norm."""
+        kinds = LAYERS["conv"] + LAYERS["linear"] if self.layers == "all" else LAYERS[self.layers]
+        return self.target is not None and isinstance(layer, kinds)
+
+    def parametrize(self, layer: nn.Module) -> None:
+        """Puts the parametrization on `layer`, in place."""
+        self.find(dim=1)(**{self.width_argument: layer}, **self.options)
+
+    def norm(self, width: int, dim: int) -> nn.Module:
+        """A norm for `width` features with `dim` spatial axes, as it goes into a network.
+
+        Raises:
+            ValueError: The class refuses the width or an option.
+        """
+        groups = self.options.get("num_groups")
+        if isinstance(groups, int) and groups >= 1 and width % groups:
+            allowed = ", ".join(str(g) for g in range(1, width + 1) if width % g == 0)
+            raise ValueError(
+                f"norm.num_groups={groups}: does not divide the {width} features of a layer; allowed: "
+                f"{allowed}; choose one, or change the width"
+            )
+        try:
+            return self.find(dim)(**{self.width_argument: width}, **self.options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"norm._target_={self.target}: refuses {width} features with {self.options} "
+                f"({_first_line(error)}); allowed: what its documentation says; change its options or the width"
+            ) from error
+
+    def around(self, layer: nn.Module, activation: nn.Module) -> nn.Sequential:
+        """One hidden layer: `layer`, norm, activation (pre), or `layer`, activation, norm (post).
+
+        The children are called layer, norm and activation whatever their order, so that a layer's name,
+        which seeds its initial weights, is the same in every arm.
+        """
+        parts: list[tuple[str, nn.Module]] = [("layer", layer), ("activation", activation)]
+        if self.wants(layer):
+            if self.parametrizes:
+                self.parametrize(layer)
+            else:
+                weight = cast(Tensor, layer.weight)  # (out, in), or (out, in, kernel ...)
+                norm = self.norm(len(weight), dim=max(weight.dim() - 2, 1))
+                parts.insert(1 if self.placement == "pre" else 2, ("norm", norm))
+                shifts = getattr(norm, "bias", None) is not None
+                if self.placement == "pre" and self.bias == "auto" and shifts:
+                    layer.register_parameter("bias", None)
+        return nn.Sequential(OrderedDict(parts))
+
+
+def norms_of(network: nn.Module) -> dict[str, nn.Module]:
+    """The norms of a network by name: its modules called `norm`, in the order of depth."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if name.rpartition(".")[2] == "norm" and not isinstance(module, nn.Identity)
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

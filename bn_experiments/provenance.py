@@ -1,0 +1,48 @@
+"""Provenance: what code, what packages and what machine a result comes from."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "mnist1d")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a number may depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def git_commit() -> str | None:
+    """The commit of the code, with -dirty where it was changed; None outside a checkout."""
+    root = Path(__file__).parent
+    try:
+        commit = _git("rev-parse", "HEAD", at=root)
+        changed = _git("status", "--porcelain", "--untracked-files=no", at=root)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str, at: Path) -> str:
+    done = subprocess.run(["git", *arguments], cwd=at, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def device(kind: str) -> str:
+    """The device's kind and name, and on a CPU the threads used."""
+    if kind == "cuda":
+        return f"cuda: {torch.cuda.get_device_name()}"
+    if kind == "mps":
+        return f"mps: {platform.processor()}"
+    return f"cpu: {_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,141 @@
+"""Results: a cell's record on disk, written whole or not at all, read back as tables."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+FILE = "result.json"
+Status = Literal["done", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell leaves behind.
+
+    Args:
+        status: done, failed or interrupted.
+        cell: The chosen option of each group, and `overrides`, every other key that was set.
+        config: Resolved.
+        config_hash: Of the config, less what does not change a number (see `config_hash`).
+        seeds: Of the replicas.
+        metrics: Name to one number a replica; accuracies in [0, 1], losses in nats.
+        diverged: Whether each replica's loss left the finite numbers; it is then scored at chance.
+        timing: setup_s and train_s in seconds; samples_per_s, training examples of all replicas a second.
+        device: Kind, name and threads.
+        versions: Of Python and the packages that matter.
+        git_commit: Of the code, with -dirty where it was changed; null outside a checkout.
+        error: What ended a failed cell, else null.
+        schema: Of this record.
+    """
+
+    status: Status
+    cell: dict[str, Any]
+    config: dict[str, Any]
+    config_hash: str
+    seeds: list[int]
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    diverged: list[bool] = field(default_factory=list)
+    timing: dict[str, float] = field(default_factory=dict)
+    device: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    error: str | None = None
+    schema: int = SCHEMA
+
+    def write(self, folder: Path) -> None:
+        """Writes `result.json` into `folder`: to another name first, so that it is never half there."""
+        write_whole(folder / FILE, json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
+
+
+def read(folder: Path) -> Result | None:
+    """The result in `folder`; None where there is none that can be read."""
+    try:
+        record = json.loads((folder / FILE).read_text())
+        return Result(**{field.name: record[field.name] for field in fields(Result)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def is_done(folder: Path, config_hash: str) -> bool:
+    """Whether `folder` holds the finished result of this configuration."""
+    result = read(folder)
+    return result is not None and result.status == "done" and result.config_hash == config_hash
+
+
+def collect(folder: str | Path) -> "pd.DataFrame":
+    """All finished runs below a folder, one row for each cell and replica.
+
+    Columns: folder, experiment's groups (data, model, norm, optimizer, scheduler, trainer), settings (the
+    overrides beyond the groups), seed, diverged, every metric by name, config_hash.
+
+    Args:
+        folder: Such as "outputs" or "outputs/grid".
+
+    Returns:
+        The table; empty where there is no result.
+    """
+    return frame(sorted(path.parent for path in Path(folder).rglob(FILE)))
+
+
+def frame(folders: Iterable[Path]) -> "pd.DataFrame":
+    """The table of `collect`, for the cells in these folders."""
+    import pandas as pd  # the command line imports this module, and answers at once
+
+    rows = []
+    for folder in folders:
+        result = read(folder)
+        if result is None or result.status != "done":
+            continue
+        cell = {key: value for key, value in result.cell.items() if key != "overrides"}
+        shared = {"folder": str(folder), **cell, "settings": " ".join(result.cell["overrides"])}
+        for i, seed in enumerate(result.seeds):
+            values = {name: numbers[i] for name, numbers in result.metrics.items()}
+            rows.append(
+                {
+                    **shared,
+                    "seed": seed,
+                    "diverged": result.diverged[i],
+                    **values,
+                    "config_hash": result.config_hash,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """The first 16 hex digits of SHA-256 over what decides a cell's numbers.
+
+    Left out: the sweep's name, where data and outputs lie, and the progress bar.
+
+    >>> a = {"name": "a", "paths": {}, "data": {"root": "x"}, "trainer": {"progress_bar": True}, "seed": 0}
+    >>> config_hash(a) == config_hash({**a, "name": "b"}) != config_hash({**a, "seed": 1})
+    True
+    """
+    kept = {key: value for key, value in config.items() if key not in ("name", "paths")}
+    kept["trainer"] = {key: value for key, value in config["trainer"].items() if key != "progress_bar"}
+    if config["data"].get("root") == config["paths"].get("data_dir"):
+        kept["data"] = {key: value for key, value in config["data"].items() if key != "root"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that it has its old content or all of the new, whatever happens meanwhile."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""Statistics: arms compared replica by replica, every number with its interval."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Estimate(NamedTuple):
+    """A mean with its interval; `n` replicas stand behind it. The interval is NaN below two of them."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+class Difference(NamedTuple):
+    """A mean paired difference with its interval; `p` of the two-sided test that it is zero."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    p: float
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """The mean and Student's interval, mean -+ t_{n-1} s / sqrt(n).
+
+    Source: Student 1908, doi:10.1093/biomet/6.1.1.
+
+    >>> [round(x, 3) for x in mean_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484, 3]
+    """
+    x = np.asarray(values, dtype=np.float64)
+    mean = float(x.mean()) if len(x) else float("nan")
+    if len(x) < 2:
+        return Estimate(mean, float("nan"), float("nan"), len(x))
+    half = stats.sem(x) * stats.t.ppf((1 + confidence) / 2, len(x) - 1)
+    return Estimate(mean, mean - half, mean + half, len(x))
+
+
+def paired_difference(arm: Sequence[float], baseline: Sequence[float], confidence: float = 0.95) -> Difference:
+    """The mean of arm_i - baseline_i over replicas i, with Student's interval and the paired t test.
+
+    Pairing takes out what the two arms share: initial weights and mini-batches.
+
+    Args:
+        arm: One value a replica.
+        baseline: The same replicas' values, in the same order.
+        confidence: Of the interval.
+
+    Raises:
+        ValueError: The two differ in length.
+
+    >>> paired_difference([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    Difference(mean=0.0, low=0.0, high=0.0, n=3, p=1.0)
+    """
+    if len(arm) != len(baseline):
+        raise ValueError(f"paired_difference: {len(arm)} replicas against {len(baseline)}; pair them by seed")
+    differences = np.asarray(arm, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
+    estimate = mean_interval(differences.tolist(), confidence)
+    if len(differences) < 2:
+        return Difference(*estimate, p=float("nan"))
+    if np.ptp(differences) == 0:  # no spread: the t statistic is 0 / 0, or infinite
+        return Difference(*estimate, p=float(differences[0] == 0))
+    return Difference(*estimate, p=float(stats.ttest_1samp(differences, 0.0).pvalue))

@@ -1,0 +1,156 @@
+"""The sweep: checked whole before the first cell trains, each cell done once, summarised at the end."""
+
+import atexit
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from rich.console import Console
+
+from bn_experiments import refusals, results
+from bn_experiments.cells import Cell, cell_of, composed, grid
+
+log = logging.getLogger(__name__)
+
+FAILED, INTERRUPTED = 1, 130  # exit statuses
+
+
+def command_line(main: Callable[[], Any]) -> NoReturn:
+    """Runs Hydra's main, and ends with a line for a person, never a traceback.
+
+    Exit status: 0 when every cell has its result, 1 when one failed, 2 when the command was refused, 130
+    after Ctrl-C.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print over many lines
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except refusals.COMPOSITION_ERRORS as error:
+        refusals.refuse(refusals.explain(error, sys.argv[1:]))
+    sys.exit(0)
+
+
+def run_cell(config: DictConfig) -> None:
+    """Hydra's task: trains a cell unless that is done; a cell that fails says so in its record."""
+    cell = cell_of(config, cast(DictConfig, HydraConfig.get()))
+    if results.is_done(cell.folder, results.config_hash(cell.config)):
+        return
+    from bn_experiments.experiment import run
+
+    try:
+        run(cell)
+    except Exception as error:  # the other cells of the sweep go on
+        log.exception("the cell failed")
+        _record(cell, "failed", f"{type(error).__name__}: {error}")
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
+        _record(cell, "interrupted", None)
+        raise KeyboardInterrupt from None
+
+
+def _record(cell: Cell, status: results.Status, error: str | None) -> None:
+    """The record of a cell that has no numbers."""
+    config = cell.config
+    seeds = list(range(config["seed"], config["seed"] + config["replicas"]))
+    results.Result(status, cell.choices, config, results.config_hash(config), seeds, error=error).write(cell.folder)
+
+
+class Sweep(Callback):
+    """Hydra's callback around a run or a grid: the check before it, a line a cell, the comparison after it."""
+
+    def __init__(self) -> None:
+        self.cells: list[Cell] = []
+        self.to_train: list[Path] = []  # folders of the cells that were not done before
+        self.started = time.monotonic()
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Checks the cell."""
+        self._check([cell_of(config, config.hydra)], [])
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Prints the cell's numbers."""
+        sys.exit(self._finish())
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Checks the whole grid, and sees to it that the comparison comes at the end, whatever ends the sweep."""
+        cells, lines = [], []
+        for overrides in grid(config):
+            try:
+                cells.append(composed(kwargs["config_name"], overrides))
+            except refusals.COMPOSITION_ERRORS as error:
+                lines.append(refusals.line(error))
+        self._check(cells, list(dict.fromkeys(lines)))
+        atexit.register(self._finish)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Prints and writes the comparison of the arms."""
+        atexit.unregister(self._finish)
+        sys.exit(self._finish())
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """A line for the cell, where the output is a terminal."""
+        console = Console(markup=False, highlight=False)
+        if len(self.cells) == 1 or not console.is_terminal:
+            return
+        number = config.hydra.job.num
+        folder = self.cells[number].folder
+        trained = [done for done in self.to_train if done in {cell.folder for cell in self.cells[: number + 1]}]
+        text = "done before"
+        if folder in trained:
+            result = results.read(folder)
+            text = result.status if result else "failed"
+            left_s = (time.monotonic() - self.started) / len(trained) * (len(self.to_train) - len(trained))
+            text += f", about {timedelta(seconds=round(left_s))} left" if left_s else ""
+        console.print(f"cell {number + 1} of {len(self.cells)}  {folder.name}  {text}")
+
+    def _check(self, cells: list[Cell], lines: list[str]) -> None:
+        """Ends the program where anything is wrong, before a folder is made."""
+        try:
+            from bn_experiments.check import check_cells
+
+            lines = [*lines, *check_cells(cells)]
+        except Exception as error:  # Hydra would make a warning of it, and train
+            lines = [
+                *lines,
+                f"config: {type(error).__name__}: {error}; allowed: a config that can be checked",
+            ]
+        if lines:
+            refusals.refuse(lines)
+        self.cells = cells
+        self.to_train = [c.folder for c in cells if not results.is_done(c.folder, results.config_hash(c.config))]
+        self.started = time.monotonic()
+
+    def _finish(self) -> int:
+        """Prints the comparison, writes it for a grid, and gives the exit status."""
+        folders = [cell.folder for cell in self.cells]
+        done = [c.folder for c in self.cells if results.is_done(c.folder, results.config_hash(c.config))]
+        console = Console(markup=False, highlight=False)
+        if done:
+            from bn_experiments import summary
+
+            table = summary.summarise(results.frame(done))
+            summary.show(table, console)
+            if len(folders) > 1:
+                summary.write(table, folders[0].parent)
+        console.print(f"{len(done)} of {len(folders)} cells done  {folders[0].parent}"
+        for folder in folders:
+            if folder not in done:
+                print(f"{folder}: {_why_not_done(folder)}", file=sys.stderr)
+        return 0 if len(done) == len(folders) else FAILED
+
+
+def _why_not_done(folder: Path) -> str:
+    result = results.read(folder)
+    if result is None or result.status != "failed":
+        return "not done; the same command goes on from here"
+    return f"failed ({result.error}); its log tells more, and the same command tries it again"
