@@ -142,7 +142,7 @@ class Sweep(Callback):
             summary.show(table, console)
             if len(folders) > 1:
                 summary.write(table, folders[0].parent)
-        console.print(f"{len(done)} of {len(folders)} cells done  {folders[0].parent}"
+        console.print(f"{len(done)} of {len(folders)} cells done  {folders[0].parent}")
         for folder in folders:
             if folder not in done:
                 print(f"{folder}: {_why_not_done(folder)}", file=sys.stderr)
