@@ -85,14 +85,30 @@ def seeds(config: Config) -> range:
 def stacks(config: Config, splits: Splits, device: str) -> bool:
     """Whether the replicas are trained as one stacked network.
 
-    auto: always on an accelerator; on a CPU where a step of one replica is small. A rule on the work, never
-    a timing, so that the same config gives the same numbers.
+    auto: where it pays, which is always on an accelerator, and on a CPU where a step of one replica is
+    small; and where the network can be stacked. A rule on the work, never a timing, so that the same config
+    gives the same numbers.
     """
     choice = trainer(config).stack_replicas
-    if choice == "auto":
-        small = device != "cpu" or forward_flops(config, splits) < STACKING_PAYS_BELOW_FLOPS
-        return config["replicas"] > 1 and small
-    return bool(choice)
+    if choice != "auto":
+        return bool(choice)
+    pays = device != "cpu" or forward_flops(config, splits) < STACKING_PAYS_BELOW_FLOPS
+    return config["replicas"] > 1 and pays and can_be_stacked(config, splits)
+
+
+def can_be_stacked(config: Config, splits: Splits) -> bool:
+    """Whether `torch.vmap` takes the network: not where it reads a number off a tensor, as a cumulative batch
+    norm does, and not in mixed precision, for which torch's rules for norms are not made.
+    """
+    if config["trainer"]["precision"] == "bf16-mixed":
+        return False
+    with torch.device("meta"):
+        pair = StackedReplicas([network(config, splits) for _ in range(2)])
+        try:
+            pair(torch.empty(2, config["data"]["batch_size"], *splits.input_shape))
+        except Exception:
+            return False
+    return True
 
 
 def forward_flops(config: Config, splits: Splits) -> int:

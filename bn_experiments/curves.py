@@ -60,7 +60,7 @@ class Curves(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what a checkpoint brought along, and asks TensorBoard for charts with intervals."""
-        charts = {name: ["Margin", [name, *_interval_tags(name)]] for name in BY_EPOCH[1:]}
+        charts = {name: ["Margin", [name, *_interval_tags(name)]] for name in BY_EPOCH}
         self.writer.add_custom_scalars({"mean and 95% interval over replicas": charts})
         self._draw()
 
@@ -128,7 +128,8 @@ class Curves(Callback):
 
 
 def _interval_tags(name: str) -> tuple[str, str]:
-    return f"interval/{name}/low", f"interval/{name}/high"
+    split, _, quantity = name.partition("/")
+    return f"{split}_interval/{quantity}/low", f"{split}_interval/{quantity}/high"
 
 
 def _long(name: str, values: Tensor, steps: Tensor, epochs: Tensor) -> pd.DataFrame:

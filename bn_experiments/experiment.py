@@ -22,7 +22,7 @@ from bn_experiments.module import Classification
 from bn_experiments.options import TrainerOptions
 from bn_experiments.results import Result, config_hash
 
-HPARAMS_METRICS = ("test/acc", "test/loss", "val/acc", "train/loss")
+HPARAMS_METRICS = ("test/acc", "test/loss")
 
 
 def run(cell: Cell) -> Result:

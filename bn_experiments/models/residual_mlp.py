@@ -26,14 +26,12 @@ class Link(nn.Module):
         self.norm_position = norm_position
         self.placement = norm.placement
         self.activation = activation
-        layer = nn.Linear(width, width)
-        if norm.wants(layer) and norm.parametrizes:
-            norm.parametrize(layer)
-        elif norm.wants(layer):
+        self.layer = nn.Linear(width, width)
+        self.norm: nn.Module = nn.Identity()
+        if norm.wants(self.layer) and norm.parametrizes:
+            norm.parametrize(self.layer)
+        elif norm.wants(self.layer):
             self.norm = norm.norm(width, dim=1)
-        else:
-            self.norm = nn.Identity()
-        self.layer = layer
         self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
 
     def forward(self, h: Tensor) -> Tensor:

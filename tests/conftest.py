@@ -1,0 +1,44 @@
+"""What several tests need: composed cells, trained cells, and MNIST-1D made once."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import initialize_config_dir
+
+from bn_experiments.cells import Cell, composed
+from bn_experiments.data.sources import mnist1d
+
+torch.set_num_threads(1)  # the suite's networks are tiny: threads would only wait for each other
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A data folder that holds MNIST-1D."""
+    folder = str(tmp_path_factory.mktemp("data"))
+    mnist1d(folder)
+    return folder
+
+
+@pytest.fixture
+def compose_cell(data_dir: str, tmp_path: Path) -> Iterator[Callable[..., Cell]]:
+    """Composes a cell from overrides, with its output below tmp_path and a small budget."""
+    small = [
+        f"paths.data_dir={data_dir}",
+        f"paths.output_dir={tmp_path}/outputs",
+        "replicas=2",
+        "trainer.max_epochs=1",
+        "data.train_examples=250",
+        "trainer.accelerator=cpu",
+        "trainer.progress_bar=false",
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+
+        def cell(*overrides: str) -> Cell:
+            keys = {override.split("=")[0] for override in overrides}
+            return composed("config", [o for o in small if o.split("=")[0] not in keys] + list(overrides))
+
+        yield cell

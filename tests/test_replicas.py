@@ -1,0 +1,155 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bn_experiments import build
+from bn_experiments.models.initialization import initialize
+from bn_experiments.module import Classification
+from bn_experiments.replicas import SeparateReplicas, StackedReplicas, clip_gradients
+from tests.test_models import splits
+
+NORMS = {"mlp": ["none", "bn", "gn", "ln", "rms", "wn"], "lenet": ["none", "bn", "gn", "ln", "in", "rms", "wn"]}
+OPTIMIZERS = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, fused=True),
+    "adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-2, fused=True),
+}
+REPLICAS, STEPS, BATCH = 10, 5, 8
+
+
+def networks(compose_cell, *overrides: str) -> list[nn.Module]:
+    """Ten networks in float64, so that the order of a sum cannot hide a mistake."""
+    config = compose_cell(*overrides).config
+    made = [build.network(config, splits((1, 20))) for _ in range(REPLICAS)]
+    for seed, network in enumerate(made):
+        initialize(network, seed, config["init"], config["norm"]["scale_init"])
+    return [network.double() for network in made]
+
+
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (
+            torch.randn(REPLICAS, BATCH, 1, 20, dtype=torch.float64, generator=generator),
+            torch.randint(10, (REPLICAS, BATCH), generator=generator),
+        )
+        for _ in range(STEPS)
+    ]
+
+
+def train_alone(network: nn.Module, optimizer, data) -> nn.Module:
+    """A replica's run alone, written with torch only."""
+    network = copy.deepcopy(network)
+    step = optimizer(network.parameters())
+    for x, y in data:
+        step.zero_grad()
+        F.cross_entropy(network(x), y).backward()
+        step.step()
+    return network
+
+
+@pytest.mark.parametrize("kind", [StackedReplicas, SeparateReplicas])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(("model", "norm"), [(model, norm) for model, norms in NORMS.items() for norm in norms])
+def test_replicas_equal_solo_runs_when_seeds_match(compose_cell, model, norm, optimizer, kind):
+    singles = networks(compose_cell, f"model={model}", f"norm={norm}", "model.dropout=0.3", "model.hidden=[12,8]")
+    alone = [
+        train_alone(network, OPTIMIZERS[optimizer], [(x[i], y[i]) for x, y in batches()])
+        for i, network in enumerate(singles)
+    ]
+    replicas = kind([copy.deepcopy(network) for network in singles])
+    module = Classification(replicas, OPTIMIZERS[optimizer], lambda optimizer: None, None)
+    step = module.make_optimizer(replicas.parameters())
+    for x, y in batches():
+        step.zero_grad()
+        F.cross_entropy(replicas(x).flatten(0, 1), y.flatten(), reduction="sum").div(BATCH).backward()
+        step.step()
+    for i, network in enumerate(alone):
+        together = replicas.replica(i).state_dict()
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(together[name], tensor, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_stacked_batch_norm_keeps_each_replicas_running_statistics_bit_for_bit(compose_cell):
+    singles = [network.float() for network in networks(compose_cell, "model=mlp", "norm=bn")]
+    x = torch.randn(REPLICAS, BATCH, 1, 20)
+    stacked = StackedReplicas([copy.deepcopy(network) for network in singles])
+    stacked(x)
+    for i, network in enumerate(singles):
+        network(x[i])
+        first, ours = network.hidden[0].norm, stacked.replica(i).hidden[0].norm
+        assert ours.num_batches_tracked == first.num_batches_tracked == 1
+        torch.testing.assert_close(ours.running_mean, first.running_mean, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(ours.running_var, first.running_var, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [StackedReplicas, SeparateReplicas])
+def test_a_replica_is_an_ordinary_network_that_hooks_work_on(compose_cell, kind):
+    replicas = kind(networks(compose_cell, "model=lenet", "norm=bn")).eval()
+    x = torch.randn(4, 1, 20, dtype=torch.float64)
+    network = replicas.replica(7)
+    seen = []
+    network.features[0].norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    torch.testing.assert_close(network(x), replicas.forward_shared(x)[7])
+    assert seen[0].shape == (4, 6, 16)
+    network.output.weight.data.zero_()
+    assert replicas.replica(7).output.weight.any(), "a replica is a copy"
+
+
+@pytest.mark.parametrize("kind", [StackedReplicas, SeparateReplicas])
+def test_clipping_acts_on_each_replicas_own_norm(compose_cell, kind):
+    singles = networks(compose_cell, "model=mlp", "norm=none")
+    replicas = kind([copy.deepcopy(network) for network in singles])
+    x, y = batches()[0]
+    x = x * torch.logspace(-1, 2, REPLICAS).view(-1, 1, 1, 1)  # gradients of different sizes
+    F.cross_entropy(replicas(x).flatten(0, 1), y.flatten(), reduction="sum").div(BATCH).backward()
+    clip_gradients(replicas, max_norm=0.9)
+    norms = []
+    for i, network in enumerate(singles):
+        F.cross_entropy(network(x[i]), y[i]).backward()
+        norms.append(float(nn.utils.clip_grad_norm_(network.parameters(), max_norm=0.9)))
+        ours = replicas.gradients()[i]
+        for gradient, parameter in zip(ours, network.parameters(), strict=True):
+            torch.testing.assert_close(gradient, parameter.grad, rtol=1e-9, atol=1e-12)
+    assert min(norms) < 0.9 < max(norms), "some replicas are clipped, some are not"
+
+
+def test_a_diverged_replica_leaves_the_others_alone(compose_cell):
+    singles = networks(compose_cell, "model=mlp", "norm=bn")
+    singles[3].output.weight.data[:] = torch.nan
+    stacked = StackedReplicas([copy.deepcopy(network) for network in singles])
+    x, y = batches()[0]
+    F.cross_entropy(stacked(x).flatten(0, 1), y.flatten(), reduction="sum").div(BATCH).backward()
+    for i, gradients in enumerate(stacked.gradients()):
+        assert all(gradient.isfinite().all() for gradient in gradients) == (i != 3)
+
+
+def test_one_replica_is_the_plain_network(compose_cell):
+    (single, *_) = networks(compose_cell, "model=mlp", "norm=bn")
+    replicas = SeparateReplicas([single])
+    assert replicas.networks[0] is single
+    x = batches()[0][0][:1]
+    torch.testing.assert_close(replicas(x)[0], single(x[0]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stacked"),
+    [
+        (["model=mlp", "replicas=10"], True),
+        (["model=lenet", "replicas=10"], True),  # on signals: a small step
+        (["model=mlp", "replicas=1"], False),
+        (["model=mlp", "replicas=10", "model.hidden=[2000,2000]"], False),  # a large step gains nothing
+        (["model=mlp", "replicas=10", "trainer.stack_replicas=false"], False),
+        (["model=mlp", "replicas=10", "model.hidden=[2000,2000]", "trainer.stack_replicas=true"], True),
+    ],
+)
+def test_the_choice_to_stack_follows_the_work_of_a_step(compose_cell, overrides, stacked):
+    config = compose_cell(*overrides, "data.batch_size=64").config
+    assert build.stacks(config, splits((1, 40)), "cpu") == stacked
+
+
+def test_forward_flops_are_twice_the_multiplications(compose_cell):
+    config = compose_cell("model=mlp", "norm=none", "data.batch_size=64").config
+    assert build.forward_flops(config, splits((1, 40))) == 2 * 64 * (40 * 100 + 100 * 100 + 100 * 10)

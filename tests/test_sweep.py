@@ -1,0 +1,130 @@
+"""The command line as its users run it: whole processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bn_experiments.results import collect
+from bn_experiments.statistics import paired_difference
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["trainer.max_epochs=2", "replicas=6", "data.train_examples=500", "trainer.accelerator=cpu"]
+
+
+def command(data_dir: str, output: Path, *arguments: str) -> list[str]:
+    where = [f"paths.data_dir={data_dir}", f"paths.output_dir={output}"]
+    return [sys.executable, str(ROOT / "train.py"), *arguments, *where, *SMALL]
+
+
+def train(data_dir: str, output: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(data_dir, output, *arguments), capture_output=True, text=True, env=environment, timeout=120, cwd=output
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(data_dir, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """The grid of two models with and without batch norm."""
+    output = tmp_path_factory.mktemp("sweep")
+    return output, train(data_dir, output, "-m", "model=mlp,residual_mlp", "norm=bn,none")
+
+
+def test_a_grid_ends_with_a_table_of_every_arm_and_status_zero(swept):
+    output, done = swept
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "4 of 4 cells done" in done.stdout
+    runs = collect(output)
+    for model in ("mlp", "residual_mlp"):
+        arms = {norm: runs[(runs["model"] == model) & (runs["norm"] == norm)] for norm in ("bn", "none")}
+        for cells in arms.values():
+            assert f"{cells['test/acc'].mean() * 100:.2f} [" in done.stdout
+        paired = paired_difference(*(arms[norm]["test/acc"].tolist() for norm in ("bn", "none")))
+        assert f"{paired.mean * 100:+.2f} [{paired.low * 100:+.2f}, {paired.high * 100:+.2f}]" in done.stdout
+
+
+def test_the_summary_has_a_row_for_each_arm_and_metric(swept):
+    output, _ = swept
+    summary = pd.read_csv(output / "grid" / "summary.csv")
+    assert len(summary) == 2 * 2 * 5
+    columns = ["data", "model", "optimizer", "arm", "metric", "mean", "low", "high", "n"]
+    columns += ["difference", "difference_low", "difference_high", "p"]
+    assert set(columns) <= set(summary.columns)
+    baseline = summary["arm"] == "none"
+    assert summary.loc[baseline, "difference"].isna().all()
+    assert summary.loc[~baseline, "p"].between(0, 1).all()
+    assert "| mnist1d | residual_mlp" in (output / "grid" / "summary.md").read_text()
+
+
+def test_the_same_command_again_trains_nothing(swept, data_dir):
+    output, first = swept
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("result.json")}
+    assert len(before) == 4
+    again = train(data_dir, output, "-m", "model=mlp,residual_mlp", "norm=bn,none")
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("result.json")} == before
+    assert again.stdout == first.stdout
+
+
+def test_a_quiet_terminal_shows_no_progress(swept):
+    _, done = swept
+    assert "\r" not in done.stdout
+    assert "cell 1 of 4" not in done.stdout
+
+
+def test_the_log_of_a_cell_holds_lightnings_words(swept):
+    output, _ = swept
+    (folder,) = (output / "grid").glob("mnist1d-mlp-bn-*")
+    assert "max_epochs=2" in (folder / "train.log").read_text()
+
+
+def test_a_cell_that_fails_says_so_and_does_not_stop_the_others(data_dir, tmp_path):
+    done = train(data_dir, tmp_path, "-m", "norm=none", "norm._target_=tests.failing.Failing,null")
+    assert done.returncode == 1
+    assert "1 of 2 cells done" in done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if "failed" in line and "tests.failing" in line]
+    assert "ZeroDivisionError: on purpose" in line
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
+    assert sorted(record["status"] for record in records) == ["done", "failed"]
+    (log,) = [path for path in tmp_path.rglob("train.log") if "Traceback" in path.read_text()]
+    assert "on purpose" in log.read_text()
+
+
+def test_ctrl_c_still_gives_the_table_and_the_same_command_goes_on(data_dir, tmp_path):
+    arguments = ["-m", "norm=none,bn", "trainer.checkpoint_every_n_steps=1"]
+    slow = command(data_dir, tmp_path, *arguments)
+    slow = [word.replace("max_epochs=2", "max_epochs=150") for word in slow]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+    )
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("grid/mnist1d-mlp-bn*/checkpoints/*.ckpt")):
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    stdout, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert "1 of 2 cells done" in stdout
+    (interrupted,) = [p for p in tmp_path.rglob("result.json") if '"interrupted"' in p.read_text()]
+    again = subprocess.run(slow, capture_output=True, text=True, env=environment, timeout=120, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "2 of 2 cells done" in again.stdout
+    assert json.loads(interrupted.read_text())["status"] == "done"
+
+
+def test_a_single_run_prints_its_numbers(data_dir, tmp_path):
+    done = train(data_dir, tmp_path, "model=mlp", "norm=bn", "name=mine")
+    assert done.returncode == 0, done.stderr
+    accuracy = collect(tmp_path / "mine")["test/acc"].mean()
+    assert f"{accuracy * 100:.2f} [" in done.stdout
