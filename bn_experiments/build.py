@@ -97,8 +97,10 @@ def stacks(config: Config, splits: Splits, device: str) -> bool:
 
 
 def can_be_stacked(config: Config, splits: Splits) -> bool:
-    """Whether `torch.vmap` takes the network: not where it reads a number off a tensor, as a cumulative batch
-    norm does, and not in mixed precision, for which torch's rules for norms are not made.
+    """Whether `torch.vmap` takes the network.
+
+    Not where it reads a number off a tensor, as a cumulative batch norm does, and not in mixed precision,
+    for which torch's rules for norms are not made.
     """
     if config["trainer"]["precision"] == "bf16-mixed":
         return False

@@ -9,12 +9,16 @@ from typing import Any, cast
 
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "trainer")
 NAMED = GROUPS[:4]  # the groups whose options stand in every cell's name
 NOT_IN_NAME = re.compile(rf"^(name|experiment|hydra(/.*|\..*)?|paths\..*|trainer\.progress_bar|{'|'.join(NAMED)})$")
+
+
+PLAIN = re.compile(r"[\w./@]+=(\[[\w.,+ -]*\]|[\w.,+-]*)")  # what a name shows in full
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ def grid(config: DictConfig) -> list[list[str]]:
     """The overrides of each cell of a multirun, in Hydra's order: the sweeper's parameters, then the command line."""
     params = config.hydra.sweeper.get("params") or {}
     lines = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
-    parsed = OverridesParser.create().parse_overrides(lines)
+    parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(lines)
     (cells,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     return cells
 
@@ -59,7 +63,7 @@ def choices(hydra: DictConfig) -> dict[str, Any]:
     """The option of each group, and `overrides`: every other key that was set, sorted."""
     chosen = hydra.runtime.choices
     overrides = sorted(
-        override.lstrip("+~") for override in hydra.overrides.task if not NOT_IN_NAME.match(_key(override))
+        override.lstrip("+") for override in hydra.overrides.task if not NOT_IN_NAME.match(_key(override))
     )
     return {**{group: chosen.get(group) for group in GROUPS}, "overrides": overrides}
 
@@ -71,12 +75,13 @@ def cell_name(hydra: DictConfig) -> str:
     an underscore, and a name that lost one, or is too long, ends in a digest, so that no two cells share it.
     """
     chosen = choices(hydra)
-    text = "-".join([*(str(chosen[group]) for group in NAMED), *chosen["overrides"]])
-    bare = re.sub(r"[\[\](){}'\"\s]", "", text)
-    safe = re.sub(r"[^\w.=,+-]", "_", bare).lstrip(".")
-    if safe == bare and len(safe.encode()) <= 120:
-        return safe
-    return f"{safe.encode()[:110].decode(errors='ignore')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    options, overrides = [str(chosen[group]) for group in NAMED], chosen["overrides"]
+    text = re.sub(r"[\[\](){}'\"\s]", "", "-".join([*options, *overrides]))
+    name = re.sub(r"[^\w.=,+-]", "_", text)
+    if len(name.encode()) <= 120 and all(map(PLAIN.fullmatch, overrides)):
+        return name
+    digest = hashlib.sha256("\n".join([*options, *overrides]).encode()).hexdigest()
+    return f"{name.encode()[:110].decode(errors='ignore')}-{digest[:8]}"
 
 
 def _key(override: str) -> str:

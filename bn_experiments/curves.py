@@ -82,7 +82,7 @@ class Curves(Callback):
         self.losses = [torch.cat(self.losses)]
         self.epochs["train/loss"].append(weights @ losses / weights.sum())
         for name in BY_EPOCH[1:]:
-            self.epochs[name].append(pl_module.metrics[name].double().cpu())
+            self.epochs[name].append(pl_module.metrics[name].cpu().double())
         self._draw()
 
     def last(self) -> dict[str, Tensor]:

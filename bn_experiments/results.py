@@ -74,8 +74,8 @@ def is_done(folder: Path, config_hash: str) -> bool:
 def collect(folder: str | Path) -> "pd.DataFrame":
     """All finished runs below a folder, one row for each cell and replica.
 
-    Columns: folder, experiment's groups (data, model, norm, optimizer, scheduler, trainer), settings (the
-    overrides beyond the groups), seed, diverged, every metric by name, config_hash.
+    Columns: folder, sweep (the folder above it), the groups (data, model, norm, optimizer, scheduler, trainer),
+    settings (the overrides beyond the groups), seed, diverged, every metric by name, config_hash.
 
     Args:
         folder: Such as "outputs" or "outputs/grid".
@@ -96,7 +96,12 @@ def frame(folders: Iterable[Path]) -> "pd.DataFrame":
         if result is None or result.status != "done":
             continue
         cell = {key: value for key, value in result.cell.items() if key != "overrides"}
-        shared = {"folder": str(folder), **cell, "settings": " ".join(result.cell["overrides"])}
+        shared = {
+            "folder": str(folder),
+            "sweep": str(folder.parent),
+            **cell,
+            "settings": " ".join(result.cell["overrides"]),
+        }
         for i, seed in enumerate(result.seeds):
             values = {name: numbers[i] for name, numbers in result.metrics.items()}
             rows.append(
@@ -122,7 +127,9 @@ def config_hash(config: dict[str, Any]) -> str:
     """
     kept = {key: value for key, value in config.items() if key not in ("name", "paths")}
     kept["trainer"] = {key: value for key, value in config["trainer"].items() if key != "progress_bar"}
-    if config["data"].get("root") == config["paths"].get("data_dir"):
+    # where downloads lie changes nothing; a folder of one's own is what is trained on
+    own_images = str(config["data"].get("_target_")).endswith(".image_folder")
+    if not own_images and config["data"].get("root") == config["paths"].get("data_dir"):
         kept["data"] = {key: value for key, value in config["data"].items() if key != "root"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 

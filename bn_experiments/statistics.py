@@ -38,7 +38,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     mean = float(x.mean()) if len(x) else float("nan")
     if len(x) < 2:
         return Estimate(mean, float("nan"), float("nan"), len(x))
-    half = stats.sem(x) * stats.t.ppf((1 + confidence) / 2, len(x) - 1)
+    half = float(stats.sem(x) * stats.t.ppf((1 + confidence) / 2, len(x) - 1))
     return Estimate(mean, mean - half, mean + half, len(x))
 
 
@@ -64,6 +64,6 @@ def paired_difference(arm: Sequence[float], baseline: Sequence[float], confidenc
     estimate = mean_interval(differences.tolist(), confidence)
     if len(differences) < 2:
         return Difference(*estimate, p=float("nan"))
-    if np.ptp(differences) == 0:  # no spread: the t statistic is 0 / 0, or infinite
+    if np.ptp(differences) <= 1e-12 * np.abs(differences).max():  # rounding: the t statistic is 0 / 0, or infinite
         return Difference(*estimate, p=float(differences[0] == 0))
     return Difference(*estimate, p=float(stats.ttest_1samp(differences, 0.0).pvalue))

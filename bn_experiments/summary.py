@@ -11,21 +11,21 @@ from bn_experiments.results import write_whole
 from bn_experiments.statistics import mean_interval, paired_difference
 
 BASELINE = "none"
-CONTEXT = ["data", "model", "optimizer", "settings"]
+CONTEXT = ["sweep", "data", "model", "optimizer", "settings"]
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     """Every arm's mean and 95% interval, and its paired difference to the baseline arm.
 
-    Arms are compared within the same data, model, optimizer and settings, replica by replica: the seeds that
-    both have.
+    Arms are compared within the same sweep, data, model, optimizer and settings, replica by replica: the seeds
+    that both have.
 
     Args:
         runs: As `results.collect` gives them.
 
     Returns:
-        A row for each data, model, optimizer, settings, arm and metric: mean, low, high, n, diverged, then
-        difference, difference_low, difference_high and p, which are NaN for the baseline and without one.
+        A row for each sweep, data, model, optimizer, settings, arm and metric: mean, low, high, n, diverged, then
+        difference, difference_low, difference_high, pairs and p, which are NaN for the baseline and without one.
     """
     metrics = [name for name in runs.columns if "/" in name]
     rows = []
@@ -52,12 +52,12 @@ def _estimate(values: pd.Series) -> dict[str, float]:
 
 
 def _difference(values: pd.Series, baseline: pd.DataFrame | None) -> dict[str, float]:
-    names = ("difference", "difference_low", "difference_high", "p")
+    names = ("difference", "difference_low", "difference_high", "pairs", "p")
     if baseline is None:
         return dict.fromkeys(names, float("nan"))
     pairs = pd.concat([values, baseline[values.name]], axis=1, join="inner").dropna().to_numpy()
     found = paired_difference(pairs[:, 0].tolist(), pairs[:, 1].tolist())
-    return dict(zip(names, (found.mean, found.low, found.high, found.p), strict=True))
+    return dict(zip(names, found, strict=True))
 
 
 def write(summary: pd.DataFrame, folder: Path) -> None:
@@ -79,7 +79,8 @@ def markdown(summary: pd.DataFrame) -> str:
 def show(summary: pd.DataFrame, console: Console) -> None:
     """Prints the test accuracies: a table for each data set."""
     accuracies = summary[summary["metric"] == "test/acc"]
-    shared = set.intersection(*(set(text.split()) for text in accuracies["settings"]))
+    settings = [set(text.split()) for text in accuracies["settings"]]
+    shared = set.intersection(*settings) if settings else set()
     for data, rows in accuracies.groupby("data", sort=False):
         title = " ".join([f"{data}: test accuracy, %", *sorted(shared)])
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -89,8 +90,8 @@ def show(summary: pd.DataFrame, console: Console) -> None:
             )
         for _, arms in rows.groupby(CONTEXT, sort=False):
             for row in arms.to_dict("records"):
-                settings = [text for text in row["settings"].split() if text not in shared]
-                table.add_row(*_words({**row, "settings": " ".join(settings)}))
+                own = " ".join(text for text in row["settings"].split() if text not in shared)
+                table.add_row(*_words({**row, "settings": own}))
             table.add_section()
         console.print(table)
     console.print(EXPLANATION, style="dim")
@@ -114,6 +115,8 @@ def _words(row: dict) -> list[str]:
     if pd.isna(row["difference"]):
         return [model, arm, mean, str(row["n"]), "", ""]
     difference = _number(row["difference"], row["difference_low"], row["difference_high"], factor, digits, sign="+")
+    if row["pairs"] != row["n"]:
+        difference += f" of {row['pairs']:.0f}"
     return [model, arm, mean, str(row["n"]), difference, "" if pd.isna(row["p"]) else f"{row['p']:.2g}"]
 
 

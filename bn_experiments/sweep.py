@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NoReturn, cast
 
 from hydra.core.hydra_config import HydraConfig
@@ -84,7 +85,11 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the whole grid, and sees to it that the comparison comes at the end, whatever ends the sweep."""
         cells, lines = [], []
-        for overrides in grid(config):
+        try:
+            points = grid(config)
+        except refusals.COMPOSITION_ERRORS as error:
+            refusals.refuse([refusals.line(error)])
+        for overrides in points:
             try:
                 cells.append(composed(kwargs["config_name"], overrides))
             except refusals.COMPOSITION_ERRORS as error:
@@ -109,6 +114,8 @@ class Sweep(Callback):
         if folder in trained:
             result = results.read(folder)
             text = result.status if result else "failed"
+            if result and result.status == "done":
+                text = f"test accuracy {fmean(result.metrics['test/acc']):.1%}"
             left_s = (time.monotonic() - self.started) / len(trained) * (len(self.to_train) - len(trained))
             text += f", about {timedelta(seconds=round(left_s))} left" if left_s else ""
         console.print(f"cell {number + 1} of {len(self.cells)}  {folder.name}  {text}")
@@ -138,10 +145,9 @@ class Sweep(Callback):
         if done:
             from bn_experiments import summary
 
-            table = summary.summarise(results.frame(done))
-            summary.show(table, console)
-            if len(folders) > 1:
-                summary.write(table, folders[0].parent)
+            summary.show(summary.summarise(results.frame(done)), console)
+            if len(folders) > 1:  # the files tell of all that lies in the sweep's folder
+                summary.write(summary.summarise(results.collect(folders[0].parent)), folders[0].parent)
         console.print(f"{len(done)} of {len(folders)} cells done  {folders[0].parent}")
         for folder in folders:
             if folder not in done:

@@ -25,9 +25,11 @@ def command(data_dir: str, output: Path, *arguments: str) -> list[str]:
 
 def train(data_dir: str, output: Path, *arguments: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command(data_dir, output, *arguments), capture_output=True, text=True, env=environment, timeout=120, cwd=output
-    )
+    return run(command(data_dir, output, *arguments), output, environment)
+
+
+def run(words: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120, cwd=folder, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def test_ctrl_c_still_gives_the_table_and_the_same_command_goes_on(data_dir, tmp
     assert "Traceback" not in stderr
     assert "1 of 2 cells done" in stdout
     (interrupted,) = [p for p in tmp_path.rglob("result.json") if '"interrupted"' in p.read_text()]
-    again = subprocess.run(slow, capture_output=True, text=True, env=environment, timeout=120, cwd=tmp_path)
+    again = run(slow, tmp_path, environment)
     assert again.returncode == 0
     assert "2 of 2 cells done" in again.stdout
     assert json.loads(interrupted.read_text())["status"] == "done"

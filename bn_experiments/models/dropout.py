@@ -10,7 +10,7 @@ _MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 class Dropout(nn.Module):
     r"""Zeroes each element with probability `p` in training mode and scales the rest by 1 / (1 - p).
 
-    Element i of step t is kept where SplitMix64(seed + hash(t) + i) is at least p 2^64. With no generator's
+    Element i of step t is kept where SplitMix64(SplitMix64(seed + t) + i) is at least p 2^64. With no generator's
     state, a stack of replicas draws what each of them would draw alone, both arms of a comparison drop the
     same units, and a run that was cut short goes on with the same masks. The step is counted in training
     mode and saved with the network.
@@ -44,8 +44,8 @@ class Dropout(nn.Module):
         self.step += 1
         element = torch.arange(x.numel(), device=x.device).view(x.shape)
         bits = _split_mix(_split_mix(self.seed + self.step) + element)
-        uniform = _shift_right(bits, 11).to(torch.float64) * 2.0**-53
-        return x * (uniform >= self.p) * (1 / (1 - self.p))
+        kept = _shift_right(bits, 11) >= round(self.p * 2**53)
+        return x * kept * (1 / (1 - self.p))
 
     def extra_repr(self) -> str:
         """As torch's dropout."""

@@ -1,0 +1,269 @@
+"""Sources: each function gives a whole data set as tensors, loaded once a process."""
+
+import hashlib
+import random
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock
+from pydantic import PositiveInt
+from torch import Tensor
+
+# MD5 of MNIST's decompressed files; those of the compressed ones are torchvision's (datasets.MNIST.resources)
+MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+class Source(NamedTuple):
+    """A data set: images uint8 (N, channels, H, W) in 0..255, signals float32 (N, channels, L); labels int64 (N,)."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    classes: tuple[str, ...]
+
+
+@cache
+def mnist1d(root: str) -> Source:
+    """MNIST-1D: 4,000 training and 1,000 test signals (1, 40), made locally and kept in `root` if it can be written.
+
+    The package's generator with its default arguments, seed 42, gives the published set.
+
+    Source: Greydanus & Kobak 2024, arXiv:2011.14439.
+    """
+    file = Path(root) / "mnist1d" / "mnist1d.npz"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                partial = file.with_suffix(".partial.npz")
+                np.savez(partial, allow_pickle=False, **_make_mnist1d())
+                partial.replace(file)
+    except OSError:  # a folder that cannot be written, such as a shared one: made again by each process
+        arrays = _read_npz(file) if file.exists() else _make_mnist1d()
+    else:
+        arrays = _read_npz(file)
+    x, y, test_x, test_y = (torch.from_numpy(arrays[key]) for key in ("x", "y", "x_test", "y_test"))
+    return Source(x[:, None].float(), y.long(), test_x[:, None].float(), test_y.long(), _digits())
+
+
+@cache
+def mnist(root: str) -> Source:
+    """MNIST: 60,000 training and 10,000 test images (1, 28, 28), checked against their published digests.
+
+    Source: LeCun et al. 1998, doi:10.1109/5.726791.
+    """
+    from torchvision.datasets import MNIST
+
+    return _idx_images(MNIST, root, "mnist", MNIST_MD5)
+
+
+@cache
+def fashion_mnist(root: str) -> Source:
+    """Fashion-MNIST: 60,000 training and 10,000 test images (1, 28, 28).
+
+    Source: Xiao et al. 2017, arXiv:1708.07747.
+    """
+    from torchvision.datasets import FashionMNIST
+
+    return _idx_images(FashionMNIST, root, "fashion_mnist", dict.fromkeys(MNIST_MD5, ""))
+
+
+@cache
+def cifar10(root: str) -> Source:
+    """CIFAR-10: 50,000 training and 10,000 test images (3, 32, 32), checked against torchvision's digests.
+
+    Source: Krizhevsky 2009, Learning multiple layers of features from tiny images, chapter 3.
+    """
+    from torchvision.datasets import CIFAR10
+
+    _download(CIFAR10, root, "cifar10", f"{CIFAR10.base_folder}/data_batch_1 ... test_batch, batches.meta")
+    train, test = (CIFAR10(root, train=train) for train in (True, False))
+    train_x, test_x = (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test))
+    return Source(train_x, torch.tensor(train.targets), test_x, torch.tensor(test.targets), tuple(train.classes))
+
+
+@cache
+def image_folder(root: str, image_size: PositiveInt | None) -> Source:
+    """Images in `root`/train/<class>/ and `root`/test/<class>/, as RGB (3, H, W).
+
+    Args:
+        root: The folder.
+        image_size: Pixels: the shorter side is resized to it and the middle cut out. None: all images have
+            one size.
+
+    Raises:
+        ValueError: A folder is missing or empty, the two parts have different classes, a file is damaged,
+            or the images differ in size and `image_size` is None.
+    """
+    parts = {part: _find_images(Path(root) / part) for part in ("train", "test")}
+    classes, test_classes = (part.classes for part in parts.values())
+    if classes != test_classes:
+        odd = ", ".join(sorted(set(classes) ^ set(test_classes)))
+        raise ValueError(
+            f"data.root={root}: train and test differ in their classes ({odd}); allowed: the same folders in "
+            "both; add or remove them"
+        )
+    train_x, test_x = (_read_images(part.samples, image_size) for part in parts.values())
+    train_y, test_y = (torch.tensor(part.targets) for part in parts.values())
+    return Source(train_x, train_y, test_x, test_y, tuple(classes))
+
+
+def _make_mnist1d() -> dict[str, np.ndarray]:
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the package seeds the global generators
+    try:
+        made = make_dataset(get_dataset_args())
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+    return {key: made[key] for key in ("x", "y", "x_test", "y_test")}
+
+
+def _read_npz(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in ("x", "y", "x_test", "y_test")}
+    except Exception as error:
+        raise ValueError(
+            f"paths.data_dir: {file} is damaged ({error}); allowed: what this program wrote; delete the file, "
+            "and it is made again"
+        ) from error
+
+
+def _digits() -> tuple[str, ...]:
+    return tuple("0123456789")
+
+
+def _idx_images(dataset: Any, root: str, name: str, md5: dict[str, str]) -> Source:
+    """The four idx files that MNIST and its drop-in replacements consist of."""
+    raw = Path(root) / dataset.__name__ / "raw"
+    _download(dataset, root, name, f"{dataset.__name__}/raw/{', '.join(md5)} (or .gz)")
+    for file, digest in md5.items():
+        if digest and hashlib.md5((raw / file).read_bytes()).hexdigest() != digest:
+            raise ValueError(
+                f"data={name}: {raw / file} is damaged (its MD5 is not {digest}); allowed: the published file; "
+                "delete it, and it is fetched again"
+            )
+    try:
+        train, test = (dataset(root, train=train) for train in (True, False))
+    except Exception as error:
+        raise ValueError(
+            f"data={name}: a file in {raw} is damaged ({error}); allowed: the published files; delete the "
+            "folder, and they are fetched again"
+        ) from error
+    for part, size in ((train, 60_000), (test, 10_000)):
+        if tuple(part.data.shape) != (size, 28, 28) or tuple(part.targets.shape) != (size,):
+            raise ValueError(
+                f"data={name}: {raw} holds images {tuple(part.data.shape)} and labels {tuple(part.targets.shape)}; "
+                f"allowed: ({size}, 28, 28); delete the folder, and the files are fetched again"
+            )
+    return Source(train.data[:, None], train.targets, test.data[:, None], test.targets, tuple(train.classes))
+
+
+def _download(dataset: Any, root: str, name: str, files: str) -> None:
+    """Fetches what is missing through torchvision, which checks digests; one process at a time."""
+    try:
+        dataset(root, train=True)
+        dataset(root, train=False)
+        return
+    except RuntimeError:  # torchvision's word for files that are missing or damaged
+        pass
+    except Exception as error:
+        raise ValueError(
+            f"data={name}: files below {root} are damaged ({_reason(error)}); allowed: {files}, as published; delete "
+            "them, and they are fetched again"
+        ) from error
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        with _impatient(), FileLock(Path(root) / f".{name}.lock"):
+            dataset(root, train=True, download=True)
+            dataset(root, train=False, download=True)
+    except Exception as error:
+        raise ValueError(
+            f"data={name}: not in {Path(root).resolve()}, and the download failed ({_reason(error)}); allowed: "
+            f"{files}; put them there, set paths.data_dir or BN_DATA_DIR to a folder that has them, or use "
+            "data=mnist1d, which is made locally"
+        ) from error
+    finally:
+        with suppress(OSError):
+            (Path(root) / f".{name}.lock").unlink()
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """A connection that does not answer within three seconds counts as none."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(3)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).strip().replace("\n", " ") or type(error).__name__
+
+
+def _find_images(folder: Path) -> Any:
+    from torchvision.datasets import ImageFolder
+
+    try:
+        return ImageFolder(folder, loader=_open_image)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"data.root={folder.parent}: no images in {folder} ({_reason(error)}); allowed: a folder with "
+            "train/<class>/ and test/<class>/; set data.root to one"
+        ) from error
+
+
+def _open_image(path: str) -> Any:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _read_images(samples: list[tuple[str, int]], image_size: int | None) -> Tensor:
+    """(N, 3, H, W) uint8; Pillow decodes outside Python's lock, so threads help."""
+
+    def read(sample: tuple[str, int]) -> np.ndarray:
+        from torchvision.transforms import functional
+
+        try:
+            image = _open_image(sample[0])
+        except Exception as error:
+            raise ValueError(
+                f"data.root: {sample[0]} is damaged ({_reason(error)}); allowed: images that Pillow reads; "
+                "mend or delete the file"
+            ) from error
+        if image_size is not None:
+            image = functional.center_crop(functional.resize(image, image_size), image_size)
+        return np.asarray(image)
+
+    with ThreadPoolExecutor() as pool:
+        arrays = list(pool.map(read, samples))
+    odd = next((i for i, array in enumerate(arrays) if array.shape != arrays[0].shape), None)
+    if odd is not None:
+        raise ValueError(
+            f"data.image_size=null: {samples[odd][0]} is {arrays[odd].shape[1]}x{arrays[odd].shape[0]}, "
+            f"{samples[0][0]} is {arrays[0].shape[1]}x{arrays[0].shape[0]}; allowed: one size; set "
+            "data.image_size"
+        )
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+
+
+SourceFunction = Callable[..., Source]

@@ -1,0 +1,184 @@
+"""Splits: a source cut into training, validation and test examples, with one scale for all three."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
+
+from bn_experiments.data.sources import Source
+from bn_experiments.seeds import generator
+
+PerChannel = float | list[float]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples on one device, stored as the source gives them and normalized as they are taken.
+
+    Args:
+        x: (N, channels, ...), uint8 or float.
+        y: Labels (N,).
+        scale: (channels, 1, ...), what x is multiplied by; its dtype is that of the normalized x.
+        shift: The same shape, added after that.
+    """
+
+    x: Tensor
+    y: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Examples":
+        """The same examples on `device`, normalized in `dtype`."""
+        scale, shift = (tensor.to(device, dtype) for tensor in (self.scale, self.shift))
+        return Examples(self.x.to(device), self.y.to(device), scale, shift)
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The examples at `index` of any shape (...): x (..., channels, ...) and y (...)."""
+        x = self.x.index_select(0, index.flatten())
+        return self.normalize(x).view(*index.shape, *self.x.shape[1:]), self.y[index]
+
+    def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The examples from `start` to before `stop`: x (B, channels, ...) and y (B,)."""
+        return self.normalize(self.x[start:stop]), self.y[start:stop]
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Scales and shifts x, in the dtype of scale: scale x + shift."""
+        return torch.addcmul(self.shift, x.to(self.scale.dtype), self.scale)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a network is trained, chosen and judged on, and what it is called on.
+
+    Args:
+        train: The training split.
+        val: The validation split.
+        test: The test set.
+        classes: Names of the classes.
+    """
+
+    train: Examples
+    val: Examples
+    test: Examples
+    classes: tuple[str, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one example: (channels, L) or (channels, H, W)."""
+        return tuple(self.train.x.shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Splits":
+        """The same splits on `device`, normalized in `dtype`."""
+        train, val, test = (part.to(device, dtype) for part in (self.train, self.val, self.test))
+        return replace(self, train=train, val=val, test=test)
+
+
+def split(
+    source: Source,
+    *,
+    train_examples: PositiveInt | None,
+    val_split: Literal["tail", "random", "test"],
+    val_fraction: Annotated[float, Field(gt=0, lt=1)],
+    split_seed: NonNegativeInt,
+    normalization: Literal["none", "given", "train"],
+    mean: PerChannel,
+    std: PerChannel,
+) -> Splits:
+    """Cuts a source into splits, and settles their scale.
+
+    uint8 is scaled to [0, 1] first; then x becomes (x - mean) / std.
+
+    Args:
+        source: The whole data set.
+        train_examples: Keep the first so many training examples, before the split. None: all.
+        val_split: Validate on the last examples of the training set (tail), on a random part of it, or on
+            the test set, which leaves the training set whole.
+        val_fraction: Share of the training set, rounded to whole examples; without effect for test.
+        split_seed: Of the random part; the same for every replica and arm.
+        normalization: none; given: by `mean` and `std`; train: by those of the training split, a channel each.
+        mean: A number, or one a channel.
+        std: The same.
+
+    Raises:
+        ValueError: More examples are asked for than there are, a split would be empty, or mean and std do
+            not fit the channels.
+    """
+    total = len(source.train_y)
+    if train_examples is not None and train_examples > total:
+        raise ValueError(
+            f"data.train_examples={train_examples}: the training set has {total}; allowed: 1 to {total}; "
+            "lower it, or leave it at null for all"
+        )
+    count = train_examples or total
+    held_out = 0 if val_split == "test" else round(count * val_fraction)
+    if val_split != "test" and not 0 < held_out < count:
+        raise ValueError(
+            f"data.val_fraction={val_fraction}: leaves {count - held_out} of {count} examples to train on and "
+            f"{held_out} to validate on; allowed: at least one each; change it, or data.train_examples"
+        )
+    x, y = source.train_x[:count], source.train_y[:count]
+    if val_split == "random":
+        order = torch.randperm(count, generator=generator(split_seed, "validation split"))
+        x, y = x[order], y[order]
+    train_x = x[: count - held_out]
+    scale, shift = _scale_and_shift(train_x, normalization, mean, std)
+
+    def examples(x: Tensor, y: Tensor) -> Examples:
+        return Examples(x, y, scale, shift)
+
+    test = examples(source.test_x, source.test_y)
+    return Splits(
+        train=examples(train_x, y[: count - held_out]),
+        val=test if val_split == "test" else examples(x[count - held_out :], y[count - held_out :]),
+        test=test,
+        classes=source.classes,
+    )
+
+
+def _scale_and_shift(x: Tensor, normalization: str, mean: PerChannel, std: PerChannel) -> tuple[Tensor, Tensor]:
+    """Scale and shift (channels, 1, ...) in float64, such that scale x + shift is the normalized x."""
+    unit = 255.0 if x.dtype == torch.uint8 else 1.0
+    shape = (x.shape[1], *(1,) * (x.dim() - 2))
+    if normalization == "none":
+        means, stds = torch.zeros(shape, dtype=torch.float64), torch.ones(shape, dtype=torch.float64)
+    elif normalization == "given":
+        means, stds = _per_channel("mean", mean, shape), _per_channel("std", std, shape)
+    else:
+        means, stds = _moments(x, unit)
+        means, stds = means.view(shape), stds.view(shape)
+    if not bool((stds > 0).all()):
+        raise ValueError(
+            f"data.std={std}: cannot divide by {stds.flatten().tolist()}; allowed: above 0; "
+            "change data.std or data.normalization"
+        )
+    return 1 / (unit * stds), -means / stds
+
+
+def _per_channel(key: str, value: PerChannel, shape: tuple[int, ...]) -> Tensor:
+    values = torch.tensor(value, dtype=torch.float64).flatten()
+    if len(values) not in (1, shape[0]):
+        raise ValueError(
+            f"data.{key}={value}: {len(values)} numbers for {shape[0]} channels; allowed: one, or one a "
+            "channel; change it"
+        )
+    return values.expand(shape[0]).reshape(shape)
+
+
+def _moments(x: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+    """Mean and population standard deviation of x / unit over all but the channels, in float64, by chunks."""
+    total = torch.zeros(2, x.shape[1], dtype=torch.float64)
+    for chunk in x.split(5000):
+        values = chunk.transpose(0, 1).flatten(1).double() / unit
+        total += torch.stack([values.sum(1), values.square().sum(1)])
+    mean, mean_square = total / (x.numel() // x.shape[1])
+    return mean, (mean_square - mean.square()).clamp(min=0).sqrt()

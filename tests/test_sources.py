@@ -1,0 +1,378 @@
+import gzip
+import hashlib
+import os
+import pickle
+import random
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mnist1d.data import get_dataset_args, make_dataset
+from PIL import Image
+from torchvision import datasets, transforms
+
+from bn_experiments.data import sources
+
+IDX_FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+
+
+def pixels(seed, *shape):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def refusal_of(load, *arguments):
+    """The one line with which a source refuses."""
+    with pytest.raises(ValueError, match="allowed: ") as caught:
+        load(*arguments)
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+
+
+# MNIST-1D
+
+
+@pytest.fixture(scope="module")
+def published():
+    """What the mnist1d package makes."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    made = make_dataset(get_dataset_args())
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+    return made
+
+
+@pytest.fixture(scope="module")
+def cached_mnist1d(tmp_path_factory, published):
+    """A folder that the source has written, spared the seconds of making the signals again."""
+    root = tmp_path_factory.mktemp("mnist1d")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "_make_mnist1d", lambda: {key: published[key] for key in ("x", "y", "x_test", "y_test")})
+        sources.mnist1d(str(root))
+    sources.mnist1d.cache_clear()
+    return root
+
+
+def assert_is_published(source, published):
+    for x, y, part in ((source.train_x, source.train_y, ""), (source.test_x, source.test_y, "_test")):
+        assert x.dtype == torch.float32
+        assert y.dtype == torch.int64
+        np.testing.assert_array_equal(x.numpy(), published["x" + part][:, None].astype(np.float32))
+        np.testing.assert_array_equal(y.numpy(), published["y" + part])
+    assert source.train_x.shape == (4000, 1, 40)
+    assert source.test_x.shape == (1000, 1, 40)
+
+
+def test_mnist1d_needs_no_folder_and_leaves_the_global_generators_as_they_were(tmp_path, published):
+    (tmp_path / "file").touch()  # below a file, no folder can be made
+    random.seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    drawn = random.random(), np.random.rand()  # noqa: NPY002
+    random.seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    source = sources.mnist1d(str(tmp_path / "file" / "data"))
+    assert (random.random(), np.random.rand()) == drawn  # noqa: NPY002
+    assert_is_published(source, published)
+
+
+def test_mnist1d_is_made_once_and_then_read_from_its_folder(cached_mnist1d, published, monkeypatch):
+    monkeypatch.delattr(sources, "_make_mnist1d")
+    assert_is_published(sources.mnist1d(str(cached_mnist1d)), published)
+
+
+def test_mnist1d_is_read_from_a_folder_that_cannot_be_locked(cached_mnist1d, tmp_path, published):
+    root = shutil.copytree(cached_mnist1d, tmp_path / "copy", ignore=shutil.ignore_patterns("*.lock"))
+    (root / "mnist1d" / "mnist1d.lock").mkdir()
+    assert_is_published(sources.mnist1d(str(root)), published)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"not an archive",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:20_000] + bytes([content[20_000] ^ 1]) + content[20_001:],
+    ],
+    ids=["empty", "something else", "cut short", "one bit flipped"],
+)
+def test_a_damaged_cache_of_mnist1d_is_refused_in_one_line_that_names_it(cached_mnist1d, tmp_path, damage):
+    root = shutil.copytree(cached_mnist1d, tmp_path / "copy")
+    file = root / "mnist1d" / "mnist1d.npz"
+    file.write_bytes(damage(file.read_bytes()))
+    assert f"{file} is damaged" in refusal_of(sources.mnist1d, str(root))
+
+
+# MNIST and Fashion-MNIST
+
+
+@pytest.fixture
+def real_mnist():
+    raw = Path(os.environ.get("BN_DATA_DIR", "data")) / "MNIST" / "raw"
+    if not all((raw / name).exists() for name in IDX_FILES):
+        pytest.skip("MNIST is not at hand; set BN_DATA_DIR to a folder with MNIST/raw")
+    return raw
+
+
+def link(raw, root):
+    """A folder with the same files under other names."""
+    (root / "MNIST" / "raw").mkdir(parents=True)
+    for name in IDX_FILES:
+        (root / "MNIST" / "raw" / name).symlink_to((raw / name).resolve())
+    return root / "MNIST" / "raw"
+
+
+def test_mnist_equals_torchvisions(real_mnist, tmp_path):
+    link(real_mnist, tmp_path)
+    source = sources.mnist(str(tmp_path))
+    for x, y, train in ((source.train_x, source.train_y, True), (source.test_x, source.test_y, False)):
+        expected = datasets.MNIST(real_mnist.parents[1], train=train)
+        assert torch.equal(x, expected.data[:, None])
+        assert torch.equal(y, expected.targets)
+        assert x.dtype == torch.uint8
+    assert len(source.classes) == 10
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_mnist_with_one_flipped_byte_is_refused_with_the_files_name(real_mnist, tmp_path, name):
+    file = link(real_mnist, tmp_path) / name
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.unlink()
+    file.write_bytes(content)
+    line = refusal_of(sources.mnist, str(tmp_path))
+    assert f"data=mnist: {file} is damaged" in line
+    assert sources.MNIST_MD5[name] in line
+
+
+def write_idx(file, array):
+    """An idx file: two zero bytes, type 8 (uint8), the number of axes, each one's size, the values."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    file.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
+
+
+def write_fashion_mnist(root, train=60_000, test=10_000):
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    arrays = [pixels(0, train, 28, 28), pixels(1, train) % 10, pixels(2, test, 28, 28), pixels(3, test) % 10]
+    for name, array in zip(IDX_FILES, arrays, strict=True):
+        write_idx(raw / name, array)
+    return arrays
+
+
+def test_fashion_mnist_equals_what_its_idx_files_hold(tmp_path):
+    arrays = write_fashion_mnist(tmp_path)
+    source = sources.fashion_mnist(str(tmp_path))
+    for found, expected in zip(source[:4], arrays, strict=True):
+        np.testing.assert_array_equal(found.squeeze(1).numpy() if found.dim() == 4 else found.numpy(), expected)
+    assert source.train_x.shape == (60_000, 1, 28, 28)
+    assert source.train_y.dtype == torch.int64
+    assert source.classes == tuple(datasets.FashionMNIST.classes)
+
+
+def test_fashion_mnist_of_another_size_is_refused(tmp_path):
+    write_fashion_mnist(tmp_path, train=6, test=6)
+    assert "(6, 28, 28)" in refusal_of(sources.fashion_mnist, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08\x03", b"<html>not found</html>"], ids=["empty", "cut short", "something else"]
+)
+def test_a_damaged_idx_file_is_refused_in_one_line_that_names_the_data(tmp_path, content):
+    write_fashion_mnist(tmp_path, train=6, test=6)
+    (tmp_path / "FashionMNIST" / "raw" / IDX_FILES[0]).write_bytes(content)
+    line = refusal_of(sources.fashion_mnist, str(tmp_path))
+    assert "fashion_mnist" in line
+    assert str(tmp_path) in line
+    assert "damaged ()" not in line  # a reason that says nothing
+
+
+def test_compressed_idx_files_are_unpacked_without_a_network(tmp_path, monkeypatch, no_network):
+    write_fashion_mnist(tmp_path, train=6, test=6)
+    resources = []
+    for name in IDX_FILES:
+        file = tmp_path / "FashionMNIST" / "raw" / name
+        compressed = gzip.compress(file.read_bytes())
+        file.with_name(f"{name}.gz").write_bytes(compressed)
+        file.unlink()
+        resources.append((f"{name}.gz", hashlib.md5(compressed).hexdigest()))
+    monkeypatch.setattr(datasets.FashionMNIST, "resources", resources)
+    assert "holds images (6, 28, 28)" in refusal_of(sources.fashion_mnist, str(tmp_path))
+
+
+# CIFAR-10
+
+
+@pytest.fixture
+def small_cifar10(tmp_path, monkeypatch):
+    """Twelve images in CIFAR-10's own format, with their digests in the place of the real ones."""
+    folder = tmp_path / datasets.CIFAR10.base_folder
+    folder.mkdir()
+    names = [name for name, _ in datasets.CIFAR10.train_list + datasets.CIFAR10.test_list]
+    rows, labels = pixels(0, len(names), 2, 3 * 32 * 32), pixels(1, len(names), 2) % 3
+    contents = {name: {"data": rows[i], "labels": labels[i].tolist()} for i, name in enumerate(names)} | {
+        "batches.meta": {"label_names": ["frog", "ship", "cat"]}
+    }
+    digests = {}
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+        digests[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [[name, digests[name]] for name in names[:-1]])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [[names[-1], digests[names[-1]]]])
+    monkeypatch.setattr(datasets.CIFAR10, "meta", {**datasets.CIFAR10.meta, "md5": digests["batches.meta"]})
+    return folder, rows, labels
+
+
+def test_cifar10_is_read_channel_by_channel_and_in_the_order_of_its_files(small_cifar10):
+    folder, rows, labels = small_cifar10
+    source = sources.cifar10(str(folder.parent))
+    np.testing.assert_array_equal(source.train_x.flatten(1).numpy(), rows[:-1].reshape(10, -1))
+    np.testing.assert_array_equal(source.test_x.flatten(1).numpy(), rows[-1])
+    np.testing.assert_array_equal(source.train_y.numpy(), labels[:-1].flatten())
+    np.testing.assert_array_equal(source.test_y.numpy(), labels[-1])
+    assert source.train_x.shape == (10, 3, 32, 32)
+    assert source.train_x.dtype == torch.uint8
+    assert source.train_y.dtype == torch.int64
+    assert source.classes == ("frog", "ship", "cat")
+
+
+def test_cifar10_with_one_flipped_byte_is_not_trained_on(small_cifar10, no_network):
+    folder, *_ = small_cifar10
+    content = bytearray((folder / "data_batch_3").read_bytes())
+    content[200] ^= 1
+    (folder / "data_batch_3").write_bytes(content)
+    assert str(folder.parent) in refusal_of(sources.cifar10, str(folder.parent))
+
+
+# Data that are not there
+
+DOWNLOADED = ["mnist", "fashion_mnist", "cifar10"]
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_missing_data_without_a_network_are_refused_with_the_folder_and_a_way_out(name, tmp_path, no_network):
+    line = refusal_of(getattr(sources, name), str(tmp_path))
+    assert line.startswith(f"data={name}: not in {tmp_path}")
+    assert "no network in this test" in line
+    assert "data=mnist1d" in line
+    assert not list(tmp_path.rglob("*.lock"))
+    assert socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_missing_data_whose_folder_cannot_be_made_are_refused_in_the_same_way(name, tmp_path, no_network):
+    (tmp_path / "file").touch()
+    line = refusal_of(getattr(sources, name), str(tmp_path / "file" / "data"))
+    assert line.startswith(f"data={name}: not in {tmp_path}")
+
+
+# A folder of images
+
+
+def save(array, *parts, **options):
+    file = Path(*parts)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(file, **options)
+    return file
+
+
+def small_folder(root, *, height=5, width=4):
+    """Two classes in train and test, an image each."""
+    for i, part in enumerate(("train", "test")):
+        for j, name in enumerate(("cat", "dog")):
+            save(pixels(2 * i + j, height, width, 3), root, part, name, "0.png")
+    return root
+
+
+def test_images_keep_their_pixels_and_get_the_labels_of_their_sorted_folders(tmp_path):
+    arrays = {(part, name, i): pixels(i, 5, 4, 3) for part in ("train", "test") for i, name in enumerate("zam")}
+    for (part, name, i), array in arrays.items():
+        save(array, tmp_path, part, name, f"{i}.png")
+    source = sources.image_folder(str(tmp_path), None)
+    assert source.classes == ("a", "m", "z")
+    expected = np.stack([pixels(i, 5, 4, 3) for i in (1, 2, 0)]).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(source.train_x.numpy(), expected)
+    np.testing.assert_array_equal(source.test_x.numpy(), expected)
+    assert source.train_y.tolist() == source.test_y.tolist() == [0, 1, 2]
+    assert source.train_x.dtype == torch.uint8
+
+
+def test_images_of_a_class_come_in_the_order_of_their_names(tmp_path):
+    small_folder(tmp_path)
+    for i in range(40):
+        save(np.full((5, 4, 3), i, dtype=np.uint8), tmp_path, "train", "cat", f"{i:03}.png")
+    (tmp_path / "train" / "cat" / "0.png").unlink()
+    source = sources.image_folder(str(tmp_path), None)
+    assert source.train_x[:40, 0, 0, 0].tolist() == list(range(40))
+
+
+def test_jpeg_and_grey_images_are_read_as_pillow_reads_them_in_rgb(tmp_path):
+    small_folder(tmp_path)
+    grey = pixels(7, 5, 4)
+    save(grey, tmp_path, "train", "cat", "1.png")
+    jpeg = save(pixels(8, 5, 4, 3), tmp_path, "train", "cat", "2.jpg", quality=60)
+    x = sources.image_folder(str(tmp_path), None).train_x
+    np.testing.assert_array_equal(x[1].numpy(), np.stack([grey] * 3))
+    with Image.open(jpeg) as image:
+        np.testing.assert_array_equal(x[2].numpy(), np.asarray(image).transpose(2, 0, 1))
+
+
+def test_the_middle_is_cut_out_of_an_image_whose_shorter_side_is_image_size(tmp_path):
+    small_folder(tmp_path, height=4, width=8)
+    x = sources.image_folder(str(tmp_path), 4).train_x
+    np.testing.assert_array_equal(x[0].numpy(), pixels(0, 4, 8, 3)[:, 2:6].transpose(2, 0, 1))
+
+
+def test_images_of_several_sizes_are_resized_as_torchvisions_transforms_do(tmp_path):
+    small_folder(tmp_path, height=12, width=9)
+    files = [tmp_path / "train" / "cat" / "0.png", save(pixels(9, 7, 15, 3), tmp_path, "train", "cat", "1.png")]
+    transform = transforms.Compose([transforms.Resize(6), transforms.CenterCrop(6), transforms.PILToTensor()])
+    x = sources.image_folder(str(tmp_path), 6).train_x
+    for found, file in zip(x, files, strict=False):
+        with Image.open(file) as image:
+            assert torch.equal(found, transform(image))
+
+
+def test_a_folder_of_images_that_is_not_there_is_refused(tmp_path):
+    line = refusal_of(sources.image_folder, str(tmp_path / "nowhere"), None)
+    assert line.startswith(f"data.root={tmp_path / 'nowhere'}: no images in {tmp_path / 'nowhere' / 'train'}")
+
+
+def test_a_folder_without_classes_and_a_class_without_images_are_refused(tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / "a" / part).mkdir(parents=True)
+    assert "no images" in refusal_of(sources.image_folder, str(tmp_path / "a"), None)
+    small_folder(tmp_path / "b")
+    (tmp_path / "b" / "test" / "dog" / "0.png").unlink()
+    assert str(tmp_path / "b" / "test") in refusal_of(sources.image_folder, str(tmp_path / "b"), None)
+
+
+def test_classes_that_only_one_part_has_are_refused_by_name(tmp_path):
+    small_folder(tmp_path)
+    save(pixels(0, 5, 4, 3), tmp_path, "test", "bird", "0.png")
+    assert "(bird)" in refusal_of(sources.image_folder, str(tmp_path), None)
+
+
+def test_a_damaged_image_is_refused_by_name(tmp_path):
+    file = small_folder(tmp_path) / "test" / "dog" / "0.png"
+    file.write_bytes(file.read_bytes()[:60])
+    assert f"{file} is damaged" in refusal_of(sources.image_folder, str(tmp_path), None)
+
+
+def test_images_of_several_sizes_are_refused_where_no_image_size_is_set(tmp_path):
+    small_folder(tmp_path)
+    file = save(pixels(0, 6, 7, 3), tmp_path, "train", "dog", "1.png")
+    line = refusal_of(sources.image_folder, str(tmp_path), None)
+    assert f"{file} is 7x6" in line
+    assert "data.image_size" in line
