@@ -176,7 +176,7 @@ def test_the_hash_does_not_change_with_names_places_progress_bar_and_the_order_o
 
 
 def test_the_hash_tells_two_folders_of_ones_own_images_apart():
-    images = changed(CONFIG, "data", "_target_", to="bn_experiments.data.sources.image_folder")
+    images = changed(CONFIG, "data", "_target_", to="bn_experiments.data.image_folder.image_folder")
     moved = changed(changed(images, "paths", "data_dir", to="/other"), "data", "root", to="/other")
     assert config_hash(moved) != config_hash(images)
 

@@ -1,10 +1,9 @@
-"""Sources: each function gives a whole data set as tensors, loaded once a process."""
+"""Sources: each function gives a published data set as tensors, loaded once a process."""
 
 import hashlib
 import random
 import socket
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from filelock import FileLock
-from pydantic import PositiveInt
 from torch import Tensor
 
 # MD5 of MNIST's decompressed files; those of the compressed ones are torchvision's (datasets.MNIST.resources)
@@ -95,32 +93,6 @@ def cifar10(root: str) -> Source:
     return Source(train_x, torch.tensor(train.targets), test_x, torch.tensor(test.targets), tuple(train.classes))
 
 
-@cache
-def image_folder(root: str, image_size: PositiveInt | None) -> Source:
-    """Images in `root`/train/<class>/ and `root`/test/<class>/, as RGB (3, H, W).
-
-    Args:
-        root: The folder.
-        image_size: Pixels: the shorter side is resized to it and the middle cut out. None: all images have
-            one size.
-
-    Raises:
-        ValueError: A folder is missing or empty, the two parts have different classes, a file is damaged,
-            or the images differ in size and `image_size` is None.
-    """
-    parts = {part: _find_images(Path(root) / part) for part in ("train", "test")}
-    classes, test_classes = (part.classes for part in parts.values())
-    if classes != test_classes:
-        odd = ", ".join(sorted(set(classes) ^ set(test_classes)))
-        raise ValueError(
-            f"data.root={root}: train and test differ in their classes ({odd}); allowed: the same folders in "
-            "both; add or remove them"
-        )
-    train_x, test_x = (_read_images(part.samples, image_size) for part in parts.values())
-    train_y, test_y = (torch.tensor(part.targets) for part in parts.values())
-    return Source(train_x, train_y, test_x, test_y, tuple(classes))
-
-
 def _make_mnist1d() -> dict[str, np.ndarray]:
     from mnist1d.data import get_dataset_args, make_dataset
 
@@ -184,7 +156,7 @@ def _download(dataset: Any, root: str, name: str, files: str) -> None:
         pass
     except Exception as error:
         raise ValueError(
-            f"data={name}: files below {root} are damaged ({_reason(error)}); allowed: {files}, as published; delete "
+            f"data={name}: files below {root} are damaged ({reason(error)}); allowed: {files}, as published; delete "
             "them, and they are fetched again"
         ) from error
     try:
@@ -194,7 +166,7 @@ def _download(dataset: Any, root: str, name: str, files: str) -> None:
             dataset(root, train=False, download=True)
     except Exception as error:
         raise ValueError(
-            f"data={name}: not in {Path(root).resolve()}, and the download failed ({_reason(error)}); allowed: "
+            f"data={name}: not in {Path(root).resolve()}, and the download failed ({reason(error)}); allowed: "
             f"{files}; put them there, set paths.data_dir or BN_DATA_DIR to a folder that has them, or use "
             "data=mnist1d, which is made locally"
         ) from error
@@ -214,56 +186,6 @@ def _impatient() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What an error says, on one line."""
     return str(error).strip().replace("\n", " ") or type(error).__name__
-
-
-def _find_images(folder: Path) -> Any:
-    from torchvision.datasets import ImageFolder
-
-    try:
-        return ImageFolder(folder, loader=_open_image)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(
-            f"data.root={folder.parent}: no images in {folder} ({_reason(error)}); allowed: a folder with "
-            "train/<class>/ and test/<class>/; set data.root to one"
-        ) from error
-
-
-def _open_image(path: str) -> Any:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.convert("RGB")
-
-
-def _read_images(samples: list[tuple[str, int]], image_size: int | None) -> Tensor:
-    """(N, 3, H, W) uint8; Pillow decodes outside Python's lock, so threads help."""
-
-    def read(sample: tuple[str, int]) -> np.ndarray:
-        from torchvision.transforms import functional
-
-        try:
-            image = _open_image(sample[0])
-        except Exception as error:
-            raise ValueError(
-                f"data.root: {sample[0]} is damaged ({_reason(error)}); allowed: images that Pillow reads; "
-                "mend or delete the file"
-            ) from error
-        if image_size is not None:
-            image = functional.center_crop(functional.resize(image, image_size), image_size)
-        return np.asarray(image)
-
-    with ThreadPoolExecutor() as pool:
-        arrays = list(pool.map(read, samples))
-    odd = next((i for i, array in enumerate(arrays) if array.shape != arrays[0].shape), None)
-    if odd is not None:
-        raise ValueError(
-            f"data.image_size=null: {samples[odd][0]} is {arrays[odd].shape[1]}x{arrays[odd].shape[0]}, "
-            f"{samples[0][0]} is {arrays[0].shape[1]}x{arrays[0].shape[0]}; allowed: one size; set "
-            "data.image_size"
-        )
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
-
-
-SourceFunction = Callable[..., Source]
