@@ -22,10 +22,10 @@ grid: setup  ## every model with every norm that it has a place for, on MNIST-1D
 	$(BIN)/python train.py -m model=lenet norm=bn,gn,in,ln,none,rms,wn
 
 test: setup  ## the tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-all: setup  ## the tests, the slow ones too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
