@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "trainer")
@@ -36,13 +33,14 @@ class Cell:
     folder: Path
 
 
-def grid(config: DictConfig) -> list[list[str]]:
-    """The overrides of each cell of a multirun, in Hydra's order: the sweeper's parameters, then the command line."""
+def asked_for(config: DictConfig) -> list[str]:
+    """The overrides of a multirun, with all values of each: the sweeper's parameters, then the command line.
+
+    Of Hydra's own there is the search path alone, for the options that lie elsewhere.
+    """
+    search = [override for override in config.hydra.overrides.hydra if override.startswith("hydra.searchpath")]
     params = config.hydra.sweeper.get("params") or {}
-    lines = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
-    parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(lines)
-    (cells,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return cells
+    return [*search, *(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
 
 
 def composed(config_name: str, overrides: Sequence[str]) -> Cell:

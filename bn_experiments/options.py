@@ -1,25 +1,29 @@
 """Options: what each key of a config may be, read off the signatures of what the config names."""
 
-import difflib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, Strict, ValidationError, create_model
+from pydantic import ConfigDict, Field, PositiveInt, Strict, ValidationError, create_model
 
-from bn_experiments.models.initialization import Init
+from bn_experiments.wording import allowed, shown, unknown_key
 
 
 @dataclass(frozen=True)
 class CellOptions:
-    """The keys of a config that belong to no group."""
+    """The keys of a config that belong to no group, less `init`."""
 
-    name: Annotated[str, Field(pattern=r"^[\w][\w.+=,-]*$")]
-    seed: NonNegativeInt
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^\w[\w.+=,-]*$",
+            description="a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _",
+        ),
+    ]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     replicas: PositiveInt
-    init: Init
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def problems(
     group: str,
     *targets: Callable[..., Any],
     given: Iterable[str] = (),
-    narrowed: Mapping[str, Any] | None = None,
+    narrowed: Mapping[str, tuple[Any, Any]] | None = None,
     elsewhere: Iterable[str] = (),
 ) -> list[str]:
     """Every way in which options do not fit what they are for, a line each.
@@ -70,14 +74,14 @@ def problems(
         group: The keys' prefix in the config, for the lines; "" for the top level.
         *targets: The functions or classes that take the options; a key of several goes to the last.
         given: Arguments that the caller passes, which no config sets.
-        narrowed: Types that are stricter than the signature's.
+        narrowed: Type and default (`...`: none) of arguments, where the signature's are too wide.
         elsewhere: Keys that exist beside these, for the lines.
 
     >>> problems({"lr": 0.1, "b": 1}, "optimizer", lambda lr: 0)[0]
     'optimizer.b: no such key; allowed: optimizer.lr; leave it out'
     """
     fields, takes_any = _fields(targets, set(given))
-    fields.update({name: (hint, ...) for name, hint in (narrowed or {}).items()})
+    fields.update({name: field for name, field in (narrowed or {}).items() if name in fields})
     model = create_model(
         "options",
         __config__=ConfigDict(
@@ -88,8 +92,20 @@ def problems(
     try:
         model.model_validate_json(json.dumps(dict(options)), strict=True)
     except ValidationError as error:
-        return _lines(error, dict(options), group, [*fields, *elsewhere])
+        known = [f"{group}.{name}".lstrip(".") for name in (*fields, *elsewhere)]
+        names = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors(include_url=False))
+        return [_problem(f"{group}.{name}".lstrip("."), name, options, fields, known) for name in names]
     return []
+
+
+def _problem(key: str, name: str, options: Mapping[str, Any], fields: Mapping[str, Any], known: list[str]) -> str:
+    if name not in fields:
+        return unknown_key(key, known)
+    hint, _ = fields[name]
+    if name not in options:
+        return f"{key}: is missing; allowed: {allowed(hint)}; set it with +{key}=..., or leave out what deletes it"
+    value = shown(options[name])
+    return f"{key}={value}: wrong value; allowed: {allowed(hint)}; change it, or leave it out for the default"
 
 
 def _fields(targets: Iterable[Callable[..., Any]], given: set[str]) -> tuple[dict[str, Any], bool]:
@@ -118,48 +134,3 @@ def _signature(target: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(target, eval_str=True)
     except (NameError, TypeError):  # annotations of other people's classes that cannot be evaluated
         return inspect.signature(target)
-
-
-def _lines(error: ValidationError, options: dict[str, Any], group: str, allowed: list[str]) -> list[str]:
-    found: dict[str, list[str]] = {}
-    lines = []
-    for problem in error.errors(include_url=False):
-        name = str(problem["loc"][0])
-        key = f"{group}.{name}" if group else name
-        if problem["type"] == "extra_forbidden":
-            lines.append(unknown_key(key, [f"{group}.{a}" if group else a for a in allowed]))
-        elif problem["type"] == "missing":
-            lines.append(f"{key}: is missing; allowed: a value; set {key}=...")
-        else:
-            found.setdefault(name, []).append(problem["msg"].replace("Input should be ", ""))
-    for name, messages in found.items():
-        key = f"{group}.{name}" if group else name
-        lines.append(
-            f"{key}={shown(options[name])}: not allowed; allowed: {' or '.join(dict.fromkeys(messages))}; "
-            "change it, or leave it out for the default"
-        )
-    return lines
-
-
-def unknown_key(key: str, allowed: Iterable[str]) -> str:
-    """The line for a key that does not exist.
-
-    >>> unknown_key("data.batchsize", ["data.batch_size", "data.root"])
-    'data.batchsize: no such key; allowed: data.batch_size, data.root; did you mean data.batch_size?'
-    """
-    allowed = sorted(allowed)
-    near = difflib.get_close_matches(key, allowed, n=1)
-    mend = f"did you mean {near[0]}?" if near else "leave it out"
-    return f"{key}: no such key; allowed: {', '.join(allowed)}; {mend}"
-
-
-def shown(value: Any) -> str:
-    """A value as one types it, on one line and not too long.
-
-    >>> shown([64, 64]), shown(None), shown("a b")
-    ('[64, 64]', 'null', "'a b'")
-    """
-    text = json.dumps(value)
-    if isinstance(value, str):
-        text = value if value.isidentifier() else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,131 +1,242 @@
-"""Refusals: what Hydra finds wrong with a command, in one line each for a person."""
+"""Refusals: all that is wrong with a command, a line each for a person, before anything is made."""
 
-import itertools
+import copy
+import difflib
+import functools
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
+from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bn_experiments.cells import GROUPS, Cell, cell_of
+
 REFUSED = 2  # exit status
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError)
+Options = Callable[[str], list[str]]  # the options of a group; none where it is no group
 CONF = Path(__file__).resolve().parents[1] / "conf"
-MOST_COMBINATIONS = 16
 
 
 def refuse(lines: Iterable[str]) -> NoReturn:
-    """Prints a line for each error and ends the program."""
+    """Prints a line for each error and ends the program; what a value holds cannot break its line."""
     for line in lines:
-        print(line, file=sys.stderr)
+        print("".join(character if character.isprintable() else " " for character in line), file=sys.stderr)
     sys.exit(REFUSED)
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> list[str]:
     """All that is wrong with a command line that Hydra could not compose.
 
-    Hydra stops at the first error. So each option of a group is tried alone, then every other override
-    with the options that are right.
-
     Args:
-        error: What Hydra raised.
+        error: What Hydra raised: the first thing it found.
         arguments: The command line.
     """
+    GlobalHydra.instance().clear()
     try:
         parsed = get_args_parser().parse_args(list(arguments))
-    except SystemExit:
-        return [line(error)]
-    extra = [f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]"] if parsed.config_dir else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        lines = _tried(parsed.overrides, extra)
-        return lines or [line(error)]
+        search_path = create_config_search_path(str(CONF))
+        if parsed.config_dir:
+            search_path.prepend("command-line", f"file://{Path(parsed.config_dir).resolve()}")
+        Hydra.create_main_hydra2("train", search_path)
+        _, lines = judge(parsed.config_name or "config", parsed.overrides, parsed.multirun)
+    except (SystemExit, *COMPOSITION_ERRORS):
+        lines = []
+    finally:
+        GlobalHydra.instance().clear()
+    return lines or [line(error)]
 
 
-def _tried(overrides: Sequence[str], extra: list[str]) -> list[str]:
-    groups = set(compose("config", overrides=extra, return_hydra_config=True).hydra.runtime.choices)
-    lines: list[str] = []
-    right: dict[str, list[str]] = {}
-    keys: list[str] = []
-    for override in overrides:
+def judge(config_name: str, overrides: Sequence[str], multirun: bool) -> tuple[list[Cell], list[str]]:
+    """The cells that a command asks for, and all that is wrong with it.
+
+    Hydra stops at the first error. So what cannot be read or chosen is left out, with the keys of a group
+    that has no right option; each cell is composed from the rest, and checked as far as that goes.
+
+    Args:
+        config_name: Of the primary config.
+        overrides: As typed, with all values of a grid.
+        multirun: Whether a key may have several.
+    """
+    search = [override for override in overrides if _name(override) == "hydra.searchpath"]
+    loader = GlobalHydra.instance().config_loader()
+    options = functools.cache(lambda group: loader.get_group_options(group, config_name=config_name, overrides=search))
+    read = [_read(override, multirun, options) for override in overrides]
+    lines = [line for found, _ in read for line in found]
+    unread = {_name(override) for override, (_, parsed) in zip(overrides, read, strict=True) if parsed is None}
+    right = [parsed for _, parsed in read if parsed and parsed.key_or_group.split(".")[0] not in unread]
+    points = BasicSweeper.split_arguments(right, None)[0] if multirun else [[str(o.input_line) for o in right]]
+    start = functools.cache(lambda *choices: compose(config_name, list(choices), return_hydra_config=True))
+    cells, left_out, kept = [], unread, False
+    for point in points:
         try:
-            (parsed,) = OverridesParser.create().parse_overrides([override])
-        except HydraException as error:
-            lines.append(line(error, override))
+            cell, wrong = _composed(start, point, options)
+        except COMPOSITION_ERRORS as error:
+            lines.append(line(error))
             continue
-        key = parsed.get_key_element()
-        values = [f"{key}={v}" for v in parsed.sweep_string_iterator()] if parsed.is_sweep_override() else [override]
-        if key not in groups:
-            keys += values
-            continue
-        for value in values:
-            found = _error([*extra, value], value)
-            lines += [found] if found else []
-            right.setdefault(key, []).extend([] if found else [value])
-    combinations = list(itertools.islice(itertools.product(*filter(None, right.values())), MOST_COMBINATIONS))
-    for key in keys:
-        found_lines = [_error([*extra, *combination, key], key) for combination in combinations]
-        if all(found_lines):
-            lines.append(str(found_lines[0]))
-    return list(dict.fromkeys(lines))
+        cells.append(cell)
+        lines += wrong.values()
+        left_out |= {_name(override) for override in wrong}
+        kept |= len(wrong) < len(point)
+    if kept or not lines:  # a command of nothing but typing errors is answered in a second, without torch
+        from bn_experiments.check import check_cells
+
+        lines += check_cells(cells, {name.split(".")[0] for name in left_out})
+    return cells, list(dict.fromkeys(lines))
 
 
-def _error(overrides: Sequence[str], of_interest: str) -> str | None:
+def _read(override: str, multirun: bool, options: Options) -> tuple[list[str], Override | None]:
+    """An override with those of its values that are right, None if there are none, and a line for each other one."""
     try:
-        compose("config", overrides=list(overrides))
-    except COMPOSITION_ERRORS as error:
-        return line(error, of_interest)
-    return None
+        parsed = _parse(override)
+        swept = parsed.is_sweep_override()
+        values = list(parsed.sweep_string_iterator()) if swept else [""]
+        each = [_parse(f"{parsed.get_key_element()}={value}") for value in values] if swept else [parsed]
+    except HydraException as error:
+        return [_unreadable(override, error)], None
+    if swept and not multirun:
+        return [f"{override}: several values; allowed: one a run; add -m to run them all as a grid"], None
+    lines = [
+        f"{override}: {value} comes {count} times; allowed: each value once; leave out what repeats"
+        for value, count in Counter(values).items()
+        if count > 1
+    ]
+    found = [_no_option(one, options) for one in each]
+    lines += [line for line in dict.fromkeys(found) if line]
+    right = [value for value, line in zip(values, found, strict=True) if not line]
+    if not right:
+        return lines or [f"{override}: stands for no value; allowed: one or more; change it"], None
+    return lines, _parse(f"{parsed.get_key_element()}={','.join(dict.fromkeys(right))}") if swept else parsed
 
 
-def line(error: Exception, override: str = "") -> str:
-    """An error of Hydra or OmegaConf as one line: the key, what it got, what is allowed, what to do.
+def _parse(override: str) -> Override:
+    loader = GlobalHydra.instance().config_loader()
+    parsed = OverridesParser.create(loader).parse_override(override)
+    parsed.config_loader = loader  # for glob()
+    return parsed
+
+
+def _name(override: str) -> str:
+    return override.lstrip("+~").split("=")[0].split("@")[0]
+
+
+def _chooses(override: str, options: Options) -> bool:
+    """Whether it has a say in what is composed: it names the option of a group, or tells Hydra where to look."""
+    if _name(override).startswith("hydra."):
+        return True
+    return bool(options(_name(override))) and not isinstance(_parse(override).value(), dict)
+
+
+def _unreadable(override: str, error: Exception) -> str:
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: is no override; allowed: key=value or group=option; give it a value"
+    reason = " ".join(str(error).split()).split(" expecting ")[0]
+    quoted = value.replace('"', '\\"')
+    mend = "write $HOME for ~" if value.startswith("~") else f"""complete it, or quote it, '{key}="{quoted}"'"""
+    return f"{override}: cannot be read ({reason}); allowed: key=value; {mend}"
+
+
+def _no_option(override: Override, options: Options) -> str | None:
+    """The line for an option that its group does not have."""
+    group, value, there = override.key_or_group, override.value(), options(override.key_or_group)
+    if not there or override.is_delete() or isinstance(value, dict):
+        return None
+    if group in GROUPS and not override.package and (override.is_add() or override.is_force_add()):
+        return f"{override.input_line}: the config has its {group}; allowed: {group}=option; leave out the +"
+    if all(part in there for part in (value if isinstance(value, list) else [value])):
+        return None
+    near = difflib.get_close_matches(str(value).lower(), there, n=1)
+    may_be_added = group in GROUPS and isinstance(value, str) and re.fullmatch(r"[\w-]+", value)
+    add = f", or add conf/{group}/{value}.yaml" if may_be_added else ""
+    mend = f"did you mean {group}={near[0]}?" if near else f"choose one{add}"
+    return f"{override.input_line}: no such option; allowed: {', '.join(there)}; {mend}"
+
+
+def _composed(start: Callable[..., DictConfig], overrides: list[str], options: Options) -> tuple[Cell, dict[str, str]]:
+    """The cell that overrides give, less those that are wrong, and a line for each of these.
+
+    Args:
+        start: The config of choices of groups. To compose it takes Hydra ten times as long as all else here,
+            and the cells of a grid share choices.
+        overrides: Of one cell.
+        options: Of a group.
+    """
+    choices = [override for override in overrides if _chooses(override, options)]
+    settings = [override for override in overrides if override not in choices]
+    try:
+        return _changed(start(*choices), settings, overrides)[1], {}
+    except COMPOSITION_ERRORS:
+        config, cell = _changed(start(*choices), [], choices)
+    wrong = {}
+    for setting in settings:
+        try:
+            config, cell = _changed(config, [setting], [*choices, setting])
+        except COMPOSITION_ERRORS as error:
+            wrong[setting] = line(error, setting, start(*choices))
+    return cell, wrong
+
+
+def _changed(config: DictConfig, settings: Iterable[str], overrides: list[str]) -> tuple[DictConfig, Cell]:
+    """A config with settings applied, and its cell, which is named by the overrides."""
+    changed = copy.deepcopy(config)
+    OmegaConf.update(changed, "hydra.overrides.task", [o for o in overrides if not o.startswith("hydra")])
+    ConfigLoaderImpl._apply_overrides_to_config([_parse(setting) for setting in settings], changed)
+    return changed, cell_of(changed, changed.hydra)
+
+
+def line(error: Exception, override: str = "", config: DictConfig | None = None) -> str:
+    """An error of Hydra or OmegaConf as a line: the key, what it got, what is allowed, what to do.
 
     Args:
         error: What was raised.
         override: The override it is about, where that is known.
+        config: What the override was to change.
     """
     text = str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, option = error.missing_cfg_file.rpartition("/")
+    no_such_key = re.match(r"Could not (override|delete from config\. '.+' does not exist)", text)
+    if config is not None and (no_such_key or type(error) in (ValueError, AssertionError)):  # below a list, or null
+        return _unknown(override, getattr(error.__cause__, "full_key", None) or _name(override), config)
+    if "An item is already at" in text:
+        return f"{override}: the key exists; allowed: {override[1:]}; leave out the +"
+    if isinstance(error, OSError) and error.filename:
         return (
-            f"{group}={option}: no such option; allowed: {', '.join(sorted(error.options))}; choose one, or add "
-            f"conf/{group}/{option}.yaml"
-        )
-    if match := re.match(r"Could not (?:override|delete from config\.) '(.+?)'", text):
-        return _unknown(match[1])
-    if match := re.match(r"Ambiguous value for argument '(.+)'\n", text):
-        return f"{match[1]}: several values; allowed: one a run; add -m to run them all as a grid"
-    if isinstance(error, OverrideParseException):
-        reason = text.split("\n", maxsplit=1)[0]
-        return (
-            f"{error.override}: cannot be read ({reason}); allowed: key=value; put a value with special "
-            "characters in quotes, 'key=\"value\"'"
+            f"{error.filename}: cannot be made ({error.strerror}); allowed: a folder that can be written; set "
+            "paths.output_dir to one"
         )
     if full_key := getattr(error, "full_key", None):
-        return f"{full_key}: {text.splitlines()[0]}; allowed: a value that can be resolved; change it"
-    reason = " ".join(text.split())
+        return (
+            f"{override or full_key}: leaves {full_key} without a value ({text.splitlines()[0]}); allowed: a value, or "
+            "${key} of a key that has one; change it"
+        )
+    reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
     return f"{override or 'config'}: {reason}; allowed: what python train.py --help shows; change it"
 
 
-def _unknown(key: str) -> str:
-    from bn_experiments.options import unknown_key
+def _unknown(override: str, key: str, config: DictConfig) -> str:
+    from bn_experiments.wording import unknown_key
 
-    known = _keys(compose("config"))
-    siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
-    return unknown_key(key, siblings or [name for name in known if "." not in name])
+    parent, node = _nearest(config, key)
+    names = [str(name) for name in node if name not in ("_target_", "_partial_", "hydra")]
+    text = unknown_key(key, [f"{parent}.{name}".lstrip(".") for name in names])
+    may_be_added = text.endswith("leave it out") and "_target_" in node and override.startswith(key)
+    return f"{text}, or write +{key} if its class takes it" if may_be_added else text
 
 
-def _keys(config: DictConfig, prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for name in map(str, config):
-        value: Any = config._get_node(name)
-        keys.append(f"{prefix}{name}")
-        if isinstance(value, DictConfig):
-            keys += _keys(value, f"{prefix}{name}.")
-    return [key for key in keys if not key.endswith(("_target_", "_partial_"))]
+def _nearest(config: DictConfig, key: str) -> tuple[str, DictConfig]:
+    """The node that holds the key, or would if its parents existed."""
+    parent = key.rpartition(".")[0]
+    node = OmegaConf.select(config, parent) if parent else config
+    return (parent, node) if isinstance(node, DictConfig) else _nearest(config, parent)

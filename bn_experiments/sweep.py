@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from bn_experiments import refusals, results
-from bn_experiments.cells import Cell, cell_of, composed, grid
+from bn_experiments.cells import Cell, asked_for, cell_of
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,10 @@ class Sweep(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the cell."""
-        self._check([cell_of(config, config.hydra)], [])
+        from bn_experiments.check import check_cells
+
+        cells = [cell_of(config, config.hydra)]
+        self._begin(lambda: (cells, check_cells(cells)))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Prints the cell's numbers."""
@@ -84,17 +87,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the whole grid, and sees to it that the comparison comes at the end, whatever ends the sweep."""
-        cells, lines = [], []
-        try:
-            points = grid(config)
-        except refusals.COMPOSITION_ERRORS as error:
-            refusals.refuse([refusals.line(error)])
-        for overrides in points:
-            try:
-                cells.append(composed(kwargs["config_name"], overrides))
-            except refusals.COMPOSITION_ERRORS as error:
-                lines.append(refusals.line(error))
-        self._check(cells, list(dict.fromkeys(lines)))
+        self._begin(lambda: refusals.judge(kwargs["config_name"], asked_for(config), multirun=True))
         atexit.register(self._finish)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -120,17 +113,12 @@ class Sweep(Callback):
             text += f", about {timedelta(seconds=round(left_s))} left" if left_s else ""
         console.print(f"cell {number + 1} of {len(self.cells)}  {folder.name}  {text}")
 
-    def _check(self, cells: list[Cell], lines: list[str]) -> None:
+    def _begin(self, judge: Callable[[], tuple[list[Cell], list[str]]]) -> None:
         """Ends the program where anything is wrong, before a folder is made."""
         try:
-            from bn_experiments.check import check_cells
-
-            lines = [*lines, *check_cells(cells)]
+            cells, lines = judge()
         except Exception as error:  # Hydra would make a warning of it, and train
-            lines = [
-                *lines,
-                f"config: {type(error).__name__}: {error}; allowed: a config that can be checked",
-            ]
+            refusals.refuse([refusals.line(error)])
         if lines:
             refusals.refuse(lines)
         self.cells = cells

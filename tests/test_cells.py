@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from bn_experiments.cells import cell_name, cell_of, composed, grid
+from bn_experiments.cells import asked_for, cell_name, cell_of, composed
+from bn_experiments.refusals import judge
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -174,27 +175,30 @@ def launched(config):
         ["norm=bn,none", "model=mlp,lenet"],
         ["optimizer.lr=0.1,0.2,0.3", "norm=none", "seed=range(0,30,10)"],
         ["model.hidden=[64, 64],[32]", "norm=glob(*,exclude=wn)"],
-        [f"{root('a b')},c", "trainer.max_epochs=choice(1,2)"],
+        ["init=torch,'he_uniform'", "trainer.max_epochs=choice(1,2)"],
         ["norm=bn,none", "hydra.sweeper.max_batch_size=1", "+model.extra=1,2"],
     ],
     ids=str,
 )
-def test_a_grid_has_the_cells_that_hydras_sweeper_launches(overrides, tmp_path):
-    config = multirun(*overrides, f"paths.output_dir={tmp_path}")
-    assert grid(config) == launched(config)
+def test_a_grid_has_the_cells_that_hydras_sweeper_launches(overrides, tmp_path, data_dir):
+    config = multirun(*overrides, f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}")
+    cells, _ = judge("config", asked_for(config), multirun=True)
+    assert cells == [composed("config", job) for job in launched(config)]
 
 
-def test_a_grid_begins_with_the_sweepers_own_parameters(tmp_path):
+def test_a_grid_begins_with_the_sweepers_own_parameters(tmp_path, data_dir):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(
         "# @package _global_\nhydra:\n  sweeper:\n    params:\n      norm: bn,none\n      optimizer.lr: 0.1,0.2\n"
     )
     search = f"hydra.searchpath=[file://{tmp_path}]"
-    config = multirun(search, "+experiment=mine", "model=mlp,lenet", "optimizer.lr=0.3", f"paths.output_dir={tmp_path}")
-    cells = grid(config)
-    assert cells == launched(config)
-    assert [jobs[:2] for jobs in cells] == [
-        [f"norm={norm}", "optimizer.lr=0.3"] for norm in ("bn", "bn", "none", "none")
+    paths = [f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}"]
+    config = multirun(search, "+experiment=mine", "model=mlp,lenet", "optimizer.lr=0.3", *paths)
+    cells, lines = judge("config", asked_for(config), multirun=True)
+    assert lines == []
+    assert cells == [composed("config", [search, *job]) for job in launched(config)]
+    assert [(cell.choices["norm"], cell.config["optimizer"]["lr"]) for cell in cells] == [
+        (norm, 0.3) for norm in ("bn", "bn", "none", "none")
     ]
 
 

@@ -50,9 +50,12 @@ def train_alone(network: nn.Module, optimizer, data) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("kind", [StackedReplicas, SeparateReplicas])
+CASES = [(model, norm, StackedReplicas) for model, norms in NORMS.items() for norm in norms]
+CASES += [("lenet", "bn", SeparateReplicas)]
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize(("model", "norm"), [(model, norm) for model, norms in NORMS.items() for norm in norms])
+@pytest.mark.parametrize(("model", "norm", "kind"), CASES)
 def test_replicas_equal_solo_runs_when_seeds_match(compose_cell, model, norm, optimizer, kind):
     singles = networks(compose_cell, f"model={model}", f"norm={norm}", "model.dropout=0.3", "model.hidden=[12,8]")
     alone = [

@@ -1,0 +1,203 @@
+"""The trial: what a cell's config makes, made on the meta device, so that what cannot train is known at once."""
+
+import copy
+import json
+import re
+import textwrap
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from bn_experiments import build
+from bn_experiments.build import Config
+from bn_experiments.cells import Cell
+from bn_experiments.data.batches import Batching
+from bn_experiments.data.splits import Splits
+from bn_experiments.memory import bounded
+from bn_experiments.models.initialization import initialize
+from bn_experiments.norms.slot import norms_of
+from bn_experiments.replicas import StackedReplicas
+from bn_experiments.wording import shown
+
+
+def rehearse(cell: Cell, wrong: Collection[str]) -> list[str]:
+    """What is wrong with what a cell's options make.
+
+    Args:
+        cell: What is made of it is made here too, but for the weights.
+        wrong: Groups whose options are wrong, and "" for the keys of no group: nothing is made of them.
+    """
+    config = cell.config
+    lines = [] if "trainer" in wrong else _device(config)
+    makes_network = not lines and not {"", "trainer", "model", "norm"} & set(wrong)
+    if not {"data", "paths"} & set(wrong):
+        data = splits(json.dumps(config["data"]))
+        if isinstance(data, str):
+            lines.append(data)
+        elif makes_network:
+            try:
+                lines += _network(cell, data)
+            except Exception as error:
+                lines.append(as_line("model, norm", error))
+    if "optimizer" not in wrong:
+        lines += _optimizer(config)
+    return lines if lines or wrong else _steps(config)
+
+
+def as_line(groups: str, error: Exception) -> str:
+    """An error as a line: this program's are lines already, other people's are about the keys of the groups."""
+    if "; allowed: " in str(error):
+        return str(error)
+    return (
+        f"{groups}: does not work as set ({_reason(error)}); allowed: what the class takes; change the keys of {groups}"
+    )
+
+
+@lru_cache(maxsize=8)
+def splits(data: str) -> Splits | str:
+    """The splits that the data group, as JSON, describes, or why there are none; the cells of a grid share them."""
+    try:
+        return build.splits({"data": json.loads(data)})
+    except Exception as error:
+        return as_line("data", error)
+
+
+def _device(config: Config) -> list[str]:
+    device = build.device(config)
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if there[device]:
+        return []
+    names = {"cuda": "gpu"}
+    allowed = ", ".join(["auto", *(names.get(name, name) for name, is_there in there.items() if is_there)])
+    return [
+        f"trainer.accelerator={config['trainer']['accelerator']}: there is none here; allowed: {allowed}; "
+        "leave it at auto"
+    ]
+
+
+class _Accepted(Exception):
+    """Raised where an optimizer turns from its options to the parameters."""
+
+
+def _optimizer(config: Config) -> list[str]:
+    """What the optimizer says to its options; torch's do so first, and making a whole one takes two seconds."""
+
+    def parameters() -> Iterator[nn.Parameter]:
+        raise _Accepted
+        yield
+
+    try:
+        build.optimizer(config)(parameters())
+    except _Accepted:
+        return []
+    except Exception as error:
+        return [_refusal(config, "optimizer", error)]
+    return []
+
+
+def _steps(config: Config) -> list[str]:
+    """Lets the optimizer and the scheduler take a step."""
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    try:
+        optimizer = build.optimizer(config)([parameter])
+        optimizer.step()
+    except Exception as error:
+        return [_refusal(config, "optimizer", error)]
+    try:
+        scheduler = build.scheduler(config)(optimizer)
+        optimizer.step()  # a scheduler warns where it steps first
+        scheduler.step()
+    except Exception as error:
+        return [_refusal(config, "scheduler", error)]
+    return []
+
+
+def _refusal(config: Config, group: str, error: Exception) -> str:
+    """The line for options that a class of torch's refuses; torch tends to name the argument."""
+    reason = _reason(error)
+    named = [
+        f"{group}.{key}={shown(value)}"
+        for key, value in build.options(config, group).items()
+        if re.search(rf"\b({key}|{key.removesuffix('s')}\b)", reason, re.IGNORECASE)
+    ]
+    target = config[group]["_target_"]
+    return (
+        f"{', '.join(named) or group}: {target} refuses this ({reason}); allowed: what the documentation of {target} "
+        "says; change it"
+    )
+
+
+def _network(cell: Cell, splits: Splits) -> list[str]:
+    config = cell.config
+    bytes_per_number = 8 if config["trainer"]["precision"] == "64-true" else 4
+    with torch.device("meta"), bounded(config["replicas"], bytes_per_number, build.device(config)):
+        network = build.network(config, splits)
+    initialize(network, config["seed"], config["init"], config["norm"]["scale_init"])
+    return _no_slot(cell, network) or _batches(config, network, splits)
+
+
+def _no_slot(cell: Cell, network: nn.Module) -> list[str]:
+    """A norm that found no layer would make two arms the same."""
+    config = cell.config
+    parametrized = any(nn.utils.parametrize.is_parametrized(module) for module in network.modules())
+    if config["norm"]["_target_"] is None or norms_of(network) or parametrized:
+        return []
+    return [
+        f"norm={cell.choices['norm']}: adds nothing to model={cell.choices['model']} with "
+        f"norm.layers={config['norm']['layers']}, so it would be norm=none; allowed: a norm that has a place in the "
+        "model; choose another model or norm, or set norm.layers"
+    ]
+
+
+def _batches(config: Config, network: nn.Module, splits: Splits) -> list[str]:
+    """Pushes a training batch of each size through the network, stacked or not, as training will."""
+    batching, count = Batching(**build.accepted(Batching, config["data"])), len(splits.train)
+    stacks = build.stacks(config, splits, build.device(config))
+    trained = StackedReplicas([network, network]) if stacks else network
+    for size in sorted(batching.sizes(count), reverse=True):
+        error = _push(trained, splits, size)
+        if error is None:
+            continue
+        if stacks and not _push(network, splits, size):
+            return [
+                f"trainer.stack_replicas=true: the network cannot be stacked ({_reason(error)}); allowed: auto or "
+                "false; set it to auto"
+            ]
+        if size == 1 and not _push(network, splits, 2):
+            mend = "set data.drop_last=true" if batching.batch_size > 1 else "change the norm"
+            return [
+                f"data.batch_size={batching.batch_size}: leaves a batch of one of the {count} training examples, and "
+                f"the norm needs two; allowed: a size that leaves none or more than one; change it, or {mend}"
+            ]
+        return [
+            f"model, norm: a batch of {size} examples does not pass ({_reason(error)}); allowed: what fits the data; "
+            "change the model, the norm or the data"
+        ]
+    if batching.sizes(count):
+        return []
+    return [
+        f"data.batch_size={batching.batch_size}: more than the {count} training examples, and data.drop_last leaves no "
+        f"batch; allowed: 1 to {count}; lower it, or set data.drop_last=false"
+    ]
+
+
+def _push(network: nn.Module, splits: Splits, size: int) -> Exception | None:
+    """What goes wrong with a training batch of `size` examples, if anything does."""
+    stack = (2,) if isinstance(network, StackedReplicas) else ()
+    x = torch.empty(*stack, size, *splits.input_shape, device="meta")
+    try:
+        try:
+            logits = network(x)
+        except Exception:  # the meta device has no numbers, and some networks read one
+            logits = copy.deepcopy(network).to_empty(device="cpu")(torch.zeros_like(x, device="cpu"))
+    except Exception as error:
+        return error
+    due = (*stack, size, splits.num_classes)
+    return None if tuple(logits.shape) == due else ValueError(f"it gives {tuple(logits.shape)}, not {due}")
+
+
+def _reason(error: Exception) -> str:
+    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 200, placeholder="...")
