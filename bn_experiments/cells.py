@@ -33,14 +33,15 @@ class Cell:
     folder: Path
 
 
-def asked_for(config: DictConfig) -> list[str]:
-    """The overrides of a multirun, with all values of each: the sweeper's parameters, then the command line.
+def asked_for(config: DictConfig, multirun: bool) -> list[str]:
+    """The overrides of a command, with all values of each: for a multirun the sweeper's, then the command line's.
 
     Of Hydra's own there is the search path alone, for the options that lie elsewhere.
     """
-    search = [override for override in config.hydra.overrides.hydra if override.startswith("hydra.searchpath")]
-    params = config.hydra.sweeper.get("params") or {}
-    return [*search, *(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
+    hydra, task = _typed(config.hydra, "hydra"), _typed(config.hydra, "task")
+    search = [override for override in hydra if override.startswith("hydra.searchpath")]
+    params = (config.hydra.sweeper.get("params") or {}) if multirun else {}
+    return [*search, *(f"{key}={value}" for key, value in params.items()), *task]
 
 
 def composed(config_name: str, overrides: Sequence[str]) -> Cell:
@@ -61,7 +62,7 @@ def choices(hydra: DictConfig) -> dict[str, Any]:
     """The option of each group, and `overrides`: every other key that was set, sorted."""
     chosen = hydra.runtime.choices
     overrides = sorted(
-        override.lstrip("+") for override in hydra.overrides.task if not NOT_IN_NAME.match(_key(override))
+        override.lstrip("+") for override in _typed(hydra, "task") if not NOT_IN_NAME.match(_key(override))
     )
     return {**{group: chosen.get(group) for group in GROUPS}, "overrides": overrides}
 
@@ -80,6 +81,11 @@ def cell_name(hydra: DictConfig) -> str:
         return name
     digest = hashlib.sha256("\n".join([*options, *overrides]).encode()).hexdigest()
     return f"{name.encode()[:110].decode(errors='ignore')}-{digest[:8]}"
+
+
+def _typed(hydra: DictConfig, kind: str) -> list[str]:
+    """The overrides for Hydra or for the task as they were typed: an interpolation in one is not resolved."""
+    return cast(list[str], OmegaConf.to_container(hydra.overrides[kind], resolve=False))
 
 
 def _key(override: str) -> str:

@@ -76,10 +76,7 @@ class Sweep(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the cell."""
-        from bn_experiments.check import check_cells
-
-        cells = [cell_of(config, config.hydra)]
-        self._begin(lambda: (cells, check_cells(cells)))
+        self._begin(config, kwargs["config_name"], multirun=False)
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Prints the cell's numbers."""
@@ -87,7 +84,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the whole grid, and sees to it that the comparison comes at the end, whatever ends the sweep."""
-        self._begin(lambda: refusals.judge(kwargs["config_name"], asked_for(config), multirun=True))
+        self._begin(config, kwargs["config_name"], multirun=True)
         atexit.register(self._finish)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -113,10 +110,10 @@ class Sweep(Callback):
             text += f", about {timedelta(seconds=round(left_s))} left" if left_s else ""
         console.print(f"cell {number + 1} of {len(self.cells)}  {folder.name}  {text}")
 
-    def _begin(self, judge: Callable[[], tuple[list[Cell], list[str]]]) -> None:
+    def _begin(self, config: DictConfig, config_name: str, multirun: bool) -> None:
         """Ends the program where anything is wrong, before a folder is made."""
         try:
-            cells, lines = judge()
+            cells, lines = refusals.judge(config_name, asked_for(config, multirun), multirun)
         except Exception as error:  # Hydra would make a warning of it, and train
             refusals.refuse([refusals.line(error)])
         if lines:

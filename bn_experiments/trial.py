@@ -1,6 +1,5 @@
-"""The trial: what a cell's config makes, made on the meta device, so that what cannot train is known at once."""
+"""The trial: what a cell's config makes, made without its weights, so that what cannot train is known at once."""
 
-import copy
 import json
 import re
 import textwrap
@@ -43,7 +42,7 @@ def rehearse(cell: Cell, wrong: Collection[str]) -> list[str]:
                 lines.append(as_line("model, norm", error))
     if "optimizer" not in wrong:
         lines += _optimizer(config)
-    return lines if lines or wrong else _steps(config)
+    return lines
 
 
 def as_line(groups: str, error: Exception) -> str:
@@ -97,8 +96,8 @@ def _optimizer(config: Config) -> list[str]:
     return []
 
 
-def _steps(config: Config) -> list[str]:
-    """Lets the optimizer and the scheduler take a step."""
+def step(config: Config) -> list[str]:
+    """What is wrong with the optimizer and the scheduler as they take a step."""
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     try:
@@ -136,7 +135,7 @@ def _network(cell: Cell, splits: Splits) -> list[str]:
     with torch.device("meta"), bounded(config["replicas"], bytes_per_number, build.device(config)):
         network = build.network(config, splits)
     initialize(network, config["seed"], config["init"], config["norm"]["scale_init"])
-    return _no_slot(cell, network) or _batches(config, network, splits)
+    return _no_slot(cell, network) or _batches(config, network.to_empty(device="cpu"), splits)
 
 
 def _no_slot(cell: Cell, network: nn.Module) -> list[str]:
@@ -153,46 +152,35 @@ def _no_slot(cell: Cell, network: nn.Module) -> list[str]:
 
 
 def _batches(config: Config, network: nn.Module, splits: Splits) -> list[str]:
-    """Pushes a training batch of each size through the network, stacked or not, as training will."""
+    """Pushes batches through the network, whose weights are whatever the memory held."""
     batching, count = Batching(**build.accepted(Batching, config["data"])), len(splits.train)
-    stacks = build.stacks(config, splits, build.device(config))
-    trained = StackedReplicas([network, network]) if stacks else network
-    for size in sorted(batching.sizes(count), reverse=True):
-        error = _push(trained, splits, size)
-        if error is None:
-            continue
-        if stacks and not _push(network, splits, size):
-            return [
-                f"trainer.stack_replicas=true: the network cannot be stacked ({_reason(error)}); allowed: auto or "
-                "false; set it to auto"
-            ]
-        if size == 1 and not _push(network, splits, 2):
-            mend = "set data.drop_last=true" if batching.batch_size > 1 else "change the norm"
-            return [
-                f"data.batch_size={batching.batch_size}: leaves a batch of one of the {count} training examples, and "
-                f"the norm needs two; allowed: a size that leaves none or more than one; change it, or {mend}"
-            ]
+    sizes = batching.sizes(count)
+    if not sizes:
         return [
-            f"model, norm: a batch of {size} examples does not pass ({_reason(error)}); allowed: what fits the data; "
-            "change the model, the norm or the data"
+            f"data.batch_size={batching.batch_size}: more than the {count} training examples, and data.drop_last "
+            f"leaves no batch; allowed: 1 to {count}; lower it, or set data.drop_last=false"
         ]
-    if batching.sizes(count):
-        return []
-    return [
-        f"data.batch_size={batching.batch_size}: more than the {count} training examples, and data.drop_last leaves no "
-        f"batch; allowed: 1 to {count}; lower it, or set data.drop_last=false"
-    ]
+    if error := _push(network, splits, 2):
+        return [as_line("model, norm", error)]
+    if 1 in sizes and _push(network, splits, 1):
+        mend = "set data.drop_last=true" if batching.batch_size > 1 else "change the norm"
+        return [
+            f"data.batch_size={batching.batch_size}: leaves a batch of one of the {count} training examples, and the "
+            f"norm needs two; allowed: a size that leaves none or more than one; change it, or {mend}"
+        ]
+    if config["trainer"]["stack_replicas"] is True and (error := _push(StackedReplicas([network] * 2), splits, 2)):
+        return [
+            f"trainer.stack_replicas=true: the network cannot be stacked ({_reason(error)}); allowed: auto or false; "
+            "set it to auto"
+        ]
+    return []
 
 
 def _push(network: nn.Module, splits: Splits, size: int) -> Exception | None:
     """What goes wrong with a training batch of `size` examples, if anything does."""
     stack = (2,) if isinstance(network, StackedReplicas) else ()
-    x = torch.empty(*stack, size, *splits.input_shape, device="meta")
     try:
-        try:
-            logits = network(x)
-        except Exception:  # the meta device has no numbers, and some networks read one
-            logits = copy.deepcopy(network).to_empty(device="cpu")(torch.zeros_like(x, device="cpu"))
+        logits = network(torch.zeros(*stack, size, *splits.input_shape))
     except Exception as error:
         return error
     due = (*stack, size, splits.num_classes)

@@ -1,14 +1,18 @@
 """What several tests need: composed cells, trained cells, and MNIST-1D made once."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
-from bn_experiments.cells import Cell, composed
+from bn_experiments.cells import Cell
 from bn_experiments.data.sources import mnist1d
+from bn_experiments.refusals import _composed
 
 torch.set_num_threads(1)  # the suite's networks are tiny: threads would only wait for each other
 
@@ -39,6 +43,20 @@ def compose_cell(data_dir: str, tmp_path: Path) -> Iterator[Callable[..., Cell]]
 
         def cell(*overrides: str) -> Cell:
             keys = {override.split("=")[0] for override in overrides}
-            return composed("config", [o for o in small if o.split("=")[0] not in keys] + list(overrides))
+            everything = [o for o in small if o.split("=")[0] not in keys] + list(overrides)
+            made, wrong = _composed(composed_groups, everything, options_of)
+            assert not wrong
+            return made
 
         yield cell
+
+
+@functools.cache
+def composed_groups(*choices: str) -> DictConfig:
+    """Hydra's config of choices of groups: composed once, for it is what takes the time."""
+    return compose("config", list(choices), return_hydra_config=True)
+
+
+@functools.cache
+def options_of(group: str) -> list[str]:
+    return GlobalHydra.instance().config_loader().get_group_options(group)

@@ -173,16 +173,17 @@ def launched(config):
     [
         [],
         ["norm=bn,none", "model=mlp,lenet"],
-        ["optimizer.lr=0.1,0.2,0.3", "norm=none", "seed=range(0,30,10)"],
-        ["model.hidden=[64, 64],[32]", "norm=glob(*,exclude=wn)"],
+        ["optimizer.lr=0.1,0.2,0.3", "norm=none", "seed=range(0,20,10)"],
+        ["model.hidden=[64, 64],[32]", "norm=glob(*n,exclude=in)"],
         ["init=torch,'he_uniform'", "trainer.max_epochs=choice(1,2)"],
         ["norm=bn,none", "hydra.sweeper.max_batch_size=1", "+model.extra=1,2"],
     ],
     ids=str,
 )
-def test_a_grid_has_the_cells_that_hydras_sweeper_launches(overrides, tmp_path, data_dir):
+def test_a_grid_has_the_cells_that_hydras_sweeper_launches(overrides, tmp_path, data_dir, monkeypatch):
+    monkeypatch.setattr("bn_experiments.check.check_cells", lambda cells, lost: [])  # the cells alone matter here
     config = multirun(*overrides, f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}")
-    cells, _ = judge("config", asked_for(config), multirun=True)
+    cells, _ = judge("config", asked_for(config, True), multirun=True)
     assert cells == [composed("config", job) for job in launched(config)]
 
 
@@ -194,7 +195,7 @@ def test_a_grid_begins_with_the_sweepers_own_parameters(tmp_path, data_dir):
     search = f"hydra.searchpath=[file://{tmp_path}]"
     paths = [f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}"]
     config = multirun(search, "+experiment=mine", "model=mlp,lenet", "optimizer.lr=0.3", *paths)
-    cells, lines = judge("config", asked_for(config), multirun=True)
+    cells, lines = judge("config", asked_for(config, True), multirun=True)
     assert lines == []
     assert cells == [composed("config", [search, *job]) for job in launched(config)]
     assert [(cell.choices["norm"], cell.config["optimizer"]["lr"]) for cell in cells] == [

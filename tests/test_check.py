@@ -178,7 +178,6 @@ def test_a_key_that_is_unknown_or_missing_is_named_with_a_way_out(cell_with, ove
             "optimizer.nesterov=true optimizer.momentum=0",
             "optimizer.momentum=0, optimizer.dampening=0.0, optimizer.nesterov=true: torch.optim.SGD refuses this",
         ),
-        ("scheduler.factor=7", "scheduler.factor=7: torch.optim.lr_scheduler.ConstantLR refuses this"),
         ("data=image_folder data.train_examples=null", "no images in "),
     ],
 )
@@ -187,6 +186,11 @@ def test_what_the_options_make_is_tried_and_refused_in_one_line(cell_with, overr
     assert line in found
     assert "; allowed: " in found
     assert "\n" not in found
+
+
+def test_a_scheduler_that_refuses_its_options_is_refused(cell_with):
+    (line,) = check_cells([cell_with("scheduler.factor=7")])
+    assert line.startswith("scheduler.factor=7: torch.optim.lr_scheduler.ConstantLR refuses this (")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -211,7 +215,7 @@ def test_a_network_too_deep_to_make_is_refused_before_it_is_made(cell_with, monk
         "model=lenet norm=in",
         "model=residual_mlp norm=ln",
         "model=residual_mlp norm=rms",
-        "norm.momentum=null",  # its number of batches is read off a tensor, which the meta device has not
+        "norm.momentum=null",  # its number of batches is read off a tensor, so it cannot be stacked
         "data.batch_size=224 data.drop_last=true",
         "data.batch_size=1 norm=ln",
         "data.batch_size=500",

@@ -195,8 +195,8 @@ def command(data_dir, tmp_path, tmp_path_factory, monkeypatch):
         (
             ["seed=${foo}"],
             [
-                "seed=${foo}: leaves seed without a value (Interpolation key 'foo' not found); allowed: a value, or ${key} "
-                "of a key that has one; change it"
+                "seed=${foo}: leaves seed without a value (Interpolation key 'foo' not found); allowed: a value, or "
+                "${key} of a key that has one; change it"
             ],
             [],
         ),

@@ -100,10 +100,11 @@ def test_a_cell_that_fails_says_so_and_does_not_stop_the_others(data_dir, tmp_pa
     assert "on purpose" in log.read_text()
 
 
+@pytest.mark.slow
 def test_ctrl_c_still_gives_the_table_and_the_same_command_goes_on(data_dir, tmp_path):
     arguments = ["-m", "norm=none,bn", "trainer.checkpoint_every_n_steps=1"]
     slow = command(data_dir, tmp_path, *arguments)
-    slow = [word.replace("max_epochs=2", "max_epochs=150") for word in slow]
+    slow = [word.replace("max_epochs=2", "max_epochs=60") for word in slow]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(
         slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
@@ -125,6 +126,7 @@ def test_ctrl_c_still_gives_the_table_and_the_same_command_goes_on(data_dir, tmp
     assert json.loads(interrupted.read_text())["status"] == "done"
 
 
+@pytest.mark.slow
 def test_a_single_run_prints_its_numbers(data_dir, tmp_path):
     done = train(data_dir, tmp_path, "model=mlp", "norm=bn", "name=mine")
     assert done.returncode == 0, done.stderr
