@@ -37,12 +37,11 @@ def check_cells(cells: Sequence[Cell], lost: Collection[str] = ()) -> list[str]:
     """
     found = [check(cell, lost) for cell in cells]
     trial.splits.cache_clear()
-    if not lost and not any(found):  # to step takes torch two seconds, once
+    alike = [] if lost else list(dict.fromkeys(_alike(cells)))
+    if not (lost or alike or any(found)):  # the first step takes torch two seconds
         found = [trial.step(cell.config) for cell in cells]
     count = Counter(line for lines in found for line in dict.fromkeys(lines))
-    return [line if n == len(cells) else f"{line} ({n} of {len(cells)} cells)" for line, n in count.items()] + [
-        *dict.fromkeys([] if lost else _alike(cells))
-    ]
+    return [line if n == len(cells) else f"{line} ({n} of {len(cells)} cells)" for line, n in count.items()] + alike
 
 
 def check(cell: Cell, lost: Collection[str] = ()) -> list[str]:

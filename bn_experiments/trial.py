@@ -152,7 +152,9 @@ def _no_slot(cell: Cell, network: nn.Module) -> list[str]:
 
 
 def _batches(config: Config, network: nn.Module, splits: Splits) -> list[str]:
-    """Pushes batches through the network, whose weights are whatever the memory held."""
+    """Pushes batches through the network, whose weights are whatever the memory held; its counters are zero."""
+    for buffer in network.buffers():
+        buffer.zero_()
     batching, count = Batching(**build.accepted(Batching, config["data"])), len(splits.train)
     sizes = batching.sizes(count)
     if not sizes:

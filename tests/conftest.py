@@ -19,6 +19,11 @@ torch.set_num_threads(1)  # the suite's networks are tiny: threads would only wa
 CONF = Path(__file__).parents[1] / "conf"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest goes first, so that the workers end together."""
+    items.sort(key=lambda item: item.path.name != "test_sweep.py")
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A data folder that holds MNIST-1D."""
