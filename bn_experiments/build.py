@@ -33,7 +33,7 @@ def target(config: Config, group: str) -> Callable[..., Any]:
         return get_object(path)
     except Exception as error:
         raise ValueError(
-            f"{group}._target_={path}: cannot be imported ({str(error).splitlines()[0]}); allowed: the dotted "
+            f"{group}._target_={path}: cannot be imported ({' '.join(str(error).split())}); allowed: the dotted "
             "path of an installed class or function; check its spelling, or install its package"
         ) from error
 

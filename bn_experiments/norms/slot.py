@@ -57,7 +57,7 @@ class Slot:
             found = get_object(path)
         except Exception as error:
             raise ValueError(
-                f"norm._target_={path}: cannot be imported ({_first_line(error)}); "
+                f"norm._target_={path}: cannot be imported ({_one_line(error)}); "
                 "allowed: the dotted path of an installed class; check its spelling, or install its package"
             ) from error
         return found
@@ -106,7 +106,7 @@ class Slot:
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"norm._target_={self.target}: refuses {width} features with {self.options} "
-                f"({_first_line(error)}); allowed: what its documentation says; change its options or the width"
+                f"({_one_line(error)}); allowed: what its documentation says; change its options or the width"
             ) from error
 
     def around(self, layer: nn.Module, activation: nn.Module) -> nn.Sequential:
@@ -138,5 +138,5 @@ def norms_of(network: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
