@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.utils import get_object
@@ -13,6 +13,7 @@ from bn_experiments.data.splits import Splits, split
 from bn_experiments.models.initialization import initialize
 from bn_experiments.norms.slot import Slot
 from bn_experiments.options import TrainerOptions, accepted
+from bn_experiments.probes.probe import Probe, Schedule
 from bn_experiments.replicas import Replicas, SeparateReplicas, StackedReplicas
 
 Config = Mapping[str, Any]
@@ -130,6 +131,17 @@ def optimizer(config: Config) -> Callable[..., torch.optim.Optimizer]:
 def scheduler(config: Config) -> Callable[..., torch.optim.lr_scheduler.LRScheduler]:
     """Makes a scheduler of an optimizer."""
     return partial(target(config, "scheduler"), **options(config, "scheduler"))
+
+
+def probes(config: Config) -> dict[str, tuple[Probe, Schedule]]:
+    """What is measured of the cell beside its curves, and when, by the name that the config gives."""
+    found = {}
+    for name, keys in config["probes"].items():
+        make = cast(Callable[..., Probe], target(config["probes"], name))
+        probe = make(**accepted(make, keys))
+        probe.seeds = seeds(config)
+        found[name] = (probe, Schedule(**accepted(Schedule, keys)))
+    return found
 
 
 def trainer(config: Config) -> TrainerOptions:

@@ -12,7 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "trainer")
 NAMED = GROUPS[:4]  # the groups whose options stand in every cell's name
-NOT_IN_NAME = re.compile(rf"^(name|experiment|hydra(/.*|\..*)?|paths\..*|trainer\.progress_bar|{'|'.join(NAMED)})$")
+NOT_IN_NAME = re.compile(
+    rf"^(name|experiment(\..*)?|hydra(/.*|\..*)?|paths\..*|trainer\.progress_bar|{'|'.join(NAMED)})$"
+)
 
 
 PLAIN = re.compile(r"[\w./@]+=(\[[\w.,+ -]*\]|[\w.,+-]*)")  # what a name shows in full
@@ -24,7 +26,7 @@ class Cell:
 
     Args:
         choices: The option of each group, and `overrides`, every other key that was set.
-        config: Resolved, without Hydra's own part.
+        config: Resolved, without Hydra's own part and without what an experiment says of its arms.
         folder: Where its record goes.
     """
 
@@ -52,7 +54,7 @@ def composed(config_name: str, overrides: Sequence[str]) -> Cell:
 
 def cell_of(config: DictConfig, hydra: DictConfig) -> Cell:
     """The cell of a config and Hydra's part of it, which may still be in it."""
-    body = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    body = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "experiment")])
     resolved = cast(dict[str, Any], OmegaConf.to_container(body, resolve=True, throw_on_missing=True))
     folder = Path(str(config.paths.output_dir), str(config.name), cell_name(hydra))
     return Cell(choices(hydra), resolved, folder)

@@ -17,6 +17,7 @@ from bn_experiments.data.splits import split
 from bn_experiments.models.initialization import initialize
 from bn_experiments.norms.slot import Slot
 from bn_experiments.options import CellOptions, PathOptions, TrainerOptions, problems
+from bn_experiments.probes.probe import Schedule
 from bn_experiments.results import config_hash
 
 # (Type, default) where torch's signatures leave open what its classes get wrong late, or without naming the key
@@ -57,7 +58,7 @@ def check(cell: Cell, lost: Collection[str] = ()) -> list[str]:
 
 def _missing(config: Config) -> list[str]:
     """Groups, and the names of what they configure, that were deleted from the config."""
-    groups = [group for group in (*GROUPS, "paths") if not isinstance(config.get(group), dict)]
+    groups = [group for group in (*GROUPS, "paths", "probes") if not isinstance(config.get(group), dict)]
     targets = [group for group in GROUPS if group not in (*groups, "trainer") and "_target_" not in config[group]]
     return [
         f"{key}: is missing; allowed: {allowed}; leave out what deletes or replaces it"
@@ -71,13 +72,13 @@ def _missing(config: Config) -> list[str]:
 
 def _options(config: Config) -> dict[str, list[str]]:
     """Unknown keys, wrong types and values out of range, by group; "" for the keys of none."""
-    beside = (*GROUPS, "paths")
+    beside = (*GROUPS, "paths", "probes")
     own = {key: value for key, value in config.items() if key not in beside}
     lines = {"": problems(own, "", initialize, CellOptions, given=["network", "scale_init"], elsewhere=beside)}
     lines["paths"] = problems(config["paths"], "paths", PathOptions)
-    for group in GROUPS:
+    for group in (*GROUPS, "probes"):
         try:
-            lines[group] = _group(config, group)
+            lines[group] = _probes(config) if group == "probes" else _group(config, group)
         except Exception as error:
             lines[group] = [trial.as_line(group, error)]
     return {group: found for group, found in lines.items() if found}
@@ -100,6 +101,17 @@ def _group(config: Config, group: str) -> list[str]:
         return problems(options, group, target, split, Batching, given=given, narrowed=narrowed)
     passed = {"model": ["input_shape", "num_classes", "norm"], "optimizer": ["params"], "scheduler": ["optimizer"]}
     return problems(options, group, target, given=passed[group], narrowed=narrowed)
+
+
+def _probes(config: Config) -> list[str]:
+    lines = []
+    for name, keys in config["probes"].items():
+        if not isinstance(keys, dict) or "_target_" not in keys:
+            lines.append(f"probes.{name}: is no probe; allowed: keys with a _target_; choose one with probes=[...]")
+            continue
+        options = build.options(config["probes"], name)
+        lines += problems(options, f"probes.{name}", build.target(config["probes"], name), Schedule)
+    return lines
 
 
 def _norm(config: Config) -> list[str]:

@@ -28,14 +28,16 @@ class Curves(Callback):
 
     Args:
         writer: TensorBoard's.
+        replicas: R.
         log_every_n_steps: Steps between the points of the training curve in TensorBoard, each the mean of
             the loss over the steps since the last one.
     """
 
-    def __init__(self, writer: SummaryWriter, log_every_n_steps: int):
+    def __init__(self, writer: SummaryWriter, replicas: int, log_every_n_steps: int):
         self.writer = writer
+        self.none = torch.empty(0, replicas)  # of no step, no epoch
         self.log_every_n_steps = log_every_n_steps
-        self.losses: list[Tensor] = []  # (K, R) a block
+        self.losses: list[Tensor] = [self.none]  # (K, R) a block
         self.sizes: list[int] = []  # of the mini-batch of each step
         self.epoch_ends: list[int] = []  # steps taken by the end of each epoch
         self.epochs: dict[str, list[Tensor]] = {name: [] for name in BY_EPOCH}  # (R,) an epoch
@@ -48,7 +50,7 @@ class Curves(Callback):
             "losses": torch.cat(self.losses),
             "sizes": self.sizes,
             "epoch_ends": self.epoch_ends,
-            "epochs": {name: torch.stack(values) for name, values in self.epochs.items()},
+            "epochs": {name: self._stacked(values) for name, values in self.epochs.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -86,8 +88,8 @@ class Curves(Callback):
         self._draw()
 
     def last(self) -> dict[str, Tensor]:
-        """Each curve's last point, (R,)."""
-        return {name: values[-1] for name, values in self.epochs.items()}
+        """The last point, (R,), of each curve that has one."""
+        return {name: values[-1] for name, values in self.epochs.items() if values}
 
     def write(self, folder: Path) -> None:
         """Writes `metrics.csv`: step, epoch, replica, name, value; steps and epochs count from 1."""
@@ -99,7 +101,10 @@ class Curves(Callback):
         yield _long("train/step_loss", losses, torch.arange(1, len(losses) + 1), epoch_of_step)
         for name, values in self.epochs.items():
             epochs = torch.arange(1, len(values) + 1)
-            yield _long(name, torch.stack(values), torch.tensor(self.epoch_ends), epochs)
+            yield _long(name, self._stacked(values), torch.tensor(self.epoch_ends), epochs)
+
+    def _stacked(self, values: list[Tensor]) -> Tensor:
+        return torch.stack(values) if values else self.none
 
     def _draw(self) -> None:
         self._draw_steps()

@@ -20,6 +20,7 @@ from bn_experiments.data.batches import Batching
 from bn_experiments.data.datamodule import DataModule
 from bn_experiments.module import Classification
 from bn_experiments.options import TrainerOptions
+from bn_experiments.probes.probing import Probing
 from bn_experiments.results import Result, config_hash
 
 HPARAMS_METRICS = ("test/acc", "test/loss")
@@ -46,7 +47,8 @@ def run(cell: Cell) -> Result:
     data = DataModule(splits, build.seeds(config), batching, options.steps_per_execution)
 
     logger = tensorboard(cell)
-    curves = Curves(logger.experiment, options.log_every_n_steps)
+    curves = Curves(logger.experiment, config["replicas"], options.log_every_n_steps)
+    probing = Probing(build.probes(config), logger.experiment)
     checkpoint = folder / "checkpoints" / f"{config_hash(config)}.ckpt"
     steps = len(splits.train) / batching.batch_size
     saver = ModelCheckpoint(
@@ -56,7 +58,7 @@ def run(cell: Cell) -> Result:
         save_on_train_epoch_end=True,
         every_n_epochs=math.ceil(options.checkpoint_every_n_steps / steps),
     )
-    trainer = lightning_trainer(options, folder, logger, [curves, saver])
+    trainer = lightning_trainer(options, folder, logger, [curves, probing, saver])
     setup_s = time.perf_counter() - started
 
     trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
@@ -73,6 +75,7 @@ def run(cell: Cell) -> Result:
         seeds=list(build.seeds(config)),
         metrics=metrics,
         diverged=diverged,
+        probes=probing.numbers(),
         timing={
             "setup_s": setup_s,
             "train_s": train_s,
@@ -85,6 +88,7 @@ def run(cell: Cell) -> Result:
     logger.log_metrics({name: fmean(metrics[name]) for name in HPARAMS_METRICS}, options.max_epochs)
     logger.finalize("success")
     curves.write(folder)
+    probing.write(folder)
     result.write(folder)
     return result
 

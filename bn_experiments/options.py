@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import ConfigDict, Field, PositiveInt, Strict, ValidationError, create_model
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, Strict, ValidationError, create_model
 
 from bn_experiments.wording import allowed, shown, unknown_key
 
@@ -38,7 +38,7 @@ class PathOptions:
 class TrainerOptions:
     """How a cell is trained; `conf/trainer/default.yaml` says what each key means."""
 
-    max_epochs: PositiveInt
+    max_epochs: NonNegativeInt
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     precision: Literal["32-true", "64-true", "bf16-mixed"]
     steps_per_execution: PositiveInt

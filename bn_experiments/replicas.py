@@ -74,6 +74,7 @@ class SeparateReplicas(nn.Module):
 
     def __init__(self, networks: Sequence[nn.Module]):
         super().__init__()
+        self.size = len(networks)
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class Result:
         seeds: Of the replicas.
         metrics: Name to one number a replica; accuracies in [0, 1], losses in nats.
         diverged: Whether each replica's loss left the finite numbers; it is then scored at chance.
+        probes: The last reading of each probe: quantity to label to one number a replica, null where it is not finite.
         timing: setup_s and train_s in seconds; samples_per_s, training examples of all replicas a second.
         device: Kind, name and threads.
         versions: Of Python and the packages that matter.
@@ -44,6 +45,7 @@ class Result:
     seeds: list[int]
     metrics: dict[str, list[float]] = field(default_factory=dict)
     diverged: list[bool] = field(default_factory=list)
+    probes: dict[str, dict[str, dict[str, list[float | None]]]] = field(default_factory=dict)
     timing: dict[str, float] = field(default_factory=dict)
     device: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
@@ -134,12 +136,12 @@ def config_hash(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file so that it has its old content or all of the new, whatever happens meanwhile."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with partial.open("w") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

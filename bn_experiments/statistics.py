@@ -42,6 +42,21 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     return Estimate(mean, mean - half, mean + half, len(x))
 
 
+def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """The mean, and where one further value would lie, mean -+ t_{n-1} s sqrt(1 + 1 / n).
+
+    A number that was published of a single run is to be compared with this, not with the interval of the mean.
+
+    Source: Hahn & Meeker 1991, Statistical Intervals, section 4.7.
+
+    >>> [round(x, 3) for x in prediction_interval([1.0, 2.0, 3.0])]
+    [2.0, -2.968, 6.968, 3]
+    """
+    mean, low, high, n = mean_interval(values, confidence)
+    half = (high - low) / 2 * (n + 1) ** 0.5
+    return Estimate(mean, mean - half, mean + half, n)
+
+
 def paired_difference(arm: Sequence[float], baseline: Sequence[float], confidence: float = 0.95) -> Difference:
     """The mean of arm_i - baseline_i over replicas i, with Student's interval and the paired t test.
 

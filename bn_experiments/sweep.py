@@ -9,16 +9,19 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from bn_experiments import refusals, results
 from bn_experiments.cells import Cell, asked_for, cell_of
+
+if TYPE_CHECKING:
+    from bn_experiments.protocol import Protocol
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +75,7 @@ class Sweep(Callback):
     def __init__(self) -> None:
         self.cells: list[Cell] = []
         self.to_train: list[Path] = []  # folders of the cells that were not done before
+        self.protocol: Protocol | None = None  # of the experiment, where one was asked for
         self.started = time.monotonic()
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -116,9 +120,10 @@ class Sweep(Callback):
             cells, lines = refusals.judge(config_name, asked_for(config, multirun), multirun)
         except Exception as error:  # Hydra would make a warning of it, and train
             refusals.refuse([refusals.line(error)])
-        if lines:
-            refusals.refuse(lines)
-        self.cells = cells
+        protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
+        if lines or wrong:
+            refusals.refuse([*lines, *wrong])
+        self.cells, self.protocol = cells, protocol
         self.to_train = [c.folder for c in cells if not results.is_done(c.folder, results.config_hash(c.config))]
         self.started = time.monotonic()
 
@@ -133,11 +138,25 @@ class Sweep(Callback):
             summary.show(summary.summarise(results.frame(done)), console)
             if len(folders) > 1:  # the files tell of all that lies in the sweep's folder
                 summary.write(summary.summarise(results.collect(folders[0].parent)), folders[0].parent)
+        if done and self.protocol:
+            from bn_experiments import verdicts
+
+            verdicts.show(verdicts.judge(self.protocol, done), console)
+            verdicts.write(self.protocol, folders[0].parent)
         console.print(f"{len(done)} of {len(folders)} cells done  {folders[0].parent}")
         for folder in folders:
             if folder not in done:
                 print(f"{folder}: {_why_not_done(folder)}", file=sys.stderr)
         return 0 if len(done) == len(folders) else FAILED
+
+
+def _protocol(config: DictConfig) -> "tuple[Protocol | None, list[str]]":
+    """The experiment's protocol, or what is wrong with it."""
+    from bn_experiments.protocol import parse
+
+    body = cast(dict[str, Any], OmegaConf.to_container(config.experiment, resolve=True))
+    axes = list(config.hydra.sweeper.get("params") or {})
+    return parse({"name": str(config.hydra.runtime.choices.experiment), "axes": axes, **body})
 
 
 def _why_not_done(folder: Path) -> str:

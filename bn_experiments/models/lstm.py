@@ -1,0 +1,154 @@
+"""The LSTM, with a norm in each of its three terms."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from bn_experiments.norms.per_step import PerStep
+from bn_experiments.norms.slot import Slot
+
+
+class InputLayer(nn.Linear):
+    """W_x v + b, drawn as `torch.nn.LSTM` draws it, from U(-1/sqrt(H), 1/sqrt(H)).
+
+    A linear layer's own draw follows the number of its inputs, which is H in the hidden term alone.
+
+    Shapes: v (B, F) to (B, 4 H).
+    """
+
+    def reset_parameters(self) -> None:
+        """Draws the weight, then the bias."""
+        bound = 1 / math.sqrt(self.out_features / 4)
+        for parameter in (self.weight, self.bias):
+            if parameter is not None:
+                nn.init.uniform_(parameter, -bound, bound)
+
+
+class Term(nn.Module):
+    """A term of the gates: N(W v) + b, or W v + b.
+
+    Shapes: v (B, F) to (B, 4 H).
+
+    Args:
+        layer: W, and b if it has a bias.
+        norm: N.
+    """
+
+    def __init__(self, layer: nn.Linear, norm: PerStep | None):
+        super().__init__()
+        self.layer = layer
+        self.norm = norm
+
+    def forward(self, v: Tensor, step: int) -> Tensor:
+        """The term at `step`."""
+        if self.norm is None:
+            return self.layer(v)
+        term = self.norm(F.linear(v, self.layer.weight), step)
+        return term if self.layer.bias is None else term + self.layer.bias
+
+
+class MemoryCell(nn.Module):
+    """What the cell shows of its memory, h = sigmoid(o) tanh(N(c)), or sigmoid(o) tanh(c).
+
+    Shapes: c, o and h (B, H).
+
+    Args:
+        norm: N.
+    """
+
+    def __init__(self, norm: PerStep | None):
+        super().__init__()
+        self.norm = norm
+        self.activation = nn.Tanh()  # a module, so that there is something to look at in every arm
+
+    def forward(self, c: Tensor, o: Tensor, step: int) -> Tensor:
+        """The state h at `step`."""
+        shown = c if self.norm is None else self.norm(c, step)
+        return o.sigmoid() * self.activation(shown)
+
+
+class LSTM(nn.Module):
+    """Reads an example step by step, from h = c = 0; then a linear map of the last h to the classes.
+
+    (i, f, g, o) = N(W_h h) + N(W_x x_t) + b, side by side in torch's order; c = sigmoid(f) c + sigmoid(i) tanh(g);
+    h = sigmoid(o) tanh(N(c)). The three norms keep the statistics of each step apart. Without them it is
+    `torch.nn.LSTM`, with one bias in place of two. The source holds the shifts of the first two norms at zero
+    and keeps b; here `norm.bias=auto` keeps the shifts and drops b.
+
+    Shapes: x (B, C, L), which is L steps of C features, or (B, C, H, W), to logits (B, classes).
+
+    Args:
+        input_shape: (C, L) or (C, H, W).
+        num_classes: Of the logits.
+        norm: The slot, of both linear maps and the cell.
+        hidden: Width of h and c.
+        reading: Of images: rows, H steps of C W features; or pixels, H W steps of C features.
+
+    Raises:
+        ValueError: The input has no positions, or a norm is asked for after the activation.
+
+    Source: Cooijmans et al. 2016, arXiv:1603.09025, equations 6 to 8.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        num_classes: int,
+        norm: Slot,
+        *,
+        hidden: PositiveInt,
+        reading: Literal["rows", "pixels"],
+    ):
+        super().__init__()
+        self.width = hidden
+        self.rows = reading == "rows" and len(input_shape) == 3
+        steps, features = _steps_and_features(input_shape, self.rows)
+        input_layer, hidden_layer = InputLayer(features, 4 * hidden), nn.Linear(hidden, 4 * hidden, bias=False)
+        norms: list[PerStep] | list[None] = [None] * 3
+        if norm.wants(hidden_layer) and norm.parametrizes:
+            norm.parametrize(input_layer)
+            norm.parametrize(hidden_layer)
+        elif norm.wants(hidden_layer):
+            _refuse_after_activation(norm)
+            norms = [PerStep(norm.norm(width, dim=1), steps) for width in (4 * hidden, 4 * hidden, hidden)]
+            if norm.bias == "auto" and norms[0].bias is not None:
+                input_layer.register_parameter("bias", None)
+        self.input = Term(input_layer, norms[0])
+        self.hidden = Term(hidden_layer, norms[1])
+        self.cell = MemoryCell(norms[2])
+        self.output = nn.Linear(hidden, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, L) or (B, C, H, W) to logits (B, classes)."""
+        # (B, C, H, W) to (H, B, C, W), or (B, C, ...) to (positions, B, C)
+        steps = x.movedim(2, 0).flatten(2) if self.rows else x.flatten(2).movedim(2, 0)
+        h = c = x.new_zeros(len(x), self.width)
+        with parametrize.cached():  # the weights stay the same over the steps
+            for t, x_t in enumerate(steps.unbind()):
+                i, f, g, o = (self.hidden(h, t) + self.input(x_t, t)).chunk(4, dim=1)
+                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+                h = self.cell(c, o, t)
+        return self.output(h)
+
+
+def _steps_and_features(input_shape: Sequence[int], rows: bool) -> tuple[int, int]:
+    if len(input_shape) not in (2, 3):
+        raise ValueError(
+            f"model=lstm: got examples of shape {'x'.join(map(str, input_shape))}; allowed: channels x length or "
+            "channels x height x width; choose model=mlp, or data with positions"
+        )
+    channels, *sizes = input_shape
+    return (sizes[0], channels * sizes[1]) if rows else (math.prod(sizes), channels)
+
+
+def _refuse_after_activation(norm: Slot) -> None:
+    if norm.placement != "pre":
+        raise ValueError(
+            f"norm.placement={norm.placement}: model=lstm has its norms before the activations; allowed: pre; "
+            "set norm.placement=pre"
+        )

@@ -1,0 +1,1 @@
+"""Probes: what is measured of the networks beside their losses, at chosen epochs."""

@@ -1,0 +1,130 @@
+"""Statistics of the activations: each hidden layer before and after its norm and its activation."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from bn_experiments.data.splits import Splits
+from bn_experiments.norms.slot import norms_of
+from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks
+from bn_experiments.replicas import Replicas
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+PERCENTILES = (15, 50, 85)  # those of Ioffe & Szegedy 2015, arXiv:1502.03167, figure 1
+
+
+def summary_statistics(values: Sequence[Tensor], bins: int) -> dict[str, Tensor]:
+    """Mean, population variance, percentiles and histogram of each replica's values.
+
+    Args:
+        values: Of R replicas, of any shape each.
+        bins: Of the histogram, between the least and the largest finite value of all replicas.
+
+    Returns:
+        mean, variance, percentile_15, percentile_50, percentile_85 (R,), histogram (R, bins), edges (R, bins + 1).
+
+    >>> statistics = summary_statistics([torch.arange(101.0)], bins=2)
+    >>> [statistics[name].item() for name in ("mean", "variance", "percentile_15")]
+    [50.0, 850.0, 15.0]
+    """
+    arrays = [x.detach().cpu().double().flatten().numpy() for x in values]
+    finite = [x[np.isfinite(x)] for x in arrays]
+    bounds = [bound for x in finite if x.size for bound in (x.min(), x.max())] or [0.0]
+    edges = np.linspace(min(bounds), max(bounds) if max(bounds) > min(bounds) else min(bounds) + 1, bins + 1)
+    percentiles = np.stack([np.percentile(x, PERCENTILES) for x in arrays])
+    reading = {"mean": np.stack([x.mean() for x in arrays]), "variance": np.stack([x.var() for x in arrays])}
+    reading |= {f"percentile_{q}": percentiles[:, i] for i, q in enumerate(PERCENTILES)}
+    reading["histogram"] = np.stack([np.histogram(x, edges)[0] for x in finite])
+    reading["edges"] = np.broadcast_to(edges, (len(arrays), bins + 1))
+    return {name: torch.from_numpy(np.array(array)) for name, array in reading.items()}
+
+
+def hidden_activations(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """What flows through the hidden layers: the input and the output of each norm and of each activation.
+
+    Labels are `<layer>.norm_in`, `<layer>.norm_out`, `<layer>.pre_activation` and `<layer>.activation`, in the order
+    of the forward pass. What a module sees in several calls, such as the steps of a recurrent network, is put
+    together along the batch.
+
+    Args:
+        network: Its norms are called `norm`, its activations `activation`.
+        x: A batch (B, ...).
+    """
+    seen: dict[str, list[Tensor]] = {}
+    names = {"norm": ("norm_in", "norm_out"), "activation": ("pre_activation", "activation")}
+    norms = norms_of(network)
+
+    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        owner, _, kind = name.rpartition(".")
+        labels = [f"{owner}.{label}".lstrip(".") for label in names[kind]]
+
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            for label, tensor in zip(labels, (inputs[0], output), strict=True):
+                seen.setdefault(label, []).append(tensor.detach())
+
+        return module.register_forward_hook(hook)
+
+    watched = [(name, m) for name, m in network.named_modules() if name in norms or name.endswith("activation")]
+    hooks = [watch(name, module) for name, module in watched]
+    try:
+        with torch.no_grad():
+            network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {label: torch.cat(tensors) for label, tensors in seen.items()}
+
+
+class Activations(Probe):
+    """Statistics of the hidden layers' activations on a fixed batch of each replica (see `summary_statistics`).
+
+    Readings: mean, variance, percentile_15, percentile_50, percentile_85 (R, L), histogram (R, L, bins), edges
+    (R, L, bins + 1), over all units, examples and positions of each of L points of the network.
+
+    Args:
+        mode: The network's: train, with the batch's own statistics, or eval, with the running ones.
+        split: train, val or test.
+        examples: Size of the batch.
+        bins: Of the histograms.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: Literal["train", "eval"],
+        split: Literal["train", "val", "test"],
+        examples: PositiveInt,
+        bins: PositiveInt,
+    ):
+        self.mode, self.split, self.examples, self.bins = mode, split, examples, bins
+
+    def measure(self, replicas: Replicas, splits: Splits) -> Reading:
+        """See the class."""
+        x, _ = fixed_batch(getattr(splits, self.split), self.seeds, self.examples)
+        seen = [hidden_activations(network, x[i]) for i, network in enumerate(networks(replicas, self.mode))]
+        layers = list(seen[0])
+        found = [summary_statistics([activations[layer] for activations in seen], self.bins) for layer in layers]
+        return Reading("layer", layers, {name: torch.stack([each[name] for each in found], dim=1) for name in found[0]})
+
+    def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
+        """A histogram a layer, over all replicas."""
+        for i, layer in enumerate(reading.labels):
+            counts, edges = reading.values["histogram"][:, i].sum(0), reading.values["edges"][0, i]
+            middles = (edges[1:] + edges[:-1]) / 2
+            writer.add_histogram_raw(
+                f"{tag}/{layer}",
+                min=edges[0].item(),
+                max=edges[-1].item(),
+                num=int(counts.sum()),
+                sum=(counts * middles).sum().item(),
+                sum_squares=(counts * middles.square()).sum().item(),
+                bucket_limits=edges[1:].tolist(),
+                bucket_counts=counts.tolist(),
+                global_step=epoch,
+            )

@@ -1,0 +1,60 @@
+"""Gradient norms: how much of the loss's gradient reaches each layer."""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from bn_experiments.data.splits import Splits
+from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks
+from bn_experiments.replicas import Replicas
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+def gradient_norms(network: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """The 2-norm of the gradient of the mean cross-entropy with respect to each layer's parameters.
+
+    Args:
+        network: Logits of a batch; a layer is a module with parameters of its own.
+        x: (B, ...).
+        y: Labels (B,).
+    """
+    parameters = dict(network.named_parameters())
+    loss = F.cross_entropy(network(x), y)
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    squares: dict[str, Tensor] = {}
+    for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
+        layer = name.partition(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0]
+        square = parameter.new_zeros(()) if gradient is None else gradient.square().sum()
+        squares[layer] = squares.get(layer, torch.zeros_like(square)) + square
+    return {layer: square.sqrt() for layer, square in squares.items()}
+
+
+class Gradients(Probe):
+    """The norm of the loss's gradient in each of L layers, on a fixed training batch of each replica.
+
+    Readings: norm (R, L), in training mode.
+
+    Args:
+        examples: Size of the batch.
+    """
+
+    def __init__(self, *, examples: PositiveInt):
+        self.examples = examples
+
+    def measure(self, replicas: Replicas, splits: Splits) -> Reading:
+        """See the class."""
+        x, y = fixed_batch(splits.train, self.seeds, self.examples)
+        with torch.enable_grad():
+            found = [gradient_norms(network, x[i], y[i]) for i, network in enumerate(networks(replicas, "train"))]
+        norms = torch.tensor([[norm.item() for norm in each.values()] for each in found])
+        return Reading("layer", list(found[0]), {"norm": norms})
+
+    def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
+        """The mean over replicas, a scalar a layer."""
+        for layer, norm in zip(reading.labels, reading.values["norm"].mean(0).tolist(), strict=True):
+            writer.add_scalar(f"{tag}/{layer}", norm, epoch)

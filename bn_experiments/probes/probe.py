@@ -1,0 +1,95 @@
+"""The probe: one measurement of every replica, what is kept of it, and when it is taken."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.replicas import Replicas
+from bn_experiments.seeds import generator
+
+if TYPE_CHECKING:  # the check of a grid imports the probes, and answers before TensorBoard could be imported
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class Reading(NamedTuple):
+    """What was measured at one time.
+
+    Args:
+        axis: What lies along the axis that follows the replicas', such as layer.
+        labels: Of that axis, L.
+        values: Quantity to (R, L) or (R, L, ...), on the CPU.
+    """
+
+    axis: str
+    labels: list[str]
+    values: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The epochs at which a probe measures.
+
+    Args:
+        at_start: The initial networks, as epoch 0.
+        every_n_epochs: The end of every n-th epoch. None: of none.
+        at_end: The end of the last epoch.
+    """
+
+    at_start: bool
+    every_n_epochs: PositiveInt | None
+    at_end: bool
+
+    def is_due(self, epoch: int, max_epochs: int) -> bool:
+        """Whether to measure after `epoch` epochs of `max_epochs`.
+
+        >>> [epoch for epoch in range(8) if Schedule(True, 3, True).is_due(epoch, max_epochs=7)]
+        [0, 3, 6, 7]
+        """
+        if (epoch == 0 and self.at_start) or (epoch == max_epochs and self.at_end):
+            return True
+        return bool(self.every_n_epochs and epoch and epoch % self.every_n_epochs == 0)
+
+
+class Probe(ABC):
+    """Measures R replicas, and shows TensorBoard what it found."""
+
+    seeds: Sequence[int]  # of the replicas, set before anything is measured
+
+    @abstractmethod
+    def measure(self, replicas: Replicas, splits: Splits) -> Reading:
+        """Takes a reading.
+
+        Args:
+            replicas: A copy, which may be changed.
+            splits: The data, on the replicas' device.
+        """
+
+    @abstractmethod
+    def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
+        """Shows a reading in TensorBoard, under tags that start with `tag`/."""
+
+
+def fixed_batch(examples: Examples, seeds: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
+    """A batch for each replica, drawn by its seed: the same at every epoch and in every arm.
+
+    Args:
+        examples: What it is drawn from, without replacement.
+        seeds: Of the R replicas.
+        size: B, or all there are if they are fewer.
+
+    Returns:
+        x (R, B, ...) and y (R, B).
+    """
+    drawn = [torch.randperm(len(examples), generator=generator(seed, "probe batch"))[:size] for seed in seeds]
+    return examples.take(torch.stack(drawn).to(examples.y.device))
+
+
+def networks(replicas: Replicas, mode: str) -> list[nn.Module]:
+    """Each replica as an ordinary network, in training mode (`train`) or evaluation mode (`eval`)."""
+    return [replicas.replica(i).train(mode == "train") for i in range(replicas.size)]

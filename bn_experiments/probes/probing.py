@@ -1,0 +1,121 @@
+"""Probing: the callback that takes every probe's measurements when they are due."""
+
+import copy
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.utils.tensorboard import SummaryWriter
+
+from bn_experiments.data.splits import Splits
+from bn_experiments.probes.probe import Probe, Reading, Schedule
+from bn_experiments.replicas import Replicas
+from bn_experiments.results import write_whole
+
+FILE = "probes.npz"
+
+
+@dataclass
+class Record:
+    """A probe with its readings, each at an epoch."""
+
+    probe: Probe
+    schedule: Schedule
+    epochs: list[int] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+
+
+class Probing(Callback):
+    """Takes the probes' readings, keeps them with the checkpoint, and shows them in TensorBoard.
+
+    Measuring changes nothing of what is trained. A run that goes on from a checkpoint draws the readings that it
+    brought along into its new event file, and takes none of them again.
+
+    Args:
+        probes: Name to probe and schedule.
+        writer: TensorBoard's.
+    """
+
+    def __init__(self, probes: Mapping[str, tuple[Probe, Schedule]], writer: SummaryWriter):
+        self.records = {name: Record(probe, schedule) for name, (probe, schedule) in probes.items()}
+        self.writer = writer
+
+    def state_dict(self) -> dict[str, Any]:
+        """The readings, as a checkpoint keeps them."""
+        return {
+            name: {"epochs": record.epochs, "readings": [reading._asdict() for reading in record.readings]}
+            for name, record in self.records.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The readings of a checkpoint."""
+        for name, record in self.records.items():
+            record.epochs = list(state[name]["epochs"])
+            record.readings = [Reading(**reading) for reading in state[name]["readings"]]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws what a checkpoint brought along, or measures the initial networks where there is none."""
+        splits = cast(Any, trainer).datamodule.splits
+        for name, record in self.records.items():
+            for epoch, reading in zip(record.epochs, record.readings, strict=True):
+                record.probe.draw(self.writer, name, reading, splits, epoch)
+        if trainer.current_epoch == 0:
+            self._measure(trainer, pl_module, epoch=0)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures where it is time."""
+        self._measure(trainer, pl_module, trainer.current_epoch + 1)
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+        splits: Splits = cast(Any, trainer).datamodule.splits
+        for name, record in self.records.items():
+            if not record.schedule.is_due(epoch, cast(int, trainer.max_epochs)):
+                continue
+            replicas = copy.deepcopy(cast(Replicas, pl_module.replicas))
+            reading = record.probe.measure(replicas, splits)
+            record.readings.append(reading)
+            record.epochs.append(epoch)
+            record.probe.draw(self.writer, name, reading, splits, epoch)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything measured, as `probes.npz` holds it.
+
+        `<probe>/<quantity>` (T, R, ...) at the T epochs in `<probe>/epochs`; `<probe>/<axis>` labels the axis that
+        follows the replicas'.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        for name, record in self.records.items():
+            if not record.readings or not record.readings[0].values:
+                continue
+            axis, labels, quantities = record.readings[0]
+            arrays[f"{name}/epochs"] = np.array(record.epochs)
+            arrays[f"{name}/{axis}"] = np.array(labels)
+            for quantity in quantities:
+                values = torch.stack([reading.values[quantity] for reading in record.readings])
+                arrays[f"{name}/{quantity}"] = values.numpy()
+        return arrays
+
+    def numbers(self) -> dict[str, dict[str, dict[str, list[float]]]]:
+        """The last reading of each probe: quantity, then label, then a number a replica."""
+        found: dict[str, dict[str, dict[str, list[float]]]] = {}
+        for name, record in self.records.items():
+            if not record.readings or not record.readings[-1].values:
+                continue
+            _, labels, quantities = record.readings[-1]
+            found[name] = {
+                quantity: dict(zip(labels, values.T.tolist(), strict=True))
+                for quantity, values in quantities.items()
+                if values.dim() == 2
+            }
+        return found
+
+    def write(self, folder: Path) -> None:
+        """Writes `probes.npz` (see `arrays`)."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **self.arrays())
+        write_whole(folder / FILE, buffer.getvalue())

@@ -1,0 +1,100 @@
+"""Variance by depth: how the spread of the signal grows or fades from one stage of the network to the next."""
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from bn_experiments.data.splits import Splits
+from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks
+from bn_experiments.replicas import Replicas
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+def unit_variance(x: Tensor) -> Tensor:
+    """The mean over units of the variance over the batch, and over positions where there are any.
+
+    Shapes: (B, F, ...) to a number; the population variance.
+
+    >>> unit_variance(torch.tensor([[0.0, 0.0], [2.0, 4.0]]))
+    tensor(2.5000)
+    """
+    return x.transpose(0, 1).flatten(1).var(dim=1, correction=0).mean()
+
+
+def stages(network: nn.Module) -> dict[str, nn.Module]:
+    """The modules that a signal passes from the input to the logits.
+
+    They are the network's children in order, where a `Sequential` stands for its own children.
+
+    >>> list(stages(nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Linear(2, 1))))
+    ['0.0', '0.1', '1']
+    """
+    found: dict[str, nn.Module] = {}
+    for name, child in network.named_children():
+        inner = {f"{name}.{key}": part for key, part in child.named_children()} if type(child) is nn.Sequential else {}
+        found |= inner or {name: child}
+    return found
+
+
+def variance_by_depth(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """`unit_variance` of the input, `x`, and of the output of each of the network's stages, by name.
+
+    Args:
+        network: In the mode that it is to be measured in.
+        x: A batch (B, ...).
+
+    Source: Prince 2023, Understanding Deep Learning, section 11.4 and figure 11.6.
+    """
+    found = {"x": unit_variance(x.flatten(1))}
+
+    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+            found[name] = unit_variance(output)
+
+        return module.register_forward_hook(hook)
+
+    hooks = [watch(name, module) for name, module in stages(network).items()]
+    try:
+        with torch.no_grad():
+            network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+class VarianceByDepth(Probe):
+    """The variance of the signal at each of D stages, on a fixed batch of each replica (see `variance_by_depth`).
+
+    Readings: variance (R, D).
+
+    Args:
+        mode: The network's: train, with the batch's own statistics, or eval, with the running ones.
+        split: train, val or test.
+        examples: Size of the batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: Literal["train", "eval"],
+        split: Literal["train", "val", "test"],
+        examples: PositiveInt,
+    ):
+        self.mode, self.split, self.examples = mode, split, examples
+
+    def measure(self, replicas: Replicas, splits: Splits) -> Reading:
+        """See the class."""
+        x, _ = fixed_batch(getattr(splits, self.split), self.seeds, self.examples)
+        found = [variance_by_depth(network, x[i]) for i, network in enumerate(networks(replicas, self.mode))]
+        variances = torch.tensor([[variance.item() for variance in each.values()] for each in found])
+        return Reading("stage", list(found[0]), {"variance": variances})
+
+    def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
+        """The mean over replicas, a scalar a stage."""
+        for stage, variance in zip(reading.labels, reading.values["variance"].mean(0).tolist(), strict=True):
+            writer.add_scalar(f"{tag}/{stage}", variance, epoch)

@@ -1,0 +1,161 @@
+"""The protocol of an experiment: which cells its arms are, what was published of them, and what is claimed."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from bn_experiments.claims import RULES
+from bn_experiments.wording import shown
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number, or a curve, of each replica of an arm.
+
+    Args:
+        arm: Its name.
+        metric: A metric of the result (test/acc), a curve of metrics.csv (train/loss), or <probe>/<quantity>.
+        each: epoch, or N steps: a curve by epoch, or of means over N steps. Absent: the final number.
+        moment: Of a probe: its first reading, which must be of the initial networks, or its last.
+        label: Of a probe: one label of its axis, such as a layer.
+        labels: Of a probe: several, which make a curve.
+    """
+
+    arm: str
+    metric: Annotated[str, Field(pattern=r"^[\w.]+/[\w./]+$", description="such as test/acc")]
+    each: Annotated[str, Field(pattern=r"^(epoch|[1-9]\d* steps)$", description="epoch or N steps")] | None = None
+    moment: Literal["start", "end"] = "end"
+    label: str | None = None
+    labels: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Published(Quantity):
+    """Numbers that were published of one run of an arm: one, or those of a curve's first points."""
+
+    values: list[float] = field(default_factory=list)
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed, and the rule that judges it, with the rule's arguments: quantities and numbers."""
+
+    claim: str
+    rule: str
+    arguments: dict[str, Any]
+
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """The arguments that are measured."""
+        return {name: value for name, value in self.arguments.items() if isinstance(value, Quantity)}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake of the published work, and which of its numbers that changes."""
+
+    what: str
+    changes: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What `conf/experiment/<name>.yaml` says under `experiment`.
+
+    Args:
+        name: Of the experiment.
+        title: For people.
+        source: Of the published numbers.
+        arms: Name to the keys and groups that tell its cells from others.
+        published: Numbers to compare with.
+        claims: Judged together.
+        mistakes: Of the source.
+        axes: The keys that the experiment's own grid sets.
+        note: What sets these results apart, such as other data than the protocol's.
+    """
+
+    name: str
+    title: str
+    source: str
+    arms: dict[str, dict[str, Any]]
+    published: list[Published]
+    claims: list[Claim]
+    mistakes: list[Mistake] = field(default_factory=list)
+    axes: list[str] = field(default_factory=list)
+    note: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, which `parse` takes back."""
+        plain = asdict(self)
+        for claim in plain["claims"]:
+            claim.update(claim.pop("arguments"))
+        return plain
+
+
+def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[str]]:
+    """The protocol that a config's `experiment` describes, or a line for each thing that is wrong with it."""
+    plain, lines = dict(config), []
+    claims = [_claim(i, claim, lines) for i, claim in enumerate(config.get("claims") or [])]
+    plain["claims"] = [claim for claim in claims if claim is not None]
+    try:
+        protocol = _adapter(Protocol).validate_python(plain)
+    except ValidationError as error:
+        return None, lines + _lines("experiment", error)
+    if lines:
+        return None, lines
+    asked = [*protocol.published, *(q for claim in protocol.claims for q in claim.quantities.values())]
+    lines = [
+        f"experiment: {quantity.arm} is no arm; allowed: {', '.join(protocol.arms)}; add it to experiment.arms"
+        for quantity in asked
+        if quantity.arm not in protocol.arms
+    ]
+    return (None, list(dict.fromkeys(lines))) if lines else (protocol, [])
+
+
+def _claim(i: int, claim: Any, lines: list[str]) -> Claim | None:
+    """A claim whose arguments are those of its rule; what is wrong goes to `lines`."""
+    key = f"experiment.claims[{i}]"
+    if not isinstance(claim, Mapping) or not isinstance(claim.get("claim"), str):
+        lines.append(f"{key}: no claim; allowed: claim, rule and the rule's arguments; say what is claimed")
+        return None
+    if claim.get("rule") not in RULES:
+        lines.append(f"{key}.rule={shown(claim.get('rule'))}: no such rule; allowed: {', '.join(RULES)}; choose one")
+        return None
+    arguments = {name: value for name, value in claim.items() if name not in ("claim", "rule")}
+    parameters = inspect.signature(RULES[claim["rule"]]).parameters
+    needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+    if not needed <= set(arguments) <= set(parameters):
+        lines.append(
+            f"{key}: {claim['rule']} got {', '.join(arguments) or 'nothing'}; allowed: {', '.join(parameters)}, of "
+            f"which {', '.join(sorted(needed))} must be there; change it"
+        )
+        return None
+    try:
+        for name, value in arguments.items():
+            if isinstance(value, Mapping):
+                arguments[name] = _adapter(Quantity).validate_python(dict(value))
+    except ValidationError as error:
+        lines += _lines(f"{key}.{name}", error)
+        return None
+    return Claim(claim["claim"], claim["rule"], arguments)
+
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(Annotated[kind, ConfigDict(extra="forbid")])
+
+
+def _lines(key: str, error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors(include_url=False):
+        at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+        reason = re.sub(r"\s+", " ", problem["msg"])
+        lines.append(
+            f"{key}{at}={shown(problem['input'])}: wrong ({reason}); allowed: what Quantity and Protocol in "
+            "bn_experiments/protocol.py say; change it"
+        )
+    return lines
