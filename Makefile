@@ -1,6 +1,7 @@
 # `make help` lists the targets. Every one that needs the environment makes it first, in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3m_lenet recurrent recurrent_rows
 
 .DEFAULT_GOAL := help
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.PHONY: setup demo grid test test-all lint format lock tensorboard clean help
+.PHONY: setup demo grid reproduce report test test-all lint format lock tensorboard clean help
 setup: .venv/ready  ## make .venv with the locked versions (Python 3.11 or newer)
 
 demo: setup  ## the main job: two networks with and without batch norm, ten seeds each
@@ -35,6 +36,13 @@ format: setup  ## mend the style
 
 lock: setup  ## resolve requirements.lock anew, for every platform
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+
+reproduce: setup  ## the published experiments, then the report; EXPERIMENT=name for one, SET="key=value" for all
+	@failed=; for name in $(EXPERIMENT); do $(BIN)/python train.py experiment=$$name $(SET) || failed="$$failed $$name"; done; \
+	$(BIN)/python -m bn_experiments.report outputs; test -z "$$failed" || { echo "not done:$$failed"; exit 1; }
+
+report: setup  ## outputs/report.html from the results that are there, without training
+	$(BIN)/python -m bn_experiments.report outputs
 
 tensorboard: setup  ## browse what was trained
 	$(BIN)/tensorboard --logdir outputs

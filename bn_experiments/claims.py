@@ -2,7 +2,7 @@
 
 Each rule is a pure function on arrays with a replica axis R. It reduces them to one statistic a replica and names a
 region in which, so the claim, its mean lies. A claim holds where p <= .05, p of the null that the mean lies outside the
-region, after Holm's correction; it fails where the 95% interval of the mean has no point in common with the region;
+region, after Holm's correction; it fails where the mean is shown to lie outside it;
 else it is inconclusive.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from statsmodels.stats.multitest import multipletests
 
-from bn_experiments.evidence import LEVEL, ROUNDING, Array, Evidence, assess, interval, one_sided
+from bn_experiments.evidence import LEVEL, ROUNDING, Array, Evidence, assess, is_excluded, p_outside
 from bn_experiments.growth import akaike_difference
 
 Verdict = Literal["holds", "fails", "inconclusive"]
@@ -157,9 +157,9 @@ def ordering(upper: ArrayLike, lower: ArrayLike) -> Evidence:
     if replicas < 2:
         return assess(values.min(axis=1), 0.0, np.inf, rounding)
     # one-sided p tell points apart where p, at most 1, does not
-    at = int(np.argmax([one_sided(values[:, j], 0.0, np.inf, rounding) for j in range(points)]))
-    _, high = interval(values[:, at], 1 - LEVEL / points, rounding)
-    return assess(values[:, at], 0.0, np.inf, rounding)._replace(excluded=high <= rounding, at=at)
+    at = int(np.argmax([p_outside(values[:, j], 0.0, np.inf, rounding) for j in range(points)]))
+    excluded = is_excluded(values[:, at], 0.0, np.inf, rounding, LEVEL / points)
+    return assess(values[:, at], 0.0, np.inf, rounding)._replace(excluded=excluded, at=at)
 
 
 RULES: dict[str, Callable[..., Evidence]] = {

@@ -44,9 +44,9 @@ def measured(folder: Path, quantity: Quantity) -> Array:
     else:
         raise NotMeasured(f"{quantity.metric} was not measured; add its probe to probes=[...]")
     kind = quantity.metric.rpartition("/")[2].rpartition("_")[2]
-    if kind in ("loss", "acc"):
+    lost = ~np.isfinite(values) & np.array(result.diverged).reshape(-1, *(1,) * (values.ndim - 1))
+    if kind in ("loss", "acc") and lost.any():
         chance = np.array(result.metrics[f"test/{kind}"]).reshape(-1, *(1,) * (values.ndim - 1))
-        lost = ~np.isfinite(values) & np.array(result.diverged).reshape(chance.shape)
         values = np.where(lost, chance, values)
     return values
 

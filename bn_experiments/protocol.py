@@ -1,7 +1,7 @@
 """The protocol of an experiment: which cells its arms are, what was published of them, and what is claimed."""
 
+import dataclasses
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from bn_experiments.claims import RULES
-from bn_experiments.wording import shown
+from bn_experiments.wording import allowed, shown, unknown_key
+
+STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Quantity:
         labels: Of a probe: several, which make a curve.
     """
 
+    __pydantic_config__ = STRICT
+
     arm: str
     metric: Annotated[str, Field(pattern=r"^[\w.]+/[\w./]+$", description="such as test/acc")]
     each: Annotated[str, Field(pattern=r"^(epoch|[1-9]\d* steps)$", description="epoch or N steps")] | None = None
@@ -37,7 +41,9 @@ class Quantity:
 class Published(Quantity):
     """Numbers that were published of one run of an arm: one, or those of a curve's first points."""
 
-    values: list[float] = field(default_factory=list)
+    __pydantic_config__ = STRICT
+
+    values: Annotated[list[float], Field(min_length=1)] = field(default_factory=list)
     note: str | None = None
 
 
@@ -59,6 +65,8 @@ class Claim:
 class Mistake:
     """A mistake of the published work, and which of its numbers that changes."""
 
+    __pydantic_config__ = STRICT
+
     what: str
     changes: str
 
@@ -79,10 +87,12 @@ class Protocol:
         note: What sets these results apart, such as other data than the protocol's.
     """
 
+    __pydantic_config__ = STRICT
+
     name: str
     title: str
     source: str
-    arms: dict[str, dict[str, Any]]
+    arms: Annotated[dict[str, dict[str, Any]], Field(min_length=1, description="names with keys and values")]
     published: list[Published]
     claims: list[Claim]
     mistakes: list[Mistake] = field(default_factory=list)
@@ -99,11 +109,12 @@ class Protocol:
 
 def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[str]]:
     """The protocol that a config's `experiment` describes, or a line for each thing that is wrong with it."""
-    plain, lines = dict(config), []
+    plain = dict(config)
+    lines: list[str] = []
     claims = [_claim(i, claim, lines) for i, claim in enumerate(config.get("claims") or [])]
     plain["claims"] = [claim for claim in claims if claim is not None]
     try:
-        protocol = _adapter(Protocol).validate_python(plain)
+        protocol = TypeAdapter(Protocol).validate_python(plain)
     except ValidationError as error:
         return None, lines + _lines("experiment", error)
     if lines:
@@ -135,27 +146,33 @@ def _claim(i: int, claim: Any, lines: list[str]) -> Claim | None:
             f"which {', '.join(sorted(needed))} must be there; change it"
         )
         return None
-    try:
-        for name, value in arguments.items():
-            if isinstance(value, Mapping):
-                arguments[name] = _adapter(Quantity).validate_python(dict(value))
-    except ValidationError as error:
-        lines += _lines(f"{key}.{name}", error)
-        return None
+    for name, value in arguments.items():
+        if isinstance(value, Mapping):
+            try:
+                arguments[name] = TypeAdapter(Quantity).validate_python(dict(value))
+            except ValidationError as error:
+                lines += _lines(f"{key}.{name}", error)
+        elif not isinstance(value, int | float):
+            lines.append(f"{key}.{name}={shown(value)}: wrong value; allowed: a quantity or a number; change it")
     return Claim(claim["claim"], claim["rule"], arguments)
 
 
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(Annotated[kind, ConfigDict(extra="forbid")])
-
-
 def _lines(key: str, error: ValidationError) -> list[str]:
+    """A line for each entry that is missing, unknown or wrong."""
     lines = []
     for problem in error.errors(include_url=False):
-        at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-        reason = re.sub(r"\s+", " ", problem["msg"])
-        lines.append(
-            f"{key}{at}={shown(problem['input'])}: wrong ({reason}); allowed: what Quantity and Protocol in "
-            "bn_experiments/protocol.py say; change it"
-        )
-    return lines
+        names = [part for part in problem["loc"] if isinstance(part, str)]
+        at = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+        fields = {
+            field.name: field.type for kind in (Mistake, Protocol, Published) for field in dataclasses.fields(kind)
+        }
+        if names[-1] not in fields:
+            known = dataclasses.fields({"published": Published, "mistakes": Mistake}.get(names[0], Protocol))
+            known = dataclasses.fields(Quantity) if "claims" in key else known
+            lines.append(unknown_key(at, [field.name for field in known]))
+        elif problem["type"] == "missing":
+            lines.append(f"{at}: is missing; allowed: {allowed(fields[names[-1]])}; set it in the experiment's file")
+        else:
+            value = shown(problem["input"])
+            lines.append(f"{at}={value}: wrong value; allowed: {allowed(fields[names[-1]])}; change it")
+    return list(dict.fromkeys(lines))

@@ -51,7 +51,8 @@ def explain(error: Exception, arguments: Sequence[str]) -> list[str]:
         if parsed.config_dir:
             search_path.prepend("command-line", f"file://{Path(parsed.config_dir).resolve()}")
         Hydra.create_main_hydra2("train", search_path)
-        _, lines = judge(parsed.config_name or "config", parsed.overrides, parsed.multirun)
+        brings_grid = any(_name(override) == "experiment" for override in parsed.overrides)
+        _, lines = judge(parsed.config_name or "config", parsed.overrides, parsed.multirun or brings_grid)
     except (SystemExit, *COMPOSITION_ERRORS):
         lines = []
     finally:
@@ -106,6 +107,10 @@ def _read(override: str, multirun: bool, options: Options) -> tuple[list[str], O
         each = [_parse(f"{parsed.get_key_element()}={value}") for value in values] if swept else [parsed]
     except HydraException as error:
         return [_unreadable(override, error)], None
+    if swept and parsed.key_or_group == "experiment":
+        return [
+            f"{override}: several experiments; allowed: one, which brings its own grid; start one after another"
+        ], None
     if swept and not multirun:
         return [f"{override}: several values; allowed: one a run; add -m to run them all as a grid"], None
     lines = [

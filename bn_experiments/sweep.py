@@ -136,13 +136,16 @@ class Sweep(Callback):
             from bn_experiments import summary
 
             summary.show(summary.summarise(results.frame(done)), console)
-            if len(folders) > 1:  # the files tell of all that lies in the sweep's folder
-                summary.write(summary.summarise(results.collect(folders[0].parent)), folders[0].parent)
         if done and self.protocol:
             from bn_experiments import verdicts
 
             verdicts.show(verdicts.judge(self.protocol, done), console)
             verdicts.write(self.protocol, folders[0].parent)
+        if done and len(folders) > 1:  # the files tell of all that lies in the sweep's folder
+            from bn_experiments import report
+
+            summary.write(summary.summarise(results.collect(folders[0].parent)), folders[0].parent)
+            report.build(folders[0].parent)
         console.print(f"{len(done)} of {len(folders)} cells done  {folders[0].parent}")
         for folder in folders:
             if folder not in done:

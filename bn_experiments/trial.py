@@ -170,12 +170,29 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[str]:
             f"data.batch_size={batching.batch_size}: leaves a batch of one of the {count} training examples, and the "
             f"norm needs two; allowed: a size that leaves none or more than one; change it, or {mend}"
         ]
+    if (lonely := _probes_of_one(config["probes"], splits)) and _push(network, splits, 1):
+        return lonely
     if config["trainer"]["stack_replicas"] is True and (error := _push(StackedReplicas([network] * 2), splits, 2)):
         return [
             f"trainer.stack_replicas=true: the network cannot be stacked ({_reason(error)}); allowed: auto or false; "
             "set it to auto"
         ]
     return []
+
+
+def _probes_of_one(probes: Config, splits: Splits) -> list[str]:
+    """A line for each probe that would put a batch of one example through a network in training mode."""
+    lines = []
+    for name, keys in probes.items():
+        key = "batch_size" if "batch_size" in keys else "examples"
+        parts = {"modes": ("train", "val", "test"), "classes": ("test",)}.get(name, (keys.get("split", "train"),))
+        part, count = min(((part, len(getattr(splits, part))) for part in parts), key=lambda found: found[1])
+        if min(keys.get(key, 2), count) == 1 and keys.get("mode", "train") == "train" and name != "samples":
+            lines.append(
+                f"probes.{name}.{key}={keys[key]}: makes a batch of one of the {count} examples of {part}, and the norm "
+                f"needs two; allowed: two or more; change it or the split, or leave {name} out of probes=[...]"
+            )
+    return lines
 
 
 def _push(network: nn.Module, splits: Splits, size: int) -> Exception | None:

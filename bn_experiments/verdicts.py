@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,22 +134,21 @@ def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
     for family in by_family.values():
         pairs = [(group, claim) for group in family for claim in protocol.claims]
         evidence = [_evidence(group, claim) for group, claim in pairs]
-        verdicts = iter(claims.judge([e for e in evidence if isinstance(e, claims.Evidence)]))
+        judged = iter(claims.judge([e for e in evidence if isinstance(e, claims.Evidence)]))
         for (group, claim), each in zip(pairs, evidence, strict=True):
-            shared = {"experiment": protocol.name, "context": group.context, "claim": claim.claim, "rule": claim.rule}
+            common = (protocol.name, group.context, claim.claim, claim.rule)
             if isinstance(each, str):
-                found.append(Verdict(**shared, verdict="not judged", reason=each, n=0, **_numbers()))
+                found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each))
                 continue
-            verdict, p = next(verdicts)
-            numbers = _numbers(estimate=each.estimate, low=each.low, high=each.high, p=p)
-            found.append(Verdict(**shared, verdict=verdict, n=each.n, at=each.at, **numbers))
+            word, p = next(judged)
+            estimate, low, high = map(_finite, (each.estimate, each.low, each.high))
+            found.append(Verdict(*common, word, estimate, low, high, each.n, _finite(p), each.at))
     return found
 
 
-def _numbers(**values: float) -> dict[str, float | None]:
+def _finite(number: float) -> float | None:
     """JSON has no NaN."""
-    names = ("estimate", "low", "high", "p")
-    return {name: values[name] if math.isfinite(values.get(name, math.nan)) else None for name in names}
+    return number if math.isfinite(number) else None
 
 
 def _evidence(group: Group, claim: Claim) -> claims.Evidence | str:
@@ -187,21 +186,17 @@ def compare(published: Published, group: Group) -> Comparison:
     """Published numbers beside those of the arm that they belong to, as far as both go."""
     nothing = Comparison(published, [], [], [], 0, [])
     if published.arm not in group.arms:
-        return _without(nothing, f"arm {published.arm} was not trained")
+        return replace(nothing, reason=f"arm {published.arm} was not trained")
     try:
         values = measured(group.arms[published.arm], published)
     except ValueError as error:
-        return _without(nothing, str(error))
+        return replace(nothing, reason=str(error))
     values = values[:, None] if values.ndim == 1 else values
     points = min(values.shape[1], len(published.values))
     found = [prediction_interval(values[:, i].tolist()) for i in range(points)]
     inside = [e.low <= number <= e.high for e, number in zip(found, published.values, strict=False)]
     means, lows, highs, _ = (list(column) for column in zip(*found, strict=True))
     return Comparison(published, means, lows, highs, len(values), inside)
-
-
-def _without(comparison: Comparison, reason: str) -> Comparison:
-    return Comparison(**{**vars(comparison), "reason": reason})
 
 
 def write(protocol: Protocol, folder: Path) -> list[Verdict]:

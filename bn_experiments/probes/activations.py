@@ -37,8 +37,9 @@ def summary_statistics(values: Sequence[Tensor], bins: int) -> dict[str, Tensor]
     finite = [x[np.isfinite(x)] for x in arrays]
     bounds = [bound for x in finite if x.size for bound in (x.min(), x.max())] or [0.0]
     edges = np.linspace(min(bounds), max(bounds) if max(bounds) > min(bounds) else min(bounds) + 1, bins + 1)
-    percentiles = np.stack([np.percentile(x, PERCENTILES) for x in arrays])
-    reading = {"mean": np.stack([x.mean() for x in arrays]), "variance": np.stack([x.var() for x in arrays])}
+    with np.errstate(invalid="ignore", over="ignore"):  # a replica that diverged has nan or inf
+        percentiles = np.stack([np.percentile(x, PERCENTILES) for x in arrays])
+        reading = {"mean": np.stack([x.mean() for x in arrays]), "variance": np.stack([x.var() for x in arrays])}
     reading |= {f"percentile_{q}": percentiles[:, i] for i, q in enumerate(PERCENTILES)}
     reading["histogram"] = np.stack([np.histogram(x, edges)[0] for x in finite])
     reading["edges"] = np.broadcast_to(edges, (len(arrays), bins + 1))

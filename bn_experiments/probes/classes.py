@@ -69,7 +69,7 @@ def draw_confusion(confusion: Tensor, classes: list[str]) -> "Figure":
 
     figure = Figure(figsize=(1.5 + 0.45 * len(classes),) * 2, layout="constrained")
     axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=100)
     axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 2 else 0)
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xlabel("answer")

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,8 +65,7 @@ class Probing(Callback):
         for name, record in self.records.items():
             for epoch, reading in zip(record.epochs, record.readings, strict=True):
                 record.probe.draw(self.writer, name, reading, splits, epoch)
-        if trainer.current_epoch == 0:
-            self._measure(trainer, pl_module, epoch=0)
+        self._measure(trainer, pl_module, epoch=0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures where it is time."""
@@ -74,7 +74,8 @@ class Probing(Callback):
     def _measure(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         splits: Splits = cast(Any, trainer).datamodule.splits
         for name, record in self.records.items():
-            if not record.schedule.is_due(epoch, cast(int, trainer.max_epochs)):
+            # Lightning restores its current_epoch after on_fit_start: the readings tell whether epoch 0 is over
+            if epoch in record.epochs or not record.schedule.is_due(epoch, cast(int, trainer.max_epochs)):
                 continue
             replicas = copy.deepcopy(cast(Replicas, pl_module.replicas))
             reading = record.probe.measure(replicas, splits)
@@ -100,15 +101,18 @@ class Probing(Callback):
                 arrays[f"{name}/{quantity}"] = values.numpy()
         return arrays
 
-    def numbers(self) -> dict[str, dict[str, dict[str, list[float]]]]:
-        """The last reading of each probe: quantity, then label, then a number a replica."""
-        found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    def numbers(self) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+        """The last reading of each probe: quantity, then label, then a number a replica, None if it is not finite."""
+        found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
         for name, record in self.records.items():
             if not record.readings or not record.readings[-1].values:
                 continue
             _, labels, quantities = record.readings[-1]
             found[name] = {
-                quantity: dict(zip(labels, values.T.tolist(), strict=True))
+                quantity: {
+                    label: [number if math.isfinite(number) else None for number in numbers]
+                    for label, numbers in zip(labels, values.T.tolist(), strict=True)
+                }
                 for quantity, values in quantities.items()
                 if values.dim() == 2
             }

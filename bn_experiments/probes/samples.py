@@ -48,10 +48,11 @@ def draw_samples(x: Tensor, names: list[str], columns: int = 8) -> "Figure":
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.set_title(name, size=8)
         if example.dim() == 2:
-            axes.plot(example.T, linewidth=1)
+            axes.plot(example.T.numpy(), linewidth=1)
         else:
             low, high = example.min(), example.max()
             image = (example - low) / (high - low).clamp(min=torch.finfo(torch.float32).tiny)
-            axes.imshow(image[:3].permute(1, 2, 0) if len(image) >= 3 else image[0], cmap="gray")
+            pixels = image[:3].permute(1, 2, 0) if len(image) >= 3 else image[0]
+            axes.imshow(pixels.numpy(), cmap="gray")
         axes.set_axis_off()
     return figure

@@ -1,0 +1,28 @@
+"""The report: one self-contained page of what a sweep, or a folder of sweeps, found."""
+
+from pathlib import Path
+
+FILE = "report.html"
+
+
+def build(folder: Path) -> Path:
+    """Writes `report.html` into a sweep's folder, or a folder of sweeps, from their results; nothing is trained.
+
+    The claims are judged anew, by each sweep's own `experiment.json`, and its `verdicts.json` is written again.
+
+    Args:
+        folder: Such as outputs/sigmoid_mlp, or outputs.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: There is no finished cell.
+    """
+    from bn_experiments.report.contents import collect  # matplotlib and pandas take a second
+    from bn_experiments.report.page import render
+    from bn_experiments.results import write_whole
+
+    page = folder / FILE
+    write_whole(page, render(collect(folder)))
+    return page

@@ -1,0 +1,45 @@
+"""The command: python -m bn_experiments.report FOLDER [--markdown FILE]."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bn_experiments.report import FILE, build
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the report, and gives the exit status: 1, after a line that says why, where there is nothing to tell."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bn_experiments.report",
+        description=f"Writes FOLDER/{FILE}, a page that needs nothing else, from finished results; nothing is trained.",
+    )
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=Path, help="a sweep's folder, or a folder of sweeps, such as outputs"
+    )
+    parser.add_argument(
+        "--markdown", metavar="FILE", type=Path, help="also the verdicts and published numbers, as Markdown for a FILE"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        print(build(options.folder))
+        if options.markdown:
+            print(_markdown(options.folder, options.markdown))
+    except (OSError, ValueError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _markdown(folder: Path, file: Path) -> Path:
+    from bn_experiments.report.contents import collect
+    from bn_experiments.report.markdown import render
+    from bn_experiments.results import write_whole
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, render(collect(folder)))
+    return file
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Arms: the cells that are compared, and how the figures tell them apart."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bn_experiments.measurements import measured
+from bn_experiments.protocol import Published, Quantity
+from bn_experiments.results import Result
+from bn_experiments.statistics import mean_interval
+from bn_experiments.summary import BASELINE
+
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+)  # Okabe & Ito 2008, safe for the colour-blind
+DASHES: tuple[Any, ...] = ("-", "-.", (0, (7, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 1)), (0, (9, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+GREYS, GREY_MARKERS = ("#444444", "#8a8a8a"), ("X", "x")
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, line style and marker."""
+
+    color: str
+    dash: Any
+    marker: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A finished cell under the name that its section gives it, with the numbers published of it."""
+
+    name: str
+    folder: Path
+    result: Result
+    look: Look
+    published: Sequence[Published] = ()
+
+    def measured(self, metric: str, **of: Any) -> NDArray[np.float64]:
+        """A quantity of each replica (see `measurements.measured`)."""
+        return measured(self.folder, Quantity(self.name, metric, **of))
+
+
+def looks(norms: Mapping[str, str]) -> dict[str, Look]:
+    """A look for each arm, by name: dark grey and dashed without a norm, a colour each with one.
+
+    >>> looks({"bn": "bn", "none": "none"})["none"]
+    Look(color='#444444', dash='--', marker='X')
+    """
+    found, plain, coloured = {}, 0, 0
+    for name, norm in norms.items():
+        if norm == BASELINE:
+            found[name] = Look(GREYS[plain % 2], ("--", ":")[plain % 2], GREY_MARKERS[plain % 2])
+            plain += 1
+        else:
+            i, turn = coloured % len(PALETTE), coloured // len(PALETTE)
+            found[name] = Look(PALETTE[i], DASHES[(i + turn) % 6], MARKERS[(i + turn) % 6])
+            coloured += 1
+    return found
+
+
+def points(values: NDArray[np.float64], **of: Any) -> pd.DataFrame:
+    """The mean and 95% interval of each of P points.
+
+    Args:
+        values: (R, P); what is not finite is left out.
+        of: Further columns: a value, or P of them.
+
+    Returns:
+        P rows: the further columns, mean, low, high, n.
+    """
+    found = [mean_interval(column[np.isfinite(column)].tolist()) for column in values.T]
+    estimates = pd.DataFrame(found, columns=["mean", "low", "high", "n"])
+    return pd.concat([pd.DataFrame(of, index=estimates.index), estimates], axis=1)

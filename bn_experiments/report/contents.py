@@ -1,0 +1,199 @@
+"""Contents: what a report tells, gathered from the results of one sweep or of several."""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bn_experiments import measurements, results, verdicts
+from bn_experiments.protocol import Claim, Protocol, parse
+from bn_experiments.report.arms import Arm, looks
+from bn_experiments.results import Result, write_whole
+from bn_experiments.summary import BASELINE, CONTEXT, summarise
+from bn_experiments.verdicts import Comparison, Verdict
+
+DAMAGE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Arms that are compared with each other.
+
+    Args:
+        context: What they have in common: groups and settings, as text.
+        arms: Of an experiment, or the norms of a grid.
+        claims: Of the experiment; none of a grid.
+        verdicts: On the experiment's claims; none of a grid.
+        comparisons: With what was published.
+        summary: A dict an arm: arm, diverged, and for each metric the row of `summary.summarise`.
+    """
+
+    context: str
+    arms: dict[str, Arm]
+    claims: list[Claim]
+    verdicts: list[Verdict]
+    comparisons: list[Comparison]
+    summary: list[dict[str, Any]]
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether any network took a step; else all is measured at initialization."""
+        return any(arm.result.config["trainer"]["max_epochs"] != 0 for arm in self.arms.values())
+
+    @property
+    def is_of_images(self) -> bool:
+        """Whether the data came from a folder of images."""
+        return any(arm.result.cell["data"] == "image_folder" for arm in self.arms.values())
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One folder of cells.
+
+    Args:
+        name: Of the folder, below the report's.
+        protocol: Of its experiment; none of a grid.
+        sections: A context each.
+        cells: The finished results.
+        skipped: A line for each cell, or protocol, that is not told of.
+        newest: When the last result was written, in seconds since 1970.
+    """
+
+    name: str
+    protocol: Protocol | None
+    sections: list[Section]
+    cells: list[Result]
+    skipped: list[str]
+    newest: float
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.protocol.title if self.protocol else self.name
+
+    @property
+    def minutes(self) -> float:
+        """That the cells took, one after another."""
+        return sum(cell.timing.get("setup_s", 0) + cell.timing.get("train_s", 0) for cell in self.cells) / 60
+
+
+def collect(folder: Path) -> list[Sweep]:
+    """Every sweep at or below a folder, by name; the claims are judged anew, and `verdicts.json` written.
+
+    Raises:
+        ValueError: There is no finished cell.
+    """
+    found = sorted({path.parents[1] for path in folder.rglob(f"*/{results.FILE}")})
+    sweeps = [_sweep(each, folder) for each in found]
+    sweeps = [sweep for sweep in sweeps if sweep.cells or sweep.skipped]
+    if not any(sweep.cells for sweep in sweeps):
+        raise ValueError(f"{folder}: no finished cells; allowed: a sweep's folder or a folder of sweeps; train first")
+    return sweeps
+
+
+def _sweep(folder: Path, top: Path) -> Sweep:
+    finished: list[Path] = []
+    skipped = []
+    for cell in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if any((cell / name).exists() for name in (results.FILE, "train.log", ".hydra")):
+            reason = _why_not_told(cell)
+            finished += [] if reason else [cell]
+            skipped += [f"{cell.name}: {reason}"] if reason else []
+    protocol, lines = _protocol(folder)
+    name = folder.name if folder == top else folder.relative_to(top).as_posix()
+    sections = _of_experiment(protocol, folder, finished) if protocol else _of_grid(finished)
+    cells = [_result(cell) for cell in finished]
+    newest = max(((cell / results.FILE).stat().st_mtime for cell in finished), default=0.0)
+    return Sweep(name or folder.resolve().name, protocol, sections, cells, skipped + lines, newest)
+
+
+def _why_not_told(cell: Path) -> str | None:
+    """Why a cell is left out; None where it is whole."""
+    result = results.read(cell)
+    if result is None:
+        return "damaged: its result.json cannot be read" if (cell / results.FILE).exists() else "not finished"
+    if result.status != "done":
+        return f"{result.status}: {result.error}" if result.error else str(result.status)
+    try:
+        results.frame([cell])[["data", "model", "norm", "optimizer"]]
+        assert sum(result.timing.values()) >= 0
+        assert isinstance(result.config["trainer"]["max_epochs"], int)
+    except (*DAMAGE, AssertionError):
+        return "damaged: its result.json is not as a run writes it"
+    try:
+        measurements.probes(cell)
+        measurements.curve(cell, "train/step_loss", "1 steps")
+    except measurements.NotMeasured:
+        return None
+    except DAMAGE:
+        return "damaged: its metrics.csv or probes.npz cannot be read"
+    return None
+
+
+def _result(cell: Path) -> Result:
+    result = results.read(cell)
+    assert result is not None
+    return result
+
+
+def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
+    """The protocol that the sweep left, and what is wrong with it."""
+    file = folder / verdicts.PROTOCOL_FILE
+    if not file.exists():
+        return None, []
+    try:
+        protocol, lines = parse(json.loads(file.read_text()))
+    except DAMAGE:
+        return None, [f"{file.name}: damaged; the cells are told of as a grid"]
+    return protocol, [f"{file.name}: {line}" for line in lines]
+
+
+def _of_experiment(protocol: Protocol, folder: Path, cells: Sequence[Path]) -> list[Section]:
+    judged = verdicts.judge(protocol, cells)
+    if cells:
+        write_whole(folder / verdicts.FILE, json.dumps([asdict(verdict) for verdict in judged], indent=1) + "\n")
+    look = looks({name: str(selector.get("norm", name)) for name, selector in protocol.arms.items()})
+    table = summarise(results.frame(cells)) if cells else pd.DataFrame()
+    sections = []
+    for group in verdicts.groups(protocol, cells):
+        arms = {
+            name: Arm(name, group.arms[name], _result(group.arms[name]), look[name],
+                      [entry for entry in protocol.published if entry.arm == name])
+            for name in protocol.arms if name in group.arms
+        }  # fmt: skip
+        compared = [verdicts.compare(published, group) for published in protocol.published]
+        own = [verdict for verdict in judged if verdict.context == group.context]
+        sections.append(Section(group.context, arms, protocol.claims, own, compared, _summary(table, arms)))
+    return sections
+
+
+def _of_grid(cells: Sequence[Path]) -> list[Section]:
+    if not cells:
+        return []
+    frame = results.frame(cells)
+    table = summarise(frame)
+    look = looks({norm: norm for norm in sorted(set(frame["norm"]), key=lambda norm: (norm == BASELINE, norm))})
+    sections = []
+    for (_, *context), rows in frame.groupby(CONTEXT, sort=False):
+        folders = dict(sorted(zip(rows["norm"], map(Path, rows["folder"]), strict=True)))
+        arms = {norm: Arm(norm, folders[norm], _result(folders[norm]), look[norm]) for norm in look if norm in folders}
+        text = " ".join([f"{k}={v}" for k, v in zip(CONTEXT[1:4], context, strict=False)] + [str(context[3])]).strip()
+        sections.append(Section(text, arms, [], [], [], _summary(table, arms)))
+    return sections
+
+
+def _summary(table: pd.DataFrame, arms: dict[str, Arm]) -> list[dict[str, Any]]:
+    """Each arm's rows of the summary, by metric."""
+    found = []
+    for arm in arms.values():
+        cell = arm.result.cell
+        own = table[(table["arm"] == cell["norm"]) & (table["settings"] == " ".join(cell["overrides"]))]
+        for key in ("data", "model", "optimizer"):
+            own = own[own[key] == cell[key]]
+        rows = {row["metric"]: row for row in own.to_dict("records")}
+        found.append({"arm": arm.name, "diverged": sum(arm.result.diverged), "rows": rows})
+    return found

@@ -1,0 +1,160 @@
+"""The page: the contents and their figures as one HTML file that needs nothing else."""
+
+import base64
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from bn_experiments.report import words
+from bn_experiments.report.contents import Section, Sweep
+from bn_experiments.report.figures import Picture, pictures
+from bn_experiments.summary import BASELINE
+from bn_experiments.verdicts import Comparison
+
+TEMPLATE = "report.html.jinja"
+MOST_ILLUSTRATED = 12  # sections of a sweep; a large grid's page would not open
+DIFFERENCE = ("difference", "difference_low", "difference_high")
+IMAGES = "The data came from a folder of images, not from the data set's own files."
+METRICS = {"test/acc": ("test accuracy, %", 100, 2), "test/loss": ("test loss, nats", 1, 4)}
+
+
+def render(sweeps: Sequence[Sweep]) -> str:
+    """The page as text, the same for the same results."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"p": words.p_value, "estimate": words.estimate, "svg_uri": svg_uri, "csv_uri": csv_uri}
+    environment.globals |= {
+        "as_published": words.as_published,
+        "baseline": BASELINE,
+        "compared": compared,
+        "images": IMAGES,
+        "estimates": words.ESTIMATES,
+        "ordinal": words.ordinal,
+        "one_of": words.one_of,
+        "settings": words.settings,
+        "summarised": summarised,
+        "symbols": words.SYMBOLS,
+    }
+    sweeps = in_order(sweeps)
+    shown = {id(s): pictures(s) for sweep in sweeps for s in sweep.sections[:MOST_ILLUSTRATED]}
+    return environment.get_template(TEMPLATE).render(
+        sweeps=sweeps,
+        date=newest(sweeps),
+        counts=counts(sweeps),
+        pictures=lambda section: shown.get(id(section), []),
+        most_illustrated=MOST_ILLUSTRATED,
+        machines=machines(sweeps),
+    )
+
+
+def in_order(sweeps: Sequence[Sweep]) -> list[Sweep]:
+    """Experiments, then grids."""
+    return sorted(sweeps, key=lambda sweep: (sweep.protocol is None, sweep.name))
+
+
+def newest(sweeps: Sequence[Sweep]) -> str:
+    """The day of the newest result, in UTC."""
+    day = datetime.fromtimestamp(max(sweep.newest for sweep in sweeps), UTC)
+    return f"{day.day} {day:%B %Y}"
+
+
+def counts(sweeps: Sequence[Sweep]) -> dict[str, int]:
+    """Sweeps, cells, networks, and how many claims got which verdict."""
+    verdicts: list[str] = [
+        verdict.verdict for sweep in sweeps for section in sweep.sections for verdict in section.verdicts
+    ]
+    return {
+        "experiment": sum(sweep.protocol is not None for sweep in sweeps),
+        "grid": sum(sweep.protocol is None for sweep in sweeps),
+        "cell": sum(len(sweep.cells) for sweep in sweeps),
+        "network": sum(len(cell.seeds) for sweep in sweeps for cell in sweep.cells),
+        "claim": len(verdicts),
+        **{word: verdicts.count(word) for word in words.SYMBOLS},
+    }
+
+
+def machines(sweeps: Sequence[Sweep]) -> dict[str, list[str]]:
+    """The machines, versions and commits that the results come from, each once."""
+    cells = [cell for sweep in sweeps for cell in sweep.cells]
+    found = {
+        "machine": [cell.device or "unknown" for cell in cells],
+        "versions": [", ".join(f"{name} {version}" for name, version in cell.versions.items()) for cell in cells],
+        "commit": [cell.git_commit or "none: outside a checkout" for cell in cells],
+    }
+    return {name: sorted(set(values)) for name, values in found.items()}
+
+
+def compared(section: Section) -> dict[str, list[dict[str, Any]]]:
+    """The published numbers beside the measured ones: curves by quantity, then what is a single number."""
+    curves: dict[str, list[dict[str, Any]]] = {}
+    single: list[dict[str, Any]] = []
+    for comparison in section.comparisons:
+        table = _table(comparison, section)
+        if len(comparison.published.values) == 1 or comparison.reason:
+            single.append(table)
+        else:
+            curves.setdefault(table["quantity"], []).append(table)
+    return {**curves, "": single} if single else curves
+
+
+def _table(comparison: Comparison, section: Section) -> dict[str, Any]:
+    published = comparison.published
+    told = {"arm": published.arm, "quantity": words.quantity(published), "note": published.note, "n": comparison.n}
+    values = words.as_published(published.values)
+    if comparison.reason:
+        return {**told, "reason": comparison.reason, "published": ", ".join(values), "rows": []}
+    heading, labels = words.axis(comparison, section.arms)
+    digits = words.decimals([*comparison.mean, *published.values])
+    numbers = zip(labels, values, comparison.mean, comparison.low, comparison.high, comparison.inside, strict=False)
+    rows = [
+        {
+            "label": label,
+            "published": value,
+            "mean": words.number(mean, digits),
+            "interval": words.between(low, high, digits),
+            "inside": None if math.isnan(low) else inside,  # NaN below two replicas
+        }
+        for label, value, mean, low, high, inside in numbers
+    ]
+    return {**told, "reason": None, "heading": heading, "rows": rows}
+
+
+def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
+    """The summary's numbers as text: a row for each arm that has the metric, by the metric's heading."""
+    found = {}
+    for metric, (heading, factor, digits) in METRICS.items():
+        told = [(entry, entry["rows"][metric]) for entry in section.summary if metric in entry["rows"]]
+        found[heading] = [
+            {
+                "arm": entry["arm"],
+                "diverged": str(entry["diverged"] or ""),
+                "mean": words.with_interval([row[k] for k in ("mean", "low", "high")], factor, digits),
+                "difference": words.with_interval([row[k] for k in DIFFERENCE], factor, digits, sign="+"),
+                "p": words.p_value(row["p"]),
+                "n": str(row["n"]),
+            }
+            for entry, row in told
+        ]
+    return {heading: rows for heading, rows in found.items() if rows}
+
+
+def svg_uri(picture: Picture) -> str:
+    """The figure as a data URI."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(picture.svg.encode()).decode()}"
+
+
+def csv_uri(picture: Picture) -> str:
+    """The figure's numbers as a data URI."""
+    return (
+        f"data:text/csv;charset=utf-8,{quote(picture.data.to_csv(index=False, float_format='%.7g'), safe=',;:+()[]')}"
+    )

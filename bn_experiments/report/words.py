@@ -1,0 +1,176 @@
+"""Words: quantities, numbers and settings as a reader is shown them."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from bn_experiments import measurements, verdicts
+from bn_experiments.protocol import Published
+from bn_experiments.report.arms import Arm
+from bn_experiments.verdicts import Comparison, Verdict
+
+Judgement = Literal["holds", "fails", "inconclusive", "not judged"]
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+QUANTITIES = {
+    "train/loss": "training loss",
+    "train/step_loss": "running training loss",
+    "val/loss": "validation loss",
+    "val/acc": "validation accuracy",
+    "test/loss": "test loss",
+    "test/acc": "test accuracy",
+    "modes/train_mode_loss": "loss in training mode",
+    "modes/train_mode_acc": "accuracy in training mode",
+    "modes/eval_mode_loss": "loss in evaluation mode",
+    "modes/eval_mode_acc": "accuracy in evaluation mode",
+    "classes/train_mode_correct": "right answers by class in training mode",
+    "classes/eval_mode_correct": "right answers by class in evaluation mode",
+    "variance_by_depth/variance": "variance by depth",
+}
+ESTIMATES = {
+    "difference": "mean difference",
+    "equivalence": "mean difference",
+    "slope": "mean slope a point",
+    "linear_over_exponential": f"AIC exponential {MINUS} linear",
+    "exponential_over_linear": f"AIC linear {MINUS} exponential",
+    "ordering": "difference at the weakest point",
+}
+SYMBOLS: dict[Judgement, str] = {"holds": "✓", "fails": "✗", "inconclusive": "~", "not judged": DASH}
+
+
+def quantity(published: Published) -> str:
+    """What was published, in words.
+
+    >>> quantity(Published("bn", "train/loss", each="epoch"))
+    'training loss by epoch'
+    >>> quantity(Published("bn", "modes/eval_mode_acc", label="val"))
+    'accuracy in evaluation mode, val'
+    """
+    text = QUANTITIES.get(published.metric, published.metric)
+    if published.each == "epoch":
+        text += " by epoch"
+    elif published.each:
+        text += f", means of {published.each}"
+    if published.label:
+        text += f", {published.label}"
+    return text + (" at the start" if published.moment == "start" else "")
+
+
+def axis(comparison: Comparison, arms: dict[str, Arm]) -> tuple[str, list[str]]:
+    """What the points of a published curve are, and the name of each."""
+    published, count = comparison.published, len(comparison.mean)
+    if published.each:
+        size = 1 if published.each == "epoch" else int(published.each.split()[0])
+        return published.each.split()[-1].rstrip("s"), [str(size * (i + 1)) for i in range(count)]
+    probe = published.metric.partition("/")[0]
+    arrays = measurements.probes(arms[published.arm].folder)
+    axes = {
+        key.partition("/")[2]: [str(label) for label in array]
+        for key, array in arrays.items()
+        if key.startswith(f"{probe}/") and array.dtype.kind == "U"
+    }
+    heading, labels = next(iter(axes.items()), ("point", [published.metric]))
+    if published.label is not None:
+        labels = [published.label]
+    return heading, (published.labels or labels)[:count]
+
+
+def as_published(values: Sequence[float]) -> list[str]:
+    """Published numbers with all the digits that they have.
+
+    >>> as_published([0.5, 0.125]), as_published([967.0, 1126.0])
+    (['0.500', '0.125'], ['967', '1126'])
+    """
+    texts = [f"{value:.10f}".rstrip("0").rstrip(".") for value in values]
+    digits = max((len(text.partition(".")[2]) for text in texts), default=0)
+    return [f"{value:.{digits}f}" for value in values]
+
+
+def decimals(values: Iterable[float]) -> int:
+    """The decimals that give the largest of the values four digits, at most six.
+
+    >>> decimals([0.29, 0.02]), decimals([1.5]), decimals([1128.0]), decimals([])
+    (4, 3, 0, 4)
+    """
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest == 0:
+        return 4
+    return min(6, max(0, 3 - math.floor(math.log10(largest))))
+
+
+def between(low: float, high: float, digits: int) -> str:
+    """An interval; a dash where there is none.
+
+    >>> between(0.25, 0.5, 2)
+    '[0.25, 0.50]'
+    """
+    return DASH if math.isnan(low) or math.isnan(high) else f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", MINUS)
+
+
+def estimate(verdict: Verdict) -> str:
+    """As the terminal shows it, with a true minus."""
+    return verdicts.estimate(verdict).replace("-", MINUS)
+
+
+def ordinal(number: int) -> str:
+    """A place in a row.
+
+    >>> [ordinal(i) for i in (1, 2, 3, 4, 11, 22)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
+    """
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
+def p_value(p: float | None) -> str:
+    """Two digits; nothing where there is no p."""
+    return "" if p is None or math.isnan(p) else f"{p:.2g}"
+
+
+def settings(context: str) -> list[str]:
+    """The settings that a context holds.
+
+    >>> settings("data=mnist model.hidden=[64, 64] data.root='/my images'")
+    ['data=mnist', 'model.hidden=[64, 64]', "data.root='/my images'"]
+    """
+    return [text for text in re.split(r"\s+(?=[\w./@]+=)", context.strip()) if text]
+
+
+def is_portable(setting: str) -> bool:
+    """Whether a setting tells nothing of one machine: it holds no absolute path.
+
+    >>> [is_portable(text) for text in ("data.root=data/x", "data.root='/x'", "data.root=~/x", "a=[C:/x]")]
+    [True, False, False, False]
+    """
+    value = setting.partition("=")[2]
+    return not re.search(r"(^|[\s'\"\[({,:=])(/|~|\\|[A-Za-z]:[\\/])", value)
+
+
+def one_of(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> one_of(1, "cell"), one_of(2, "cell")
+    ('1 cell', '2 cells')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def number(value: float, digits: int, sign: str = "") -> str:
+    """A number with so many decimals.
+
+    >>> number(0.5, 1, "+"), number(-0.5, 2) == MINUS + "0.50"
+    ('+0.5', True)
+    """
+    return f"{value:{sign}.{digits}f}".replace("-", MINUS)
+
+
+def with_interval(estimate: Sequence[float], factor: float, digits: int, sign: str = "") -> str:
+    """A mean with its interval, where it has one; nothing for NaN.
+
+    >>> with_interval([0.5, 0.25, 0.75], 100, 1), with_interval([float("nan")] * 3, 1, 1)
+    ('50.0 [25.0, 75.0]', '')
+    """
+    mean, low, high = (factor * value for value in estimate)
+    if math.isnan(mean):
+        return ""
+    text = number(mean, digits, sign)
+    return text if math.isnan(low) else f"{text} [{number(low, digits, sign)}, {number(high, digits, sign)}]"
