@@ -1,5 +1,6 @@
 """Measurements: a quantity of every replica of a cell, read from what its run left behind."""
 
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -109,12 +110,16 @@ def _stamp(file: Path) -> int:
 
 @lru_cache(maxsize=4)
 def _table(file: Path, stamp: int) -> pd.DataFrame:
-    if not file.exists():
-        raise NotMeasured(f"{file.name} is missing")
-    return pd.read_csv(file)
+    try:
+        return pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise NotMeasured(f"{file.name} cannot be read ({type(error).__name__})") from error
 
 
 @lru_cache(maxsize=32)
 def _arrays(file: Path, stamp: int) -> dict[str, NDArray]:
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return dict(arrays)
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise NotMeasured(f"{file.name} cannot be read ({type(error).__name__})") from error

@@ -25,6 +25,8 @@ DATA = ["data.shuffle=false", "data.drop_last=true", "data.normalization=train",
 DATA += ["data.val_split=test", "data.normalization=given data.mean=0.1 data.std=2"]
 TRAINER = ["trainer.precision=64-true", "trainer.precision=bf16-mixed", "trainer.stack_replicas=false"]
 TRAINER += ["trainer.deterministic=false", "trainer.deterministic=warn", "trainer.steps_per_execution=1"]
+PROBES = [f"probes=[{option}]" for option in options("probes")]
+PROBES += ["probes=[]", "probes.activations.mode=eval", "probes.activations.every_n_epochs=1"]
 LENET = ["model.pooling=average", "model.padding=2", "model.kernel_size=3", "model.channels=[4,8,8]"]
 
 
@@ -40,7 +42,7 @@ def test_every_model_trains_with_every_norm(compose_cell, model, norm):
     assert not any(result.diverged)
 
 
-@pytest.mark.parametrize("option", [*OTHERS, *SLOT, *MODEL, *DATA, *TRAINER])
+@pytest.mark.parametrize("option", [*OTHERS, *SLOT, *MODEL, *DATA, *TRAINER, *PROBES])
 def test_every_option_trains(compose_cell, option):
     result = one_epoch(compose_cell, *option.split())
     assert not any(result.diverged)

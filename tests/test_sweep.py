@@ -1,6 +1,7 @@
 """The command line as its users run it: whole processes."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -98,6 +99,22 @@ def test_a_cell_that_fails_says_so_and_does_not_stop_the_others(data_dir, tmp_pa
     assert sorted(record["status"] for record in records) == ["done", "failed"]
     (log,) = [path for path in tmp_path.rglob("train.log") if "Traceback" in path.read_text()]
     assert "on purpose" in log.read_text()
+
+
+def test_an_experiment_needs_no_m_and_ends_with_its_verdicts_and_a_report(data_dir, tmp_path):
+    words = [word for word in command(data_dir, tmp_path, "experiment=udl_residual") if "max_epochs" not in word]
+    words = [word for word in words if "train_examples" not in word]
+    done = run(words, tmp_path, {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4 cells done" in done.stdout
+    folder = tmp_path / "udl_residual"
+    verdicts = json.loads((folder / "verdicts.json").read_text())
+    # what theory says of the variance at initialization: De & Smith 2020, arXiv:2002.10444, section 3
+    assert [verdict["verdict"] for verdict in verdicts[:3]] == ["holds"] * 3
+    assert verdicts[3]["estimate"] == pytest.approx(1 - 1 / math.pi, abs=0.05)
+    for verdict in verdicts:
+        assert f"{verdict['estimate']:+.4g}" in done.stdout
+    assert "variance" in (folder / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -104,12 +104,12 @@ def between(low: float, high: float, digits: int) -> str:
     >>> between(0.25, 0.5, 2)
     '[0.25, 0.50]'
     """
-    return DASH if math.isnan(low) or math.isnan(high) else f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", MINUS)
+    return DASH if math.isnan(low) or math.isnan(high) else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
 def estimate(verdict: Verdict) -> str:
-    """As the terminal shows it, with a true minus."""
-    return verdicts.estimate(verdict).replace("-", MINUS)
+    """As the terminal shows it, with a true minus; a dash where there is none."""
+    return verdicts.estimate(verdict).replace("-", MINUS) or DASH
 
 
 def ordinal(number: int) -> str:
@@ -155,12 +155,13 @@ def one_of(count: int, noun: str) -> str:
 
 
 def number(value: float, digits: int, sign: str = "") -> str:
-    """A number with so many decimals.
+    """A number with so many decimals, or with an exponent where it is huge.
 
-    >>> number(0.5, 1, "+"), number(-0.5, 2) == MINUS + "0.50"
-    ('+0.5', True)
+    >>> number(0.5, 1, "+"), number(-0.5, 2) == MINUS + "0.50", number(1e30, 2)
+    ('+0.5', True, '1e+30')
     """
-    return f"{value:{sign}.{digits}f}".replace("-", MINUS)
+    text = f"{value:{sign}.{digits}f}" if abs(value) < 1e7 else f"{value:{sign}.4g}"
+    return text.replace("-", MINUS)
 
 
 def with_interval(estimate: Sequence[float], factor: float, digits: int, sign: str = "") -> str:

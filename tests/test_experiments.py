@@ -1,0 +1,63 @@
+"""Every experiment trains, measures what its claims need, and is judged."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose
+from omegaconf import OmegaConf
+
+from bn_experiments.check import check_cells
+from bn_experiments.experiment import run
+from bn_experiments.protocol import parse
+from bn_experiments.verdicts import compare, groups, judge
+
+CONF = Path(__file__).parents[1] / "conf"
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+
+# what makes a protocol small: signals in place of images, and batches that give enough steps for its curves
+SMALL = ["data=mnist1d", "data.train_examples=250", "replicas=3"]
+BATCHES = {"sigmoid_mlp": 20, "relu_then_bn_mlp": 2}
+NARROW = {"recurrent": "model.hidden=8", "recurrent_rows": "model.hidden=8", "relu_then_bn_mlp": "model.hidden=[16,8]"}
+
+
+def arms_of(experiment: str):
+    """The protocol, and the overrides that make each arm; one on more images than the small data have is left out."""
+    config = compose("config", [f"experiment={experiment}"])
+    protocol, lines = parse({"name": experiment, **OmegaConf.to_container(config.experiment, resolve=True)})
+    assert lines == []
+    arms = {
+        name: [f"{key}={value}" for key, value in selector.items() if key != "data.train_examples"]
+        for name, selector in protocol.arms.items()
+        if not selector.get("data.train_examples")
+    }
+    return protocol, arms
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_trains_its_arms_and_judges_each_claim(compose_cell, experiment):
+    protocol, arms = arms_of(experiment)
+    small = [f"experiment={experiment}", *SMALL, f"data.batch_size={BATCHES.get(experiment, 50)}"]
+    small += [NARROW[experiment]] if experiment in NARROW else []
+    if experiment == "udl_residual":
+        small.append("trainer.max_epochs=0")
+    cells = [compose_cell(*small, *overrides) for overrides in arms.values()]
+    assert check_cells(cells) == []
+    for cell in cells:
+        run(cell)
+    selectors = {
+        name: {key: value for key, value in protocol.arms[name].items() if key != "data.train_examples"}
+        for name in arms
+    }
+    published = [entry for entry in protocol.published if entry.arm in arms]
+    trimmed, lines = parse({**protocol.as_dict(), "arms": selectors, "published": [vars(entry) for entry in published]})
+    assert lines == []
+    verdicts = judge(trimmed, [cell.folder for cell in cells])
+    assert len(verdicts) == len(protocol.claims)
+    for verdict in verdicts:
+        assert verdict.verdict in ("holds", "fails", "inconclusive"), verdict.reason
+        assert verdict.n == 3
+    (group,) = groups(trimmed, [cell.folder for cell in cells])
+    for entry in trimmed.published:
+        found = compare(entry, group)
+        assert found.reason is None
+        assert 1 <= len(found.inside) <= len(entry.values)
