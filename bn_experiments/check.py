@@ -74,7 +74,11 @@ def _options(config: Config) -> dict[str, list[str]]:
     """Unknown keys, wrong types and values out of range, by group; "" for the keys of none."""
     beside = (*GROUPS, "paths", "probes")
     own = {key: value for key, value in config.items() if key not in beside}
-    lines = {"": problems(own, "", initialize, CellOptions, given=["network", "scale_init"], elsewhere=beside)}
+    lines = {
+        "": problems(
+            own, "", initialize, CellOptions, given=["network", "scale_init"], elsewhere=(*beside, "experiment")
+        )
+    }
     lines["paths"] = problems(config["paths"], "paths", PathOptions)
     for group in (*GROUPS, "probes"):
         try:
@@ -110,7 +114,10 @@ def _probes(config: Config) -> list[str]:
             lines.append(f"probes.{name}: is no probe; allowed: keys with a _target_; choose one with probes=[...]")
             continue
         options = build.options(config["probes"], name)
-        lines += problems(options, f"probes.{name}", build.target(config["probes"], name), Schedule)
+        # what is taken over from the data has a line of its own there
+        given = [key for key in ("batch_size", "eval_batch_size") if options.get(key) == config["data"].get(key)]
+        own = {key: value for key, value in options.items() if key not in given}
+        lines += problems(own, f"probes.{name}", build.target(config["probes"], name), Schedule, given=given)
     return lines
 
 

@@ -18,6 +18,10 @@ class NotMeasured(ValueError):
     """The run did not measure what is asked for; the message says what is missing."""
 
 
+class Damaged(NotMeasured):
+    """A file that is there cannot be read."""
+
+
 def measured(folder: Path, quantity: Quantity) -> Array:
     """The quantity of each replica, in the order of the result's seeds.
 
@@ -110,10 +114,12 @@ def _stamp(file: Path) -> int:
 
 @lru_cache(maxsize=4)
 def _table(file: Path, stamp: int) -> pd.DataFrame:
+    if not file.exists():
+        raise NotMeasured(f"{file.name} is missing")
     try:
-        return pd.read_csv(file)
+        return pd.read_csv(file, usecols=["step", "epoch", "replica", "name", "value"])
     except (OSError, ValueError) as error:
-        raise NotMeasured(f"{file.name} cannot be read ({type(error).__name__})") from error
+        raise Damaged(f"{file.name} cannot be read ({type(error).__name__})") from error
 
 
 @lru_cache(maxsize=32)
@@ -122,4 +128,4 @@ def _arrays(file: Path, stamp: int) -> dict[str, NDArray]:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise NotMeasured(f"{file.name} cannot be read ({type(error).__name__})") from error
+        raise Damaged(f"{file.name} cannot be read ({type(error).__name__})") from error

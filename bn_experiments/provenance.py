@@ -37,7 +37,8 @@ def device(kind: str) -> str:
         return f"cuda: {torch.cuda.get_device_name()}"
     if kind == "mps":
         return f"mps: {platform.processor()}"
-    return f"cpu: {_processor()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"cpu: {_processor()}, {threads} thread{'s' * (threads != 1)}"
 
 
 def _processor() -> str:

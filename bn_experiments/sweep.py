@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
@@ -130,27 +130,35 @@ class Sweep(Callback):
     def _finish(self) -> int:
         """Prints the comparison, writes it for a grid, and gives the exit status."""
         folders = [cell.folder for cell in self.cells]
-        done = [c.folder for c in self.cells if results.is_done(c.folder, results.config_hash(c.config))]
+        done = [cell for cell in self.cells if results.is_done(cell.folder, results.config_hash(cell.config))]
         console = Console(markup=False, highlight=False)
+        status = 0 if len(done) == len(folders) else FAILED
         if done:
-            from bn_experiments import summary
-
-            summary.show(summary.summarise(results.frame(done)), console)
-        if done and self.protocol:
-            from bn_experiments import verdicts
-
-            verdicts.show(verdicts.judge(self.protocol, done), console)
-            verdicts.write(self.protocol, folders[0].parent)
-        if done and len(folders) > 1:  # the files tell of all that lies in the sweep's folder
-            from bn_experiments import report
-
-            summary.write(summary.summarise(results.collect(folders[0].parent)), folders[0].parent)
-            report.build(folders[0].parent)
+            try:
+                self._compare(done, console)
+            except Exception as error:  # what was trained is safe; Hydra would make a warning of it
+                log.exception("the comparison failed")
+                print(f"no comparison: {refusals.line(error)}", file=sys.stderr)
+                status = FAILED
         console.print(f"{len(done)} of {len(folders)} cells done  {folders[0].parent}")
-        for folder in folders:
-            if folder not in done:
-                print(f"{folder}: {_why_not_done(folder)}", file=sys.stderr)
-        return 0 if len(done) == len(folders) else FAILED
+        for cell in self.cells:
+            if cell not in done:
+                print(f"{cell.folder}: {_why_not_done(cell.folder)}", file=sys.stderr)
+        return status
+
+    def _compare(self, done: Sequence[Cell], console: Console) -> None:
+        """Prints the arms of the command's cells side by side; the files tell of all that lies in the folder."""
+        from bn_experiments import report, summary, verdicts
+
+        folder = done[0].folder.parent
+        if trained := [cell.folder for cell in done if cell.config["trainer"]["max_epochs"]]:
+            summary.show(summary.summarise(results.frame(trained)), console)
+        if self.protocol:
+            verdicts.show(verdicts.judge(self.protocol, [cell.folder for cell in done]), console)
+            verdicts.write(self.protocol, folder)
+        if len(self.cells) > 1:
+            summary.write(summary.summarise(results.collect(folder)), folder)
+            console.print(f"report  {report.build(folder)}")
 
 
 def _protocol(config: DictConfig) -> "tuple[Protocol | None, list[str]]":

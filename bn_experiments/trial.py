@@ -189,8 +189,8 @@ def _probes_of_one(probes: Config, splits: Splits) -> list[str]:
         part, count = min(((part, len(getattr(splits, part))) for part in parts), key=lambda found: found[1])
         if min(keys.get(key, 2), count) == 1 and keys.get("mode", "train") == "train" and name != "samples":
             lines.append(
-                f"probes.{name}.{key}={keys[key]}: makes a batch of one of the {count} examples of {part}, and the norm "
-                f"needs two; allowed: two or more; change it or the split, or leave {name} out of probes=[...]"
+                f"probes.{name}.{key}={keys[key]}: makes a batch of one of the {count} examples of {part}, and the "
+                f"norm needs two; allowed: two or more; change it or the split, or leave {name} out of probes=[...]"
             )
     return lines
 

@@ -194,7 +194,7 @@ def test_a_grid_begins_with_the_sweepers_own_parameters(tmp_path, data_dir):
     )
     search = f"hydra.searchpath=[file://{tmp_path}]"
     paths = [f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}"]
-    config = multirun(search, "+experiment=mine", "model=mlp,lenet", "optimizer.lr=0.3", *paths)
+    config = multirun(search, "experiment=mine", "model=mlp,lenet", "optimizer.lr=0.3", *paths)
     cells, lines = judge("config", asked_for(config, True), multirun=True)
     assert lines == []
     assert cells == [composed("config", [search, *job]) for job in launched(config)]

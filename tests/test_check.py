@@ -21,7 +21,7 @@ PROBABILITY = "a number of at least 0 and below 1"
 SHARE = "a number above 0 and below 1"
 ACTIVATIONS = "relu, sigmoid, tanh, gelu, silu, elu, leaky_relu or softplus"
 RATE = "a number above 0"
-TOP = "data, init, model, name, norm, optimizer, paths, replicas, scheduler, seed, trainer"
+TOP = "data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, trainer"
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def cell_with(data_dir, tmp_path_factory):
         ("optimizer=adam optimizer.betas=[0.9]", "a list of 2 numbers"),
         ("scheduler=step scheduler.step_size=0", ABOVE_0),
         ("scheduler=cosine scheduler.T_max=0", ABOVE_0),
-        ("trainer.max_epochs=0", ABOVE_0),
+        ("trainer.max_epochs=-1", "a whole number of at least 0"),
         ("trainer.precision=16", "32-true, 64-true or bf16-mixed"),
         ("trainer.stack_replicas=foo", "auto, true or false"),
         ("trainer.gradient_clip_norm=0", f"{RATE} or null"),
@@ -229,7 +229,7 @@ def test_what_can_train_is_not_refused(cell_with, overrides):
 
 
 def test_all_errors_of_a_cell_are_found_at_once(cell_with):
-    wrong = ["seed=-1", "data.batch_size=0", "norm.placement=mid", "optimizer.lr=0", "trainer.max_epochs=0"]
+    wrong = ["seed=-1", "data.batch_size=0", "norm.placement=mid", "optimizer.lr=0", "trainer.max_epochs=-1"]
     assert [line.split(":")[0] for line in check(cell_with(" ".join(wrong)))] == wrong
     made = ["scheduler.gama=1", "norm.num_groups=7", "optimizer.momentum=-1"]  # an option, and two things made of some
     lines = check(cell_with(f"scheduler=step norm=gn +{made[0]} {made[1]} {made[2]}"))

@@ -248,7 +248,7 @@ def test_holms_correction_equals_a_case_by_hand():
 
 
 @given(probabilities)
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 def test_holms_correction_equals_statsmodels_and_the_formula(ps):
     found = [p for _, p in judge([Evidence(0.0, -1.0, 1.0, 10, p, excluded=False) for p in ps])]
     order = np.argsort(ps, kind="stable")

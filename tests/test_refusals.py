@@ -13,8 +13,8 @@ from bn_experiments import refusals
 from bn_experiments.refusals import explain, judge, line, refuse
 
 ROOT = Path(__file__).parents[1]
-TOP = "data, init, model, name, norm, optimizer, paths, replicas, scheduler, seed, trainer"
-MODELS, NORMS = "lenet, mlp, residual_mlp", "bn, gn, in, ln, none, rms, wn"
+TOP = "data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, trainer"
+MODELS, NORMS = "lenet, lstm, mlp, residual_mlp", "bn, bn_uniform, gn, in, ln, none, rms, wn"
 NO_FOO = f"foo: no such key; allowed: {TOP}; leave it out"
 MODEL_FOO = f"model=foo: no such option; allowed: {MODELS}; choose one, or add conf/model/foo.yaml"
 NORM_BAR = f"norm=bar: no such option; allowed: {NORMS}; choose one, or add conf/norm/bar.yaml"

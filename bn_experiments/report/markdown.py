@@ -8,7 +8,8 @@ from bn_experiments.report.page import IMAGES, compared, in_order, machines, new
 from bn_experiments.summary import BASELINE
 
 INTRODUCTION = (
-    "This page is generated: `make reproduce` trains every experiment below and writes it. Each claim is judged on "
+    "This page is generated from the results of `make reproduce`, which trains every experiment below, by `python -m "
+    "bn_experiments.report outputs --markdown docs/reproductions.md`. Each claim is judged on "
     "paired networks, arm against arm from the same seeds; every number stands with its 95% interval and n, the "
     "networks behind it. p is after Holm's correction over an experiment's claims; a claim fails only where its "
     "interval excludes the effect. A published number is of one run, so it is compared with the interval of one "
