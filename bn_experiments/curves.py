@@ -41,6 +41,7 @@ class Curves(Callback):
         self.sizes: list[int] = []  # of the mini-batch of each step
         self.epoch_ends: list[int] = []  # steps taken by the end of each epoch
         self.epochs: dict[str, list[Tensor]] = {name: [] for name in BY_EPOCH}  # (R,) an epoch
+        self.brought = 0  # steps that a checkpoint brought along
         self.drawn_steps = 0
         self.drawn_epochs = 0
 
@@ -57,6 +58,7 @@ class Curves(Callback):
         """The curves of a checkpoint."""
         self.losses = [state["losses"]]
         self.sizes = list(state["sizes"])
+        self.brought = len(self.sizes)
         self.epoch_ends = list(state["epoch_ends"])
         self.epochs = {name: list(values.unbind()) for name, values in state["epochs"].items()}
 

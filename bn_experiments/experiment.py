@@ -50,14 +50,7 @@ def run(cell: Cell) -> Result:
     curves = Curves(logger.experiment, config["replicas"], options.log_every_n_steps)
     probing = Probing(build.probes(config), logger.experiment)
     checkpoint = folder / "checkpoints" / f"{config_hash(config)}.ckpt"
-    steps = len(splits.train) / batching.batch_size
-    saver = ModelCheckpoint(
-        checkpoint.parent,
-        checkpoint.stem,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-        every_n_epochs=math.ceil(options.checkpoint_every_n_steps / steps),
-    )
+    saver = checkpoint_saver(checkpoint, options, steps=len(splits.train) / batching.batch_size)
     trainer = lightning_trainer(options, folder, logger, [curves, probing, saver])
     setup_s = time.perf_counter() - started
 
@@ -67,6 +60,7 @@ def run(cell: Cell) -> Result:
     trainer.test(module, data, verbose=False)
 
     metrics, diverged = score({**curves.last(), **module.metrics}, splits.num_classes)
+    samples = sum(curves.sizes[curves.brought :]) * config["replicas"]
     result = Result(
         status="done",
         cell=cell.choices,
@@ -76,11 +70,7 @@ def run(cell: Cell) -> Result:
         metrics=metrics,
         diverged=diverged,
         probes=probing.numbers(),
-        timing={
-            "setup_s": setup_s,
-            "train_s": train_s,
-            "samples_per_s": sum(curves.sizes) * config["replicas"] / train_s,
-        },
+        timing={"setup_s": setup_s, "train_s": train_s, "samples_per_s": samples / train_s},
         device=provenance.device(build.device(config)),
         versions=provenance.versions(),
         git_commit=provenance.git_commit(),
@@ -102,6 +92,17 @@ def tensorboard(cell: Cell) -> TensorBoardLogger:
     unknown = dict.fromkeys(HPARAMS_METRICS, math.nan)
     logger.log_hyperparams({**parameters, "lr": cell.config["optimizer"]["lr"]}, unknown)
     return logger
+
+
+def checkpoint_saver(file: Path, options: TrainerOptions, steps: float) -> ModelCheckpoint:
+    """Saves at the end of every epoch that completes `checkpoint_every_n_steps`, at `steps` an epoch."""
+    return ModelCheckpoint(
+        file.parent,
+        file.stem,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+        every_n_epochs=math.ceil(options.checkpoint_every_n_steps / steps),
+    )
 
 
 def lightning_trainer(

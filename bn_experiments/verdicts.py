@@ -1,9 +1,9 @@
-"""Verdicts: an experiment's claims judged on its cells, and its published numbers beside the measured ones."""
+"""Verdicts: an experiment's claims judged on its cells."""
 
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,8 @@ from rich.table import Table
 
 from bn_experiments import claims, results
 from bn_experiments.measurements import NotMeasured, measured
-from bn_experiments.protocol import Claim, Protocol, Published, Quantity
+from bn_experiments.protocol import Claim, Protocol, Quantity
 from bn_experiments.results import Result, write_whole
-from bn_experiments.statistics import prediction_interval
 
 FILE = "verdicts.json"
 PROTOCOL_FILE = "experiment.json"
@@ -53,29 +52,6 @@ class Verdict:
     n: int
     p: float | None
     at: int | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Published numbers beside the measured ones.
-
-    Args:
-        published: The numbers, and what they belong to.
-        mean: Of the replicas, a number a point.
-        low: Of the 95% prediction interval: where a single further run would lie.
-        high: The same.
-        n: Replicas behind it.
-        inside: Whether the published number lies in that interval, a point each.
-        reason: Why there is no comparison.
-    """
-
-    published: Published
-    mean: list[float]
-    low: list[float]
-    high: list[float]
-    n: int
-    inside: list[bool]
     reason: str | None = None
 
 
@@ -180,23 +156,6 @@ def _paired(group: Group, quantities: Mapping[str, Quantity]) -> dict[str, NDArr
     if not shared:
         raise NotMeasured("the arms have no seed in common")
     return {name: array[[seeds[name].index(seed) for seed in shared]] for name, array in arrays.items()}
-
-
-def compare(published: Published, group: Group) -> Comparison:
-    """Published numbers beside those of the arm that they belong to, as far as both go."""
-    nothing = Comparison(published, [], [], [], 0, [])
-    if published.arm not in group.arms:
-        return replace(nothing, reason=f"arm {published.arm} was not trained")
-    try:
-        values = measured(group.arms[published.arm], published)
-    except ValueError as error:
-        return replace(nothing, reason=str(error))
-    values = values[:, None] if values.ndim == 1 else values
-    points = min(values.shape[1], len(published.values))
-    found = [prediction_interval(values[:, i].tolist()) for i in range(points)]
-    inside = [e.low <= number <= e.high for e, number in zip(found, published.values, strict=False)]
-    means, lows, highs, _ = (list(column) for column in zip(*found, strict=True))
-    return Comparison(published, means, lows, highs, len(values), inside)
 
 
 def write(protocol: Protocol, folder: Path) -> list[Verdict]:

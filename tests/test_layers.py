@@ -13,6 +13,7 @@ PACKAGE = Path(bn_experiments.__file__).parent
 MAIN_PATH = ["seeds", "norms", "models", "data", "replicas", "options", "probes", "build", "module", "curves"]
 MAIN_PATH += ["experiment"]
 RECORDS = ["results", "statistics", "evidence", "growth", "claims", "protocol", "measurements", "verdicts"]
+RECORDS += ["comparisons"]
 RECORDS += ["summary", "report", "sweep"]
 
 

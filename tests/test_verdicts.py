@@ -6,9 +6,10 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from bn_experiments.comparisons import compare
 from bn_experiments.protocol import parse
 from bn_experiments.statistics import prediction_interval
-from bn_experiments.verdicts import cells_in, compare, groups, judge, show, write
+from bn_experiments.verdicts import cells_in, groups, judge, show, write
 from tests.cells_by_hand import write_cell
 
 BN = [0.90, 0.92, 0.91, 0.93, 0.92, 0.91]

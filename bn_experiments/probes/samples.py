@@ -38,15 +38,15 @@ class Samples(Probe):
         writer.add_figure(f"{tag}/training", draw_samples(x.cpu(), names), epoch, close=False)
 
 
-def draw_samples(x: Tensor, names: list[str], columns: int = 8) -> "Figure":
+def draw_samples(x: Tensor, names: list[str], columns: int = 4) -> "Figure":
     """Images (N, channels, H, W) or signals (N, channels, L) in a grid, each with its class's name."""
     rows = -(-len(x) // columns)
     from matplotlib.figure import Figure  # half a second
 
-    figure = Figure(figsize=(1.25 * columns, 1.45 * rows), layout="constrained")
+    figure = Figure(figsize=(1.4 * columns, 1.6 * rows), layout="constrained")
     for i, (example, name) in enumerate(zip(x.float(), names, strict=True)):
         axes = figure.add_subplot(rows, columns, i + 1)
-        axes.set_title(name, size=8)
+        axes.set_title(name, size=10)
         if example.dim() == 2:
             axes.plot(example.T.numpy(), linewidth=1)
         else:

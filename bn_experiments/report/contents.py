@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from bn_experiments import measurements, results, verdicts
+from bn_experiments import comparisons, measurements, results, verdicts
+from bn_experiments.comparisons import Comparison
 from bn_experiments.protocol import Claim, Protocol, parse
 from bn_experiments.report.arms import Arm, looks
 from bn_experiments.results import Result, write_whole
 from bn_experiments.summary import BASELINE, CONTEXT, summarise
-from bn_experiments.verdicts import Comparison, Verdict
+from bn_experiments.verdicts import Verdict
 
 DAMAGE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)
 
@@ -165,7 +166,7 @@ def _of_experiment(protocol: Protocol, folder: Path, cells: Sequence[Path]) -> l
                       [entry for entry in protocol.published if entry.arm == name])
             for name in protocol.arms if name in group.arms
         }  # fmt: skip
-        compared = [verdicts.compare(published, group) for published in protocol.published]
+        compared = [comparisons.compare(published, group) for published in protocol.published]
         own = [verdict for verdict in judged if verdict.context == group.context]
         sections.append(Section(group.context, arms, protocol.claims, own, compared, _summary(table, arms)))
     return sections
