@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every one that needs the environment makes it first, in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3m_lenet recurrent recurrent_rows
+EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3m_lenet recurrent recurrent_rows general_claims
 
 .DEFAULT_GOAL := help
 

@@ -102,9 +102,12 @@ def reading(folder: Path, quantity: Quantity) -> Array:
         return values
     labels = axis_labels(arrays, probe)
     wanted = [quantity.label] if quantity.label is not None else quantity.labels or []
-    if missing := [label for label in wanted if label not in labels]:
+    taken_off = [] if quantity.minus is None else [quantity.minus]
+    if missing := [label for label in [*wanted, *taken_off] if label not in labels]:
         raise NotMeasured(f"{quantity.metric} has no {', '.join(missing)}; it has {', '.join(labels)}")
     chosen = values[:, [labels.index(label) for label in wanted]]
+    for label in taken_off:
+        chosen = chosen - values[:, [labels.index(label)]]
     return chosen[:, 0] if quantity.label is not None else chosen
 
 

@@ -2,16 +2,23 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from bn_experiments.claims import RULES
+from bn_experiments.results import write_whole
 from bn_experiments.wording import allowed, shown, unknown_key
 
+FILE = "experiment.json"
 STRICT = ConfigDict(extra="forbid")
+CURVES = ("train/loss", "train/step_loss", "val/loss", "val/acc")
+FINAL = ("train/loss", "val/loss", "val/acc", "test/loss", "test/acc")
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class Quantity:
         moment: Of a probe: its first reading, which must be of the initial networks, or its last.
         label: Of a probe: one label of its axis, such as a layer.
         labels: Of a probe: several, which make a curve.
+        minus: Of a probe: a label whose value is taken off, such as train, for a gap.
     """
 
     __pydantic_config__ = STRICT
@@ -35,6 +43,7 @@ class Quantity:
     moment: Literal["start", "end"] = "end"
     label: str | None = None
     labels: list[str] | None = None
+    minus: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,16 @@ class Protocol:
     axes: list[str] = field(default_factory=list)
     note: str | None = None
 
+    @property
+    def quantities(self) -> list[Quantity]:
+        """All that is published or claimed."""
+        return [*self.published, *(quantity for claim in self.claims for quantity in claim.quantities.values())]
+
+    def write(self, folder: Path) -> None:
+        """Writes `experiment.json` into a sweep's folder, which is then this experiment's."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / FILE, json.dumps(self.as_dict(), indent=1) + "\n")
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, which `parse` takes back."""
         plain = asdict(self)
@@ -111,7 +130,10 @@ def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[str]]:
     """The protocol that a config's `experiment` describes, or a line for each thing that is wrong with it."""
     plain = dict(config)
     lines: list[str] = []
-    claims = [_claim(i, claim, lines) for i, claim in enumerate(config.get("claims") or [])]
+    listed = config.get("claims") or []
+    if not isinstance(listed, list):
+        return None, [f"experiment.claims={shown(listed)}: wrong value; allowed: a list of claims; change it"]
+    claims = [_claim(i, claim, lines) for i, claim in enumerate(listed)]
     plain["claims"] = [claim for claim in claims if claim is not None]
     try:
         protocol = TypeAdapter(Protocol).validate_python(plain)
@@ -119,13 +141,56 @@ def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[str]]:
         return None, lines + _lines("experiment", error)
     if lines:
         return None, lines
-    asked = [*protocol.published, *(q for claim in protocol.claims for q in claim.quantities.values())]
     lines = [
         f"experiment: {quantity.arm} is no arm; allowed: {', '.join(protocol.arms)}; add it to experiment.arms"
-        for quantity in asked
+        for quantity in protocol.quantities
         if quantity.arm not in protocol.arms
     ]
     return (None, list(dict.fromkeys(lines))) if lines else (protocol, [])
+
+
+def is_of(selector: Mapping[str, Any], choices: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a cell, its choices and its config, is one of the arm with these keys.
+
+    >>> is_of({"norm": "bn", "data.size": None}, {"norm": "bn"}, {"data": {"size": None}})
+    True
+    """
+
+    def value(key: str) -> Any:
+        if key in choices:
+            return choices[key]
+        node: Any = config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        return node
+
+    return all(value(key) == wanted for key, wanted in selector.items())
+
+
+def lacking(
+    protocol: Protocol, cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], options: Collection[str]
+) -> list[str]:
+    """What a grid lacks for its experiment: all of the arms, or a measurement that nothing takes.
+
+    A probe that was left out is no error: the claims that need it are not judged.
+
+    Args:
+        protocol: The experiment's.
+        cells: Choices and config of each.
+        options: The probes that there are to choose from.
+    """
+    lines = []
+    if not any(is_of(selector, *cell) for selector in protocol.arms.values() for cell in cells):
+        arms = (" ".join(f"{key}={shown(value)}" for key, value in arm.items()) for arm in protocol.arms.values())
+        lines.append(f"experiment.arms: none is a cell of this grid; allowed: {', '.join(arms)}; train one of them")
+    probes = {*options, *(probe for _, config in cells for probe in config["probes"])}
+    for quantity in protocol.quantities:
+        known: Collection[str] = CURVES if quantity.each else FINAL
+        if quantity.metric in known or (not quantity.each and quantity.metric.partition("/")[0] in probes):
+            continue
+        known = [*known, *(f"{probe}/..." for probe in sorted(probes) if not quantity.each)]
+        lines.append(f"experiment: nothing measures {quantity.metric}; allowed: {', '.join(known)}; change it")
+    return list(dict.fromkeys(lines))
 
 
 def _claim(i: int, claim: Any, lines: list[str]) -> Claim | None:
@@ -154,7 +219,36 @@ def _claim(i: int, claim: Any, lines: list[str]) -> Claim | None:
                 lines += _lines(f"{key}.{name}", error)
         elif not isinstance(value, int | float):
             lines.append(f"{key}.{name}={shown(value)}: wrong value; allowed: a quantity or a number; change it")
-    return Claim(claim["claim"], claim["rule"], arguments)
+    found = Claim(claim["claim"], claim["rule"], arguments)
+    if not any(line.startswith(f"{key}.") for line in lines) and (reason := _refusal(found)):
+        lines.append(f"{key}: {reason}; allowed: what the rule {found.rule} takes; change it")
+    return found
+
+
+def _refusal(claim: Claim) -> str | None:
+    """What the claim's rule has against its arguments, tried on three replicas; None if it takes them."""
+    if not claim.quantities:
+        return "nothing of it is measured"
+    try:
+        tried = {
+            name: np.ones((3, 3) if _is_curve(value) else 3)
+            if isinstance(value, Quantity)
+            else np.full(3, value)
+            if name in ("left", "right")
+            else value
+            for name, value in claim.arguments.items()
+        }
+        RULES[claim.rule](**tried)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _is_curve(quantity: Quantity) -> bool:
+    """Whether it has several numbers a replica: a curve, or several or all labels of a probe's axis."""
+    if quantity.each is not None or quantity.labels is not None:
+        return True
+    return quantity.label is None and quantity.metric not in FINAL
 
 
 def _lines(key: str, error: ValidationError) -> list[str]:

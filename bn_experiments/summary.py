@@ -86,7 +86,10 @@ def show(summary: pd.DataFrame, console: Console) -> None:
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in HEADINGS:
             table.add_column(
-                heading, justify="left" if heading in HEADINGS[:2] else "right", no_wrap=heading != "model"
+                heading,
+                justify="left" if heading in HEADINGS[:2] else "right",
+                no_wrap=heading != "model",
+                overflow="fold",
             )
         for _, arms in rows.groupby(CONTEXT, sort=False):
             for row in arms.to_dict("records"):

@@ -1,6 +1,7 @@
 """The sweep: checked whole before the first cell trains, each cell done once, summarised at the end."""
 
 import atexit
+import json
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
@@ -118,11 +120,15 @@ class Sweep(Callback):
         """Ends the program where anything is wrong, before a folder is made."""
         try:
             cells, lines = refusals.judge(config_name, asked_for(config, multirun), multirun)
+            protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
+            if not lines and not wrong:
+                lines = _lacking(protocol, cells)
         except Exception as error:  # Hydra would make a warning of it, and train
             refusals.refuse([refusals.line(error)])
-        protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
         if lines or wrong:
             refusals.refuse([*lines, *wrong])
+        if protocol:
+            protocol.write(cells[0].folder.parent)
         self.cells, self.protocol = cells, protocol
         self.to_train = [c.folder for c in cells if not results.is_done(c.folder, results.config_hash(c.config))]
         self.started = time.monotonic()
@@ -154,8 +160,9 @@ class Sweep(Callback):
         if trained := [cell.folder for cell in done if cell.config["trainer"]["max_epochs"]]:
             summary.show(summary.summarise(results.frame(trained)), console)
         if self.protocol:
-            verdicts.show(verdicts.judge(self.protocol, [cell.folder for cell in done]), console)
-            verdicts.write(self.protocol, folder)
+            own = {group.context for group in verdicts.groups(self.protocol, [cell.folder for cell in done])}
+            judged = verdicts.write(self.protocol, folder)  # with arms that an earlier command trained
+            verdicts.show([verdict for verdict in judged if verdict.context in own], console)
         if len(self.cells) > 1:
             summary.write(summary.summarise(results.collect(folder)), folder)
             console.print(f"report  {report.build(folder)}")
@@ -168,6 +175,25 @@ def _protocol(config: DictConfig) -> "tuple[Protocol | None, list[str]]":
     body = cast(dict[str, Any], OmegaConf.to_container(config.experiment, resolve=True))
     axes = list(config.hydra.sweeper.get("params") or {})
     return parse({"name": str(config.hydra.runtime.choices.experiment), "axes": axes, **body})
+
+
+def _lacking(protocol: "Protocol | None", cells: Sequence[Cell]) -> list[str]:
+    """What the grid lacks for its experiment, and whether its folder is another experiment's."""
+    folder = cells[0].folder.parent
+    own = protocol.name if protocol else None
+    lines = []
+    try:
+        there = json.loads((folder / "experiment.json").read_text())["name"]
+    except (OSError, ValueError, KeyError, TypeError):  # there is none that can be read
+        there = own
+    if there != own:
+        lines = [f"name={folder.name}: {folder} holds the experiment {there}; allowed: another name; change it"]
+    if protocol:
+        from bn_experiments.protocol import lacking
+
+        options = GlobalHydra.instance().config_loader().get_group_options("probes")
+        lines += lacking(protocol, [(cell.choices, cell.config) for cell in cells], options)
+    return lines
 
 
 def _why_not_done(folder: Path) -> str:

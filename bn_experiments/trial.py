@@ -37,7 +37,7 @@ def rehearse(cell: Cell, wrong: Collection[str]) -> list[str]:
             lines.append(data)
         elif makes_network:
             try:
-                lines += _network(cell, data)
+                lines += _network(cell, data, "probes" in wrong)
             except Exception as error:
                 lines.append(as_line("model, norm", error))
     if "optimizer" not in wrong:
@@ -129,13 +129,14 @@ def _refusal(config: Config, group: str, error: Exception) -> str:
     )
 
 
-def _network(cell: Cell, splits: Splits) -> list[str]:
+def _network(cell: Cell, splits: Splits, probes_are_wrong: bool) -> list[str]:
     config = cell.config
     bytes_per_number = 8 if config["trainer"]["precision"] == "64-true" else 4
     with torch.device("meta"), bounded(config["replicas"], bytes_per_number, build.device(config)):
         network = build.network(config, splits)
     initialize(network, config["seed"], config["init"], config["norm"]["scale_init"])
-    return _no_slot(cell, network) or _batches(config, network.to_empty(device="cpu"), splits)
+    probes = {} if probes_are_wrong else config["probes"]
+    return _no_slot(cell, network) or _batches({**config, "probes": probes}, network.to_empty(device="cpu"), splits)
 
 
 def _no_slot(cell: Cell, network: nn.Module) -> list[str]:

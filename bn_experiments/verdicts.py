@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from rich.table import Table
 
 from bn_experiments import claims, results
 from bn_experiments.measurements import NotMeasured, measured
-from bn_experiments.protocol import Claim, Protocol, Quantity
-from bn_experiments.results import Result, write_whole
+from bn_experiments.protocol import Claim, Protocol, Quantity, is_of
+from bn_experiments.results import write_whole
 
 FILE = "verdicts.json"
-PROTOCOL_FILE = "experiment.json"
+LEAST_REPLICAS = 6  # fewer do not show how they are spread; with five, Wilcoxon's test cannot reach p = .05
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Group:
 
     Args:
         context: What they have in common beyond the protocol, as text.
-        family: The part of it that the command set: the claims of a family are corrected together.
+        family: The part of it that the protocol's own grid does not vary: a family's claims are corrected together.
         arms: Name to folder.
     """
 
@@ -73,32 +73,25 @@ class Group:
 def groups(protocol: Protocol, folders: Iterable[Path]) -> list[Group]:
     """The finished cells of an experiment, put together so that each arm is there at most once."""
     keys = {key for selector in protocol.arms.values() for key in selector}
-    found: dict[tuple[str, str], dict[str, Path]] = {}
+    found: dict[tuple[str, str, str], dict[str, Path]] = {}
     for folder in folders:
         result = results.read(folder)
         if result is None or result.status != "done":
             continue
         overrides = {text.partition("=")[0]: text for text in result.cell["overrides"]}
-        given = [text for key, text in overrides.items() if key not in keys | set(protocol.axes)]
-        chosen = [f"{group}={result.cell[group]}" for group in ("data", "model", "optimizer") if group not in keys]
-        swept = [text for key, text in overrides.items() if key in protocol.axes and key not in keys]
-        arms = found.setdefault((" ".join(given), " ".join([*chosen, *swept])), {})
+        shared = {group: f"{group}={result.cell[group]}" for group in ("data", "model", "optimizer")} | overrides
+        swept = [text for key, text in shared.items() if key not in keys and key in protocol.axes]
+        set_apart = {key: text for key, text in shared.items() if key not in keys | set(protocol.axes)}
+        options = [text for key, text in set_apart.items() if key not in overrides]
+        given = [text for key, text in set_apart.items() if key in overrides]
+        arms = found.setdefault((" ".join(options), " ".join(swept), " ".join(given)), {})
         for arm, selector in protocol.arms.items():
-            if _is_of(result, selector):
+            if is_of(selector, result.cell, result.config):
                 arms.setdefault(arm, folder)
-    return [Group(" ".join(filter(None, [shared, given])), given, arms) for (given, shared), arms in found.items()]
-
-
-def _is_of(result: Result, selector: Mapping[str, Any]) -> bool:
-    def value(key: str) -> Any:
-        if key in result.cell:
-            return result.cell[key]
-        node: Any = result.config
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        return node
-
-    return all(value(key) == wanted for key, wanted in selector.items())
+    return [
+        Group(" ".join(filter(None, [chosen, swept, given])), " ".join(filter(None, [chosen, given])), arms)
+        for (chosen, swept, given), arms in found.items()
+    ]
 
 
 def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
@@ -117,6 +110,8 @@ def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
                 found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each))
                 continue
             word, p = next(judged)
+            if each.n < LEAST_REPLICAS:
+                word = "inconclusive"
             estimate, low, high = map(_finite, (each.estimate, each.low, each.high))
             found.append(Verdict(*common, word, estimate, low, high, each.n, _finite(p), each.at))
     return found
@@ -159,9 +154,8 @@ def _paired(group: Group, quantities: Mapping[str, Quantity]) -> dict[str, NDArr
 
 
 def write(protocol: Protocol, folder: Path) -> list[Verdict]:
-    """Judges all cells of a sweep's folder, and writes `experiment.json` and `verdicts.json` there."""
+    """Judges all cells of a sweep's folder, and writes `verdicts.json` there."""
     verdicts = judge(protocol, cells_in(folder))
-    write_whole(folder / PROTOCOL_FILE, json.dumps(protocol.as_dict(), indent=1) + "\n")
     write_whole(folder / FILE, json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
     return verdicts
 
@@ -191,7 +185,7 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
 
 EXPLANATION = (
     "Estimates are means over n paired replicas with their 95% intervals; p is after Holm's correction over the "
-    "claims. A claim fails only where its interval excludes the effect."
+    "claims. A claim fails only where its interval excludes the effect; below six replicas all are inconclusive."
 )
 
 

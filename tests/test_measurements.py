@@ -46,6 +46,13 @@ def test_one_label_gives_a_number_and_several_a_curve_in_the_order_asked_for(fol
     assert two.tolist() == [[30.0, 10.0], [60.0, 40.0]]
 
 
+def test_a_label_can_be_taken_off_for_a_gap(folder):
+    gap = measured(folder, Quantity("bn", "depth/variance", labels=["input", "output"], minus="x"))
+    assert gap.tolist() == [[10.0, 20.0], [10.0, 20.0]]
+    with pytest.raises(NotMeasured, match=r"no links\.9"):
+        measured(folder, Quantity("bn", "depth/variance", label="x", minus="links.9"))
+
+
 @pytest.mark.parametrize(
     ("quantity", "missing"),
     [

@@ -5,7 +5,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bn_experiments.protocol import Claim, Protocol, Quantity, parse
+from bn_experiments.protocol import CURVES, FINAL, Claim, Protocol, Quantity, lacking, parse
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
@@ -71,6 +71,9 @@ def test_what_is_written_beside_the_results_reads_back_as_the_same(experiment):
         ("claims.0.left.arm", "gn", "experiment: gn is no arm", "bn, none"),
         ("claims.0.left.each", "epochs", "experiment.claims[0].left.each=epochs", "epoch"),
         ("claims.0.left.metrik", "x", "experiment.claims[0].left.metrik: no such key", "metric"),
+        ("claims", 3, "experiment.claims=3", "a list of claims"),
+        ("claims.0.left", 0.5, "experiment.claims[0]: ", "change it"),
+        ("claims.0.left.each", "epoch", "experiment.claims[0]: difference: arrays of shape", "the rule difference"),
         ("published.0.values", "many", "experiment.published[0].values=many", "a list of 1 or more numbers"),
         ("published.0.values", [], "experiment.published[0].values=[]", "a list of 1 or more numbers"),
         ("arms", {}, "experiment.arms={}", "names with keys"),
@@ -79,6 +82,8 @@ def test_what_is_written_beside_the_results_reads_back_as_the_same(experiment):
 )
 def test_what_is_wrong_is_told_in_one_line_with_key_and_mend(path, value, start, allowed):
     block = changed(path, value)
+    if value == 0.5:  # both sides are numbers
+        block["claims"][0]["right"] = 0.5
     if path == "claims.0.margin":
         start = "experiment.claims[0]: difference got left, right, margin"
     protocol, lines = parse(block)
@@ -111,17 +116,38 @@ def test_every_arm_of_an_experiment_is_a_cell_of_its_grid(experiment):
 def test_an_experiment_measures_what_its_claims_and_published_numbers_need(experiment):
     config = composed(experiment)
     protocol, _ = parse({"name": experiment, **OmegaConf.to_container(config.experiment, resolve=True)})
-    asked = [*protocol.published, *(q for claim in protocol.claims for q in claim.quantities.values())]
-    curves = {"train/loss", "train/step_loss", "val/loss", "val/acc"}
-    final = {"train/loss", "val/loss", "val/acc", "test/loss", "test/acc"}
-    for quantity in asked:
+    for quantity in protocol.quantities:
         probe = quantity.metric.split("/")[0]
         if quantity.each:
-            assert quantity.metric in curves
-        elif quantity.metric not in final:
+            assert quantity.metric in CURVES
+        elif quantity.metric not in FINAL:
             assert probe in config.probes, f"{quantity.metric} needs a probe"
             if quantity.moment == "start":
                 assert config.probes[probe].at_start
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "lines"),
+    [
+        ("arms.none.norm", "ln", []),  # one arm is there; the other may be trained by another command
+        ("arms", {"bn": {"norm": "b"}, "none": {"norm": "n"}}, ["experiment.arms: none is a cell"]),
+        ("claims.0.left.metric", "modes/train_mode_acc", []),  # a probe that was left out; the claim is not judged
+        ("claims.0.left.metric", "mode/train_mode_acc", ["experiment: nothing measures mode/train_mode_acc"]),
+        ("claims.0.left.metric", "test/accuracy", ["experiment: nothing measures test/accuracy"]),
+        ("claims.0.left.metric", "classes/eval_mode_acc", []),
+        ("published.0.each", "epoch", ["experiment: nothing measures test/acc"]),
+    ],
+)
+def test_what_a_grid_lacks_for_its_experiment_is_told_before_it_trains(path, value, lines):
+    block = changed(path, value)
+    if path.endswith("left.metric"):
+        block["claims"][0]["left"]["label"] = "test"  # one number a replica
+    protocol, wrong = parse(block)
+    assert wrong == []
+    cells = [({"norm": norm}, {"probes": {"classes": {}}}) for norm in ("bn", "none")]
+    found = lacking(protocol, cells, ["modes"])
+    assert [line[: len(start)] for line, start in zip(found, lines, strict=True)] == lines
+    assert all("; allowed: " in line for line in found)
 
 
 def test_every_experiment_says_where_its_numbers_come_from_and_claims_something():

@@ -441,7 +441,7 @@ def test_a_cell_that_is_not_whole_is_left_out_and_said(tmp_path, kind):
         (bad / "probes.npz").write_bytes(b"PK no archive")
     found = flat(page_of(tmp_path).text)
     assert f"Left out: {bad.name}: " in found
-    assert "1 cell, 4 networks" in found
+    assert "1 cell, 6 networks" in found
     assert "no memory" in found or kind != "failed"
 
 

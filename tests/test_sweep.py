@@ -117,6 +117,17 @@ def test_an_experiment_needs_no_m_and_ends_with_its_verdicts_and_a_report(data_d
     assert "variance" in (folder / "report.html").read_text()
 
 
+def test_a_folder_that_holds_another_experiment_is_left_alone(data_dir, tmp_path):
+    (tmp_path / "udl_residual").mkdir()
+    record = tmp_path / "udl_residual" / "experiment.json"
+    record.write_text('{"name": "other"}')
+    done = train(data_dir, tmp_path, "-m", "norm=bn,none", "name=udl_residual")
+    assert done.returncode == 2
+    assert done.stderr.startswith("name=udl_residual: ")
+    assert "holds the experiment other; allowed: another name" in done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["udl_residual", "experiment.json"]
+
+
 @pytest.mark.slow
 def test_ctrl_c_still_gives_the_table_and_the_same_command_goes_on(data_dir, tmp_path):
     arguments = ["-m", "norm=none,bn", "trainer.checkpoint_every_n_steps=1"]

@@ -117,6 +117,17 @@ def test_cells_of_other_settings_and_data_are_judged_apart(sweep):
     assert verdicts["data=mnist1d model=mlp optimizer=sgd replicas=6", "bn is better"] == "fails"
 
 
+def test_a_claims_p_does_not_change_when_other_data_are_tried(sweep):
+    def p():
+        found = judge(protocol(), cells_in(sweep))
+        return {v.claim: v.p for v in found if "data=mnist " in v.context or "data=mnist1d " in v.context}
+
+    before = p()
+    for norm, acc in {"bn": BN, "none": NONE}.items():
+        write_cell(sweep / f"fashion-{norm}", data="fashion_mnist", norm=norm, metrics={"test/acc": acc})
+    assert p() == before
+
+
 def test_an_arm_may_be_told_by_any_key_of_the_config(tmp_path):
     for examples in (None, 500):
         config = {"data": {"train_examples": examples}}
@@ -162,10 +173,19 @@ def test_a_published_curve_is_compared_as_far_as_it_was_measured(tmp_path):
 
 def test_what_is_written_is_json_that_says_which_claim_holds(sweep):
     write(protocol(), sweep)
+    protocol().write(sweep)
     records = json.loads((sweep / "verdicts.json").read_text())
     assert {"experiment", "claim", "rule", "verdict", "estimate", "low", "high", "n", "p"} <= set(records[0])
     assert [record["verdict"] for record in records] == ["holds", "fails", "holds", "not judged"]
     assert parse(json.loads((sweep / "experiment.json").read_text()))[0] == protocol()
+
+
+def test_fewer_than_six_replicas_are_inconclusive_however_far_apart(tmp_path):
+    write_cell(tmp_path / "bn", "bn", {"test/acc": BN[:5]})
+    write_cell(tmp_path / "none", "none", {"test/acc": NONE[:5]})
+    first, second, *_ = judge(protocol(), cells_in(tmp_path))
+    assert (first.verdict, second.verdict, first.n) == ("inconclusive", "inconclusive", 5)
+    assert first.p < 0.001
 
 
 def test_the_terminal_shows_each_claim_with_its_verdict(sweep):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bn_experiments import comparisons, measurements, results, verdicts
 from bn_experiments.comparisons import Comparison
-from bn_experiments.protocol import Claim, Protocol, parse
+from bn_experiments.protocol import FILE, Claim, Protocol, parse
 from bn_experiments.report.arms import Arm, looks
 from bn_experiments.results import Result, write_whole
 from bn_experiments.summary import BASELINE, CONTEXT, summarise
@@ -143,7 +143,7 @@ def _result(cell: Path) -> Result:
 
 def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
     """The protocol that the sweep left, and what is wrong with it."""
-    file = folder / verdicts.PROTOCOL_FILE
+    file = folder / FILE
     if not file.exists():
         return None, []
     try:
