@@ -22,7 +22,7 @@ from bn_experiments.results import Result
 from bn_experiments.statistics import mean_interval, prediction_interval
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" | $\\frac{a}{b}$ _name_"
-REPLICAS, STEPS, EPOCHS = 4, 12, 3
+REPLICAS, STEPS, EPOCHS = 6, 12, 3
 MOST = ("activations", "classes", "modes", "gradients")  # probes whose figures take long
 ALL = (*MOST, "variance_by_depth")
 SEEDS = list(range(REPLICAS))
@@ -409,7 +409,7 @@ def test_a_folder_of_sweeps_has_a_section_for_each(tmp_path):
     found = page_of(tmp_path)
     assert len([h for h in found.all("h2") if re.match(r"s\d", h["id"])]) == 2
     text = flat(found.text)
-    assert "1 experiment, 1 grid, 5 cells, 20 networks" in text
+    assert "1 experiment, 1 grid, 5 cells, 30 networks" in text
     assert text.index("A small experiment") < text.index("deep/grid")
     assert not (tmp_path / "b" / FILE).exists()
 

@@ -11,11 +11,15 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from bn_experiments.data.sources import Source, reason
+from bn_experiments.seeds import generator
 
 
 @cache
 def image_folder(root: str, image_size: PositiveInt | None) -> Source:
     """Images in `root`/train/<class>/ and `root`/test/<class>/, as RGB (3, H, W).
+
+    The test images come in a fixed random order. In that of the folders a batch would hold one class, and what is
+    measured with the statistics of the batch would be of no use.
 
     Args:
         root: The folder.
@@ -36,7 +40,8 @@ def image_folder(root: str, image_size: PositiveInt | None) -> Source:
         )
     train_x, test_x = (_read_images(part.samples, image_size) for part in parts.values())
     train_y, test_y = (torch.tensor(part.targets) for part in parts.values())
-    return Source(train_x, train_y, test_x, test_y, tuple(classes))
+    order = torch.randperm(len(test_y), generator=generator(0, "test images"))
+    return Source(train_x, train_y, test_x[order], test_y[order], tuple(classes))
 
 
 def _find_images(folder: Path) -> Any:
