@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -167,23 +167,15 @@ def is_of(selector: Mapping[str, Any], choices: Mapping[str, Any], config: Mappi
     return all(value(key) == wanted for key, wanted in selector.items())
 
 
-def lacking(
-    protocol: Protocol, cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], options: Collection[str]
-) -> list[str]:
-    """What a grid lacks for its experiment: all of the arms, or a measurement that nothing takes.
-
-    A probe that was left out is no error: the claims that need it are not judged.
+def unmeasured(protocol: Protocol, probes: Collection[str]) -> list[str]:
+    """A line for each quantity of the experiment that nothing measures.
 
     Args:
         protocol: The experiment's.
-        cells: Choices and config of each.
-        options: The probes that there are to choose from.
+        probes: All that there are to choose from. One that the command left out is no error: the claims that need it
+            are not judged, and say so.
     """
     lines = []
-    if not any(is_of(selector, *cell) for selector in protocol.arms.values() for cell in cells):
-        arms = (" ".join(f"{key}={shown(value)}" for key, value in arm.items()) for arm in protocol.arms.values())
-        lines.append(f"experiment.arms: none is a cell of this grid; allowed: {', '.join(arms)}; train one of them")
-    probes = {*options, *(probe for _, config in cells for probe in config["probes"])}
     for quantity in protocol.quantities:
         known: Collection[str] = CURVES if quantity.each else FINAL
         if quantity.metric in known or (not quantity.each and quantity.metric.partition("/")[0] in probes):

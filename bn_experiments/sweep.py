@@ -122,7 +122,7 @@ class Sweep(Callback):
             cells, lines = refusals.judge(config_name, asked_for(config, multirun), multirun)
             protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
             if not lines and not wrong:
-                lines = _lacking(protocol, cells)
+                lines = _standing_in_the_way(protocol, cells)
         except Exception as error:  # Hydra would make a warning of it, and train
             refusals.refuse([refusals.line(error)])
         if lines or wrong:
@@ -177,8 +177,8 @@ def _protocol(config: DictConfig) -> "tuple[Protocol | None, list[str]]":
     return parse({"name": str(config.hydra.runtime.choices.experiment), "axes": axes, **body})
 
 
-def _lacking(protocol: "Protocol | None", cells: Sequence[Cell]) -> list[str]:
-    """What the grid lacks for its experiment, and whether its folder is another experiment's."""
+def _standing_in_the_way(protocol: "Protocol | None", cells: Sequence[Cell]) -> list[str]:
+    """Whether the folder is another experiment's, and what of this one nothing measures."""
     folder = cells[0].folder.parent
     own = protocol.name if protocol else None
     lines = []
@@ -189,10 +189,10 @@ def _lacking(protocol: "Protocol | None", cells: Sequence[Cell]) -> list[str]:
     if there != own:
         lines = [f"name={folder.name}: {folder} holds the experiment {there}; allowed: another name; change it"]
     if protocol:
-        from bn_experiments.protocol import lacking
+        from bn_experiments.protocol import unmeasured
 
         options = GlobalHydra.instance().config_loader().get_group_options("probes")
-        lines += lacking(protocol, [(cell.choices, cell.config) for cell in cells], options)
+        lines += unmeasured(protocol, {*options, *(probe for cell in cells for probe in cell.config["probes"])})
     return lines
 
 

@@ -5,7 +5,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bn_experiments.protocol import CURVES, FINAL, Claim, Protocol, Quantity, lacking, parse
+from bn_experiments.protocol import CURVES, FINAL, Claim, Protocol, Quantity, parse, unmeasured
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
@@ -129,8 +129,6 @@ def test_an_experiment_measures_what_its_claims_and_published_numbers_need(exper
 @pytest.mark.parametrize(
     ("path", "value", "lines"),
     [
-        ("arms.none.norm", "ln", []),  # one arm is there; the other may be trained by another command
-        ("arms", {"bn": {"norm": "b"}, "none": {"norm": "n"}}, ["experiment.arms: none is a cell"]),
         ("claims.0.left.metric", "modes/train_mode_acc", []),  # a probe that was left out; the claim is not judged
         ("claims.0.left.metric", "mode/train_mode_acc", ["experiment: nothing measures mode/train_mode_acc"]),
         ("claims.0.left.metric", "test/accuracy", ["experiment: nothing measures test/accuracy"]),
@@ -138,14 +136,13 @@ def test_an_experiment_measures_what_its_claims_and_published_numbers_need(exper
         ("published.0.each", "epoch", ["experiment: nothing measures test/acc"]),
     ],
 )
-def test_what_a_grid_lacks_for_its_experiment_is_told_before_it_trains(path, value, lines):
+def test_what_nothing_measures_is_told_before_anything_trains(path, value, lines):
     block = changed(path, value)
     if path.endswith("left.metric"):
         block["claims"][0]["left"]["label"] = "test"  # one number a replica
     protocol, wrong = parse(block)
     assert wrong == []
-    cells = [({"norm": norm}, {"probes": {"classes": {}}}) for norm in ("bn", "none")]
-    found = lacking(protocol, cells, ["modes"])
+    found = unmeasured(protocol, ["classes", "modes"])
     assert [line[: len(start)] for line, start in zip(found, lines, strict=True)] == lines
     assert all("; allowed: " in line for line in found)
 
