@@ -26,6 +26,8 @@ QUANTITIES = {
     "modes/eval_mode_acc": "accuracy in evaluation mode",
     "classes/train_mode_correct": "right answers by class in training mode",
     "classes/eval_mode_correct": "right answers by class in evaluation mode",
+    "population/acc": "accuracy with population statistics",
+    "population/loss": "loss with population statistics",
     "variance_by_depth/variance": "variance by depth",
 }
 ESTIMATES = {
