@@ -184,9 +184,9 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
 
 
 EXPLANATION = (
-    "Estimates are means over n paired replicas with their 95% intervals. p is Student's, or Hall's where replicas are so "
-    "skewed that it is larger, after Holm's correction over the claims. A claim fails only where its interval excludes "
-    "the effect; below six replicas all are inconclusive."
+    "Estimates are means over n paired replicas with their 95% intervals. p is Student's, or Hall's where replicas are "
+    "so skewed that it is larger, after Holm's correction over the claims. A claim fails only where its interval "
+    "excludes the effect; below six replicas all are inconclusive."
 )
 
 

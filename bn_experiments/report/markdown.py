@@ -9,11 +9,12 @@ from bn_experiments.summary import BASELINE
 
 INTRODUCTION = (
     "This page is generated from the results of `make reproduce`, which trains every experiment below, by `python -m "
-    "bn_experiments.report outputs --markdown docs/reproductions.md`. Each claim is judged on "
-    "paired networks, arm against arm from the same seeds; every number stands with its 95% interval and n, the "
-    "networks behind it. p is Student's, or Hall's where replicas are so skewed that it is larger, after Holm's correction "
-    "over an experiment's claims; a claim fails only where its interval excludes the effect. A published number is of one run, so it is compared with the interval of one "
-    "further run (95% prediction interval). Accuracies are shares of 1, losses in nats."
+    "bn_experiments.report outputs --markdown docs/reproductions.md`. Each claim is judged on paired networks, arm "
+    "against arm from the same seeds; every number stands with its 95% interval and n, the networks behind it. p is "
+    "Student's, or Hall's where replicas are so skewed that it is larger, after Holm's correction over an experiment's "
+    "claims; a claim fails only where its interval excludes the effect. A published number is of one run, so it is "
+    "compared with the interval of one further run (95% prediction interval). Accuracies are shares of 1, losses in "
+    "nats."
 )
 
 
