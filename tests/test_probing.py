@@ -302,11 +302,20 @@ def test_samples_are_drawn_under_their_names_from_black_to_white():
     ramp = torch.arange(6.0).view(2, 3)
     gray, color, flat = ramp[None] - 4, torch.stack([ramp, ramp + 4, 9 - ramp]), torch.full((1, 2, 3), 7.0)
     shown = [draw_samples(image[None], ["name"]).axes[0] for image in (gray, color, flat)]
-    assert [axes.get_title() for axes in shown] == ["name"] * 3
+    assert [[text.get_text() for text in axes.texts] for axes in shown] == [["name"]] * 3
     pictures = [np.asarray(axes.images[0].get_array()) for axes in shown]
     np.testing.assert_allclose(pictures[0], ramp / 5, rtol=1e-6)
     np.testing.assert_allclose(pictures[1], torch.stack([ramp, ramp + 4, 9 - ramp], dim=-1) / 9, rtol=1e-6)
     assert (pictures[2] == 0).all(), "nothing to scale"
-    signals = draw_samples(torch.arange(20.0).view(2, 2, 5), ["a", "b"]).axes
-    assert [axes.get_title() for axes in signals] == ["a", "b"]
-    assert [line.get_ydata().tolist() for line in signals[1].lines] == [[10, 11, 12, 13, 14], [15, 16, 17, 18, 19]]
+
+
+def test_signals_are_drawn_a_line_a_channel_each_example_in_its_own_cell():
+    (axes,) = draw_samples(torch.arange(60.0).view(6, 2, 5), list("abcdef"), columns=4).axes
+    assert [text.get_text() for text in axes.texts] == list("abcdef")
+    assert len(axes.lines) == 6 * 2
+    for i in range(6):
+        low, high = np.stack([line.get_xydata() for line in axes.lines[2 * i : 2 * i + 2]]).reshape(-1, 2)[[0, -1]]
+        column, row = i % 4, i // 4
+        assert column <= low[0] < high[0] < column + 1
+        assert -row - 1 <= low[1] < high[1] < -row
+        np.testing.assert_allclose(np.diff(axes.lines[2 * i].get_ydata()), 0.88 / 9, rtol=1e-5)
