@@ -1,5 +1,6 @@
 """From a resolved config to the objects it describes; nothing below this and experiment.py sees a config."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
@@ -125,7 +126,15 @@ def forward_flops(config: Config, splits: Splits) -> int:
 
 def optimizer(config: Config) -> Callable[..., torch.optim.Optimizer]:
     """Makes an optimizer of parameters."""
-    return partial(target(config, "optimizer"), **options(config, "optimizer"))
+    make = target(config, "optimizer")
+    capturable = captures(config) and "capturable" in inspect.signature(make).parameters
+    return partial(make, **options(config, "optimizer"), **({"capturable": True} if capturable else {}))
+
+
+def captures(config: Config) -> bool:
+    """Whether the training step is captured as a CUDA graph."""
+    options = trainer(config)
+    return options.cuda_graph and device(config) == "cuda" and options.precision != "bf16-mixed"
 
 
 def scheduler(config: Config) -> Callable[..., torch.optim.lr_scheduler.LRScheduler]:

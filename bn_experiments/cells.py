@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "trainer")
 NAMED = GROUPS[:4]  # the groups whose options stand in every cell's name
 NOT_IN_NAME = re.compile(
-    rf"^(name|experiment(\..*)?|hydra(/.*|\..*)?|paths\..*|trainer\.progress_bar|{'|'.join(NAMED)})$"
+    rf"^(name|experiment(\..*)?|hydra(/.*|\..*)?|paths\..*|trainer\.(progress_bar|threads|cuda_graph)|{'|'.join(NAMED)})$"
 )
 
 

@@ -114,7 +114,6 @@ class Curves(Callback):
             for name, values in self.epochs.items():
                 self._draw_epoch(name, values[epoch], epoch + 1)
         self.drawn_epochs = len(self.epoch_ends)
-        self.writer.flush()
 
     def _draw_steps(self) -> None:
         every = self.log_every_n_steps

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import multiprocessing
 import sys
 import time
 from pathlib import Path
@@ -39,10 +40,14 @@ def run(cell: Cell) -> Result:
     """
     started = time.perf_counter()
     config, folder, options = cell.config, cell.folder, build.trainer(cell.config)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)  # numbers below 1e-38 count as zero: a processor takes 100 times as long for each
     torch.manual_seed(config["seed"])  # for what draws from the global generator, such as other people's layers
     splits = build.splits(config)
     replicas = build.replicas(config, splits, build.device(config))
-    module = Classification(replicas, build.optimizer(config), build.scheduler(config), options.gradient_clip_norm)
+    optimizer, scheduler = build.optimizer(config), build.scheduler(config)
+    module = Classification(replicas, optimizer, scheduler, options.gradient_clip_norm, build.captures(config))
     batching = Batching(**build.accepted(Batching, config["data"]))
     data = DataModule(splits, build.seeds(config), batching, options.steps_per_execution)
 
@@ -87,7 +92,7 @@ def tensorboard(cell: Cell) -> TensorBoardLogger:
     """A logger into the cell's own folder, in place of what an earlier try left there."""
     for old in cell.folder.glob("events.out.tfevents.*"):
         old.unlink()
-    logger = TensorBoardLogger(cell.folder, name="", version="", default_hp_metric=False)
+    logger = TensorBoardLogger(cell.folder, name="", version="", default_hp_metric=False, flush_secs=5)
     parameters = {group: cell.choices[group] for group in ("data", "model", "norm", "optimizer")}
     unknown = dict.fromkeys(HPARAMS_METRICS, math.nan)
     logger.log_hyperparams({**parameters, "lr": cell.config["optimizer"]["lr"]}, unknown)
@@ -114,7 +119,8 @@ def lightning_trainer(
         logging.getLogger(name).propagate = True
     logging.captureWarnings(True)
     cast(Any, torch.utils.deterministic).fill_uninitialized_memory = False  # a debugging aid that costs time
-    bar = sys.stdout.isatty() if options.progress_bar == "auto" else options.progress_bar
+    alone = multiprocessing.current_process().name == "MainProcess"
+    bar = (alone and sys.stdout.isatty()) if options.progress_bar == "auto" else options.progress_bar
     return Trainer(
         max_epochs=options.max_epochs,
         accelerator=options.accelerator,
@@ -127,7 +133,7 @@ def lightning_trainer(
         enable_progress_bar=bar,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=1,  # Lightning's own logging is a matter of epochs here
+        log_every_n_steps=0,  # what is logged, the callbacks log
     )
 
 

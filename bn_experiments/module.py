@@ -1,16 +1,17 @@
 """The LightningModule: the training step of R replicas, and what is measured of them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning import LightningModule
-from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from bn_experiments.data.batches import Block
-from bn_experiments.replicas import Replicas, clip_gradients
+from bn_experiments.data.batches import Block, EvaluationBatches
+from bn_experiments.data.splits import Examples
+from bn_experiments.replicas import Replicas
+from bn_experiments.steps import CapturedWalk, Step, cross_entropy, walk
 
 
 class Classification(LightningModule):
@@ -25,6 +26,7 @@ class Classification(LightningModule):
         optimizer: Makes an optimizer of parameters; it must act element by element.
         scheduler: Makes a learning-rate scheduler of an optimizer; it steps once an epoch.
         gradient_clip_norm: Largest 2-norm of each replica's gradient. None: not clipped.
+        captured: Whether the step is captured as a CUDA graph.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Classification(LightningModule):
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         gradient_clip_norm: float | None,
+        captured: bool,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -40,78 +43,52 @@ class Classification(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.gradient_clip_norm = gradient_clip_norm
-        self.scores: list[tuple[Tensor, Tensor, int]] = []
+        self.captured = captured
+        self.walks: list[tuple[slice | int, Callable[[Examples, Tensor], Tensor]]] = []
         self.metrics: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over all replicas, with its scheduler."""
-        optimizer = self.make_optimizer(self.replicas.parameters())
-        return [optimizer], [self.make_scheduler(optimizer)]
+        """An optimizer with its scheduler for each part of the replicas."""
+        optimizers = [self.make_optimizer(part.parameters()) for part, _ in self.replicas.parts()]
+        return optimizers, [self.make_scheduler(optimizer) for optimizer in optimizers]
+
+    def on_train_start(self) -> None:
+        """Makes the walks, now that networks and optimizers are where and what they will be."""
+        for (part, replicas), optimizer in zip(self.replicas.parts(), self.trainer.optimizers, strict=True):
+            step = Step(part, optimizer, self.gradient_clip_norm)
+            self.walks.append((replicas, CapturedWalk(step) if self.captured else partial(walk, step)))
 
     def training_step(self, block: Block, block_index: int) -> dict[str, Tensor]:
-        """Walks a block; gives the loss of each mini-batch and replica, `losses` (K, R), on the device."""
-        lightning_optimizer = cast(LightningOptimizer, self.optimizers())
-        optimizer = lightning_optimizer.optimizer
-        losses = []
-        for k, (x, y) in enumerate(block):
-            optimizer.zero_grad()
-            loss = cross_entropy(self.replicas(x), y).mean(1)
-            loss.sum().backward()  # replicas do not interact: each gets the gradient of its own loss
-            if self.gradient_clip_norm is not None:
-                clip_gradients(self.replicas, self.gradient_clip_norm)
-            # the last step of a block goes through Lightning, whose step count then counts blocks
-            if k == len(block) - 1:
-                lightning_optimizer.step()
-            else:
-                optimizer.step()
-            if torch.is_autocast_enabled(self.device.type):
-                torch.clear_autocast_cache()  # it holds the weights of before the step
-            losses.append(loss.detach())
-        return {"losses": torch.stack(losses)}
+        """Walks a block, each part on its own; gives the loss of each mini-batch and replica, `losses` (K, R)."""
+        losses = [walk(block.examples, block.index[replicas].movedim(-2, 0)) for replicas, walk in self.walks]
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()  # Lightning counts the steps of optimizers that it wraps: here, a step a block
+        progress.increment_completed()
+        return {"losses": torch.cat([part.view(len(block), -1) for part in losses], dim=1)}
 
     def on_train_epoch_end(self) -> None:
-        """Steps the scheduler."""
-        cast(torch.optim.lr_scheduler.LRScheduler, self.lr_schedulers()).step()
+        """Steps the schedulers."""
+        for config in self.trainer.lr_scheduler_configs:
+            cast(torch.optim.lr_scheduler.LRScheduler, config.scheduler).step()
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Scores a batch, in evaluation mode."""
-        self.score(*batch)
+    def validation_step(self, batches: EvaluationBatches, batch_index: int) -> None:
+        """Scores the split, in evaluation mode."""
+        self.metrics.update(self.score(batches, "val"))
 
-    def on_validation_epoch_end(self) -> None:
-        """Turns the scores into `val/loss` and `val/acc`."""
-        self.measure("val")
+    def test_step(self, batches: EvaluationBatches, batch_index: int) -> None:
+        """Scores the test set, in evaluation mode."""
+        self.metrics.update(self.score(batches, "test"))
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Scores a batch, in evaluation mode."""
-        self.score(*batch)
-
-    def on_test_epoch_end(self) -> None:
-        """Turns the scores into `test/loss` and `test/acc`."""
-        self.measure("test")
-
-    def score(self, x: Tensor, y: Tensor) -> None:
-        """Keeps each replica's summed loss and hits on a shared batch x (B, ...), y (B,)."""
-        logits = self.replicas.forward_shared(x)
-        labels = y.expand(len(logits), -1)
-        hits = (logits.argmax(-1) == labels).sum(1)
-        self.scores.append((cross_entropy(logits, labels).sum(1), hits, len(y)))
-
-    def measure(self, split: str) -> None:
-        """Means over the split, (R,) each, into `metrics`; Lightning's callbacks see the replicas' mean."""
-        losses, hits, sizes = zip(*self.scores, strict=True)
-        self.scores.clear()
-        self.metrics[f"{split}/loss"] = torch.stack(losses).sum(0) / sum(sizes)
-        self.metrics[f"{split}/acc"] = torch.stack(hits).sum(0) / sum(sizes)
-        for name in (f"{split}/loss", f"{split}/acc"):
-            self.log(name, self.metrics[name].float().mean(), logger=False)
-
-
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of each example, in nats.
-
-    Shapes: logits (R, B, C), y (R, B) to (R, B).
-
-    >>> cross_entropy(torch.zeros(1, 1, 10), torch.tensor([[3]])).exp()
-    tensor([[10.]])
-    """
-    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+    def score(self, batches: EvaluationBatches, split: str) -> dict[str, Tensor]:
+        """Mean loss and accuracy of each replica, (R,) each, as `<split>/loss` and `<split>/acc`."""
+        losses, hits = [], []
+        for x, y in batches.batches():
+            logits = self.replicas.forward_shared(x)
+            labels = y.expand(len(logits), -1)
+            losses.append(cross_entropy(logits, labels).sum(1))
+            hits.append((logits.argmax(-1) == labels).sum(1))
+        count = len(batches.examples)
+        return {
+            f"{split}/loss": torch.stack(losses).sum(0) / count,
+            f"{split}/acc": torch.stack(hits).sum(0) / count,
+        }

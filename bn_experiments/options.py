@@ -40,6 +40,8 @@ class TrainerOptions:
 
     max_epochs: NonNegativeInt
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    threads: PositiveInt | None
+    cuda_graph: bool
     precision: Literal["32-true", "64-true", "bf16-mixed"]
     steps_per_execution: PositiveInt
     stack_replicas: Literal["auto"] | bool

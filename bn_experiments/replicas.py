@@ -56,10 +56,9 @@ class StackedReplicas(nn.Module):
         _set_tensors(network, {name: tensor[i].detach().clone() for name, tensor in tensors.items()})
         return network
 
-    def gradients(self) -> list[list[Tensor]]:
-        """Each replica's gradients, as views: what is done to them in place is done to the stack's."""
-        stacked = [p.grad for p in self.network.parameters() if p.grad is not None]
-        return [[gradient[i] for gradient in stacked] for i in range(self.size)]
+    def parts(self) -> list[tuple[nn.Module, slice | int]]:
+        """What is trained apart from one another, and which replicas it is: here all at once."""
+        return [(self, slice(None))]
 
 
 class SeparateReplicas(nn.Module):
@@ -89,21 +88,29 @@ class SeparateReplicas(nn.Module):
         """Replica `i` as an ordinary network, with copies of its weights and buffers."""
         return copy.deepcopy(self.networks[i])
 
-    def gradients(self) -> list[list[Tensor]]:
-        """Each replica's gradients."""
-        return [[p.grad for p in network.parameters() if p.grad is not None] for network in self.networks]
+    def parts(self) -> list[tuple[nn.Module, slice | int]]:
+        """What is trained apart from one another, and which replicas it is: here one each."""
+        return [(network, i) for i, network in enumerate(self.networks)]
 
 
 Replicas = StackedReplicas | SeparateReplicas
 
 
-def clip_gradients(replicas: Replicas, max_norm: float) -> None:
-    """Scales each replica's gradient to at most `max_norm` in the 2-norm over all its parameters."""
-    for gradients in replicas.gradients():
-        norm = nn.utils.get_total_norm(gradients)
-        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(factor)
+def clip_gradients(part: nn.Module, max_norm: float) -> None:
+    """Scales each replica's gradient to at most `max_norm` in the 2-norm over all its parameters.
+
+    Args:
+        part: A stack of replicas, or one network.
+        max_norm: Above 0.
+    """
+    if not isinstance(part, StackedReplicas):
+        nn.utils.clip_grad_norm_(part.parameters(), max_norm)
+        return
+    gradients = [p.grad for p in part.parameters() if p.grad is not None]
+    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (R,)
+    factors = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factors.view(-1, *(1,) * (gradient.dim() - 1)))
 
 
 def _set_tensors(network: nn.Module, tensors: dict[str, Tensor]) -> None:

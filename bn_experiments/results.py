@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 FILE = "result.json"
+NO_NUMBERS = ("progress_bar", "threads", "cuda_graph")  # keys of the trainer that decide nothing but the last digit
 Status = Literal["done", "failed", "interrupted"]
 
 
@@ -121,14 +122,14 @@ def frame(folders: Iterable[Path]) -> "pd.DataFrame":
 def config_hash(config: dict[str, Any]) -> str:
     """The first 16 hex digits of SHA-256 over what decides a cell's numbers.
 
-    Left out: the sweep's name, where data and outputs lie, and the progress bar.
+    Left out: the sweep's name, where data and outputs lie, the progress bar, and how the machine is used.
 
     >>> a = {"name": "a", "paths": {}, "data": {"root": "x"}, "trainer": {"progress_bar": True}, "seed": 0}
     >>> config_hash(a) == config_hash({**a, "name": "b"}) != config_hash({**a, "seed": 1})
     True
     """
     kept = {key: value for key, value in config.items() if key not in ("name", "paths")}
-    kept["trainer"] = {key: value for key, value in config["trainer"].items() if key != "progress_bar"}
+    kept["trainer"] = {key: value for key, value in config["trainer"].items() if key not in NO_NUMBERS}
     # where downloads lie changes nothing; a folder of one's own is what is trained on
     own_images = str(config["data"].get("_target_")).endswith(".image_folder")
     if not own_images and config["data"].get("root") == config["paths"].get("data_dir"):

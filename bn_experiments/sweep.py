@@ -92,6 +92,9 @@ class Sweep(Callback):
         """Checks the whole grid, and sees to it that the comparison comes at the end, whatever ends the sweep."""
         self._begin(config, kwargs["config_name"], multirun=True)
         atexit.register(self._finish)
+        launcher = config.hydra.launcher
+        if "n_jobs" in launcher and launcher.n_jobs is None:
+            launcher.n_jobs = self._at_a_time()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Prints and writes the comparison of the arms."""
@@ -132,6 +135,16 @@ class Sweep(Callback):
         self.cells, self.protocol = cells, protocol
         self.to_train = [c.folder for c in cells if not results.is_done(c.folder, results.config_hash(c.config))]
         self.started = time.monotonic()
+
+    def _at_a_time(self) -> int:
+        """How many cells to train at a time, told in a line where there is one to train."""
+        if not self.to_train:
+            return 1
+        from bn_experiments.workers import at_a_time
+
+        count, why = at_a_time(self.cells)
+        print(f"training {len(self.to_train)} of {len(self.cells)} cells, {count} at a time ({why})", flush=True)
+        return count
 
     def _finish(self) -> int:
         """Prints the comparison, writes it for a grid, and gives the exit status."""

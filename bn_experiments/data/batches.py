@@ -11,6 +11,8 @@ from torch import Tensor
 from bn_experiments.data.splits import Examples
 from bn_experiments.seeds import generator
 
+TAKEN_AT_ONCE = 2**18  # numbers: a MB of them, half of what a core caches today
+
 
 @dataclass(frozen=True)
 class Batching:
@@ -41,8 +43,7 @@ class Batching:
 class Block:
     """K consecutive mini-batches, handed to Lightning as one.
 
-    Iterating gives x (R, B, ...) and y (R, B), gathered and normalized one mini-batch at a time. Lightning
-    would look into a tuple or a dataclass for tensors to move and convert; this is neither.
+    Lightning would look into a tuple or a dataclass for tensors to move and convert; this is neither.
 
     Args:
         examples: What the mini-batches are taken from.
@@ -56,8 +57,21 @@ class Block:
     def __len__(self) -> int:
         return self.index.shape[1]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return (self.examples.take(index) for index in self.index.unbind(1))
+
+def mini_batches(examples: Examples, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The mini-batches at `index`, several of them taken at once while these fit into a processor's cache.
+
+    Args:
+        examples: What they are taken from.
+        index: (K, ...).
+
+    Yields:
+        x (..., channels, ...) and y (...).
+    """
+    at_once = max(1, TAKEN_AT_ONCE // (index[0].numel() * examples.x[0].numel()))
+    for part in index.split(at_once):
+        x, y = examples.take(part)
+        yield from zip(x.unbind(), y.unbind(), strict=True)
 
 
 class Blocks:
@@ -113,7 +127,7 @@ class Blocks:
 
 
 class EvaluationBatches:
-    """A split in order, x (B, ...) and y (B,): the same for every replica.
+    """A split in order, handed to Lightning as one batch: the same for every replica.
 
     Args:
         examples: The split.
@@ -125,8 +139,12 @@ class EvaluationBatches:
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return math.ceil(len(self.examples) / self.batch_size)
+        return 1
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator["EvaluationBatches"]:
+        yield self
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """x (B, ...) and y (B,), batch after batch."""
         for start in range(0, len(self.examples), self.batch_size):
             yield self.examples.slice(start, start + self.batch_size)

@@ -48,7 +48,7 @@ class Examples:
 
     def normalize(self, x: Tensor) -> Tensor:
         """Scales and shifts x, in the dtype of scale: scale x + shift."""
-        return torch.addcmul(self.shift, x.to(self.scale.dtype), self.scale)
+        return x.to(self.scale.dtype, copy=True).mul_(self.scale).add_(self.shift)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What the engine's speed is measured with; nothing here is needed to use it."""
