@@ -60,11 +60,11 @@ class Classification(LightningModule):
 
     def training_step(self, block: Block, block_index: int) -> dict[str, Tensor]:
         """Walks a block, each part on its own; gives the loss of each mini-batch and replica, `losses` (K, R)."""
-        losses = [walk(block.examples, block.index[replicas].movedim(-2, 0)) for replicas, walk in self.walks]
+        losses = [take(block.examples, block.index[replicas].movedim(-2, 0)) for replicas, take in self.walks]
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()  # Lightning counts the steps of optimizers that it wraps: here, a step a block
         progress.increment_completed()
-        return {"losses": torch.cat([part.view(len(block), -1) for part in losses], dim=1)}
+        return {"losses": torch.cat([loss.view(len(block), -1) for loss in losses], dim=1)}
 
     def on_train_epoch_end(self) -> None:
         """Steps the schedulers."""

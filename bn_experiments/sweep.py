@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
@@ -42,6 +43,9 @@ def command_line(main: Callable[[], Any]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except BrokenExecutor:
+        print("a worker died, of a lack of memory perhaps: the same command goes on from here", file=sys.stderr)
+        sys.exit(FAILED)
     except refusals.COMPOSITION_ERRORS as error:
         refusals.refuse(refusals.explain(error, sys.argv[1:]))
     sys.exit(0)
