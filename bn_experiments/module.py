@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -50,7 +50,8 @@ class Classification(LightningModule):
     def configure_optimizers(self) -> Any:
         """An optimizer with its scheduler for each part of the replicas."""
         optimizers = [self.make_optimizer(part.parameters()) for part, _ in self.replicas.parts()]
-        return optimizers, [self.make_scheduler(optimizer) for optimizer in optimizers]
+        self.schedulers = [self.make_scheduler(optimizer) for optimizer in optimizers]
+        return optimizers, self.schedulers
 
     def on_train_start(self) -> None:
         """Makes the walks, now that networks and optimizers are where and what they will be."""
@@ -68,8 +69,8 @@ class Classification(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Steps the schedulers."""
-        for config in self.trainer.lr_scheduler_configs:
-            cast(torch.optim.lr_scheduler.LRScheduler, config.scheduler).step()
+        for scheduler in self.schedulers:
+            scheduler.step()
 
     def validation_step(self, batches: EvaluationBatches, batch_index: int) -> None:
         """Scores the split, in evaluation mode."""
