@@ -34,6 +34,11 @@ OVERRIDES = {
 }
 
 
+def use_images(folder: str) -> None:
+    """Takes CIFAR-10 from image files, where its own cannot be had."""
+    OVERRIDES["uc3m_lenet"] += ["data=image_folder", f"data.root={folder}"]
+
+
 @dataclass(frozen=True)
 class Workload:
     """A protocol with one of its arms.

@@ -1,0 +1,107 @@
+"""Contenders: the ways to do a workload that are timed, each as training examples a second."""
+
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import joblib
+import torch
+from pytorch_lightning import Trainer
+
+from benchmarks import rivals
+from benchmarks.workloads import Workload
+from bn_experiments import build
+from bn_experiments.cells import Cell
+from bn_experiments.experiment import flushed_denormals, run
+
+Contender = Callable[[Workload], float]
+
+
+def examples(cell: Cell) -> int:
+    """Training examples that all replicas of a cell see."""
+    config = cell.config
+    return len(build.splits(config).train) * config["trainer"]["max_epochs"] * config["replicas"]
+
+
+def ours(workload: Workload) -> float:
+    """One replica with everything that a run does, on one thread."""
+    with TemporaryDirectory() as folder:
+        cell = workload.cell(Path(folder), 1, "trainer.threads=1")
+        cell.folder.mkdir(parents=True)
+        return run(cell).timing["samples_per_s"]
+
+
+def ten_replicas(workload: Workload) -> float:
+    """Ten replicas in each of as many processes as there are cores, with everything that a run does."""
+    with TemporaryDirectory() as folder:
+        cells = [
+            workload.cell(Path(folder), 10, f"seed={10 * i}", "trainer.max_epochs=1") for i in range(joblib.cpu_count())
+        ]
+        if workload.name.startswith("mnist1d"):
+            cells = [workload.cell(Path(folder), 10, f"seed={10 * i}") for i in range(joblib.cpu_count())]
+        ends = joblib.Parallel(n_jobs=len(cells))(joblib.delayed(_in_a_worker)(cell) for cell in cells)
+    starts, stops = zip(*ends, strict=True)
+    return sum(map(examples, cells)) / (max(stops) - min(starts))
+
+
+def _in_a_worker(cell: Cell) -> tuple[float, float]:
+    """When the training of a cell started and stopped, by a clock that processes share."""
+    times: list[float] = []
+    fit = Trainer.fit
+
+    def timed(*args: object, **options: object) -> None:
+        times.append(time.monotonic())
+        fit(*args, **options)
+        times.append(time.monotonic())
+
+    Trainer.fit = timed
+    try:
+        cell.folder.mkdir(parents=True)
+        run(cell)
+    finally:
+        Trainer.fit = fit
+    return times[0], times[1]
+
+
+def bare(threads: int) -> Contender:
+    """The bare loop on so many threads, denormals flushed."""
+
+    def contender(workload: Workload) -> float:
+        cell = workload.cell(Path(), 1)
+        with flushed_denormals():
+            return _timed(rivals.bare_loop, cell, threads)
+
+    return contender
+
+
+def notebook(workload: Workload) -> float:
+    """The notebooks' way, an epoch of it, on all cores."""
+    return _timed(rivals.notebook, workload.cell(Path(), 1, "trainer.max_epochs=1"), joblib.cpu_count())
+
+
+def plain_lightning(workload: Workload) -> float:
+    """Plain Lightning, an epoch of it, on all cores."""
+    with TemporaryDirectory() as folder:
+        cell = workload.cell(Path(folder), 1, "trainer.max_epochs=1")
+        return _timed(rivals.plain_lightning, cell, joblib.cpu_count())
+
+
+def _timed(rival: Callable[[Cell], float], cell: Cell, threads: int) -> float:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return examples(cell) / rival(cell)
+    finally:
+        torch.set_num_threads(before)
+
+
+def peak_bytes() -> float:
+    """Most memory that a worker has ever taken, in bytes."""
+    workers = joblib.cpu_count()
+    return max(joblib.Parallel(n_jobs=workers)(joblib.delayed(_own_peak)() for _ in range(4 * workers)))
+
+
+def _own_peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
