@@ -41,7 +41,7 @@ def measured(rounds: int) -> dict[str, Any]:
             f"main job, one process of {cores} threads": main_job(
                 ["hydra.launcher.n_jobs=1", f"trainer.threads={cores}"]
             ),
-            "main job, one process of one thread": main_job(["hydra.launcher.n_jobs=1", "trainer.threads=1"]),
+            "main job, one process of one thread": main_job(["hydra.launcher.n_jobs=1"]),
             "between two jobs": between_two_jobs(),
         }.items():
             found.setdefault(name, []).append(seconds)

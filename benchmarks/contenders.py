@@ -28,7 +28,7 @@ def examples(cell: Cell) -> int:
 def ours(workload: Workload) -> float:
     """One replica with everything that a run does, on one thread."""
     with TemporaryDirectory() as folder:
-        cell = workload.cell(Path(folder), 1, "trainer.threads=1")
+        cell = workload.cell(Path(folder), 1)
         cell.folder.mkdir(parents=True)
         return run(cell).timing["samples_per_s"]
 

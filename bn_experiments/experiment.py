@@ -53,8 +53,7 @@ def run(cell: Cell) -> Result:
     """
     started = time.perf_counter()
     config, folder, options = cell.config, cell.folder, build.trainer(cell.config)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(config["seed"])  # for what draws from the global generator, such as other people's layers
     splits = build.splits(config)
     replicas = build.replicas(config, splits, build.device(config))

@@ -40,7 +40,7 @@ class TrainerOptions:
 
     max_epochs: NonNegativeInt
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    threads: PositiveInt | None
+    threads: PositiveInt
     cuda_graph: bool
     precision: Literal["32-true", "64-true", "bf16-mixed"]
     steps_per_execution: PositiveInt

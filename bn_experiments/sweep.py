@@ -142,12 +142,14 @@ class Sweep(Callback):
 
     def _at_a_time(self) -> int:
         """How many cells to train at a time, told in a line where there is one to train."""
-        if not self.to_train:
+        to_train = [cell for cell in self.cells if cell.folder in self.to_train]
+        if not to_train:
             return 1
         from bn_experiments.workers import at_a_time
 
-        count, why = at_a_time(self.cells)
-        print(f"training {len(self.to_train)} of {len(self.cells)} cells, {count} at a time ({why})", flush=True)
+        count, why = at_a_time(to_train)
+        cells = f"{len(to_train)} of {len(self.cells)} cells"
+        print(f"training {cells}, {count} at a time ({why})", flush=True)
         return count
 
     def _finish(self) -> int:

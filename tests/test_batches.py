@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bn_experiments.data.batches import Batching, Blocks, EvaluationBatches
+from bn_experiments.data import batches
+from bn_experiments.data.batches import Batching, Blocks, EvaluationBatches, mini_batches
 from bn_experiments.data.splits import Examples
 
 
@@ -18,13 +19,13 @@ def blocks(count=23, seeds=(0,), epoch=0, batch_size=5, shuffle=True, drop_last=
     return Blocks(numbered(count), seeds, lambda: epoch, batching, steps)
 
 
-def mini_batches(handed_out):
+def labels(handed_out):
     """The labels of each mini-batch, (R, B), after a look at its inputs."""
     found = []
     for block in handed_out:
-        batches = list(block)
-        assert len(batches) == len(block)
-        for x, y in batches:
+        taken = list(mini_batches(block.examples, block.index.movedim(1, 0)))
+        assert len(taken) == len(block)
+        for x, y in taken:
             assert x.shape == (*y.shape, 1, 1)
             assert torch.equal(x.view(y.shape), y + 1.0)
             found.append(y)
@@ -33,7 +34,7 @@ def mini_batches(handed_out):
 
 def epoch_of(**options):
     """(R, N): the places of the examples in the order of the epoch."""
-    return torch.cat(mini_batches(blocks(**options)), dim=1)
+    return torch.cat(labels(blocks(**options)), dim=1)
 
 
 counts, batch_sizes, ks = st.integers(1, 40), st.integers(1, 12), st.integers(1, 9)
@@ -57,7 +58,7 @@ def test_blocks_hold_the_plain_sequence_of_mini_batches_whatever_their_length(
     handed_out = blocks(steps=steps, **options)
     order = handed_out.order(0)
     plain = [batch for batch in order.split(batch_size, dim=1) if batch.shape[1] == batch_size or not drop_last]
-    found = mini_batches(handed_out)
+    found = labels(handed_out)
     assert len(found) == len(plain) == handed_out.steps
     assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
     assert len(handed_out) == len(list(handed_out))
@@ -67,9 +68,29 @@ def test_blocks_hold_the_plain_sequence_of_mini_batches_whatever_their_length(
 @given(count=counts, batch_size=batch_sizes, drop_last=st.booleans())
 @settings(deadline=None)
 def test_the_announced_sizes_are_those_that_come(count, batch_size, drop_last):
-    found = mini_batches(blocks(count=count, batch_size=batch_size, drop_last=drop_last))
+    found = labels(blocks(count=count, batch_size=batch_size, drop_last=drop_last))
     batching = Batching(batch_size, True, drop_last, 1)
     assert batching.sizes(count) == {y.shape[1] for y in found}
+
+
+@given(shape=st.lists(ks, min_size=2, max_size=3), at_once=st.integers(1, 500))
+@settings(deadline=None)
+def test_mini_batches_are_examples_taken_one_by_one_however_many_are_taken_at_once(shape, at_once):
+    x = torch.arange(90, dtype=torch.uint8).view(15, 2, 3)
+    scale, shift = torch.tensor([[0.25], [4.0]], dtype=torch.float64), torch.tensor([[-1.0], [7.0]])
+    index = torch.randint(15, shape, generator=torch.Generator().manual_seed(0))  # (K, B) or (K, R, B)
+    take, numbers = Examples.take, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "TAKEN_AT_ONCE", at_once)
+        patch.setattr(Examples, "take", lambda self, part: numbers.append(6 * part.numel()) or take(self, part))
+        found = list(mini_batches(Examples(x, torch.arange(15) % 4, scale, shift), index))
+    assert max(numbers) <= max(at_once, 6 * index[0].numel()), "no more than fit, or one mini-batch"
+    assert len(found) == len(index)
+    for (inputs, targets), places in zip(found, index, strict=True):
+        assert inputs.shape == (*places.shape, 2, 3)
+        assert torch.equal(targets, places % 4)
+        for example, place in zip(inputs.view(-1, 2, 3), places.flatten(), strict=True):
+            assert torch.equal(example, x[place] * scale + shift)
 
 
 @pytest.mark.parametrize("epoch", [0, 5])
@@ -94,7 +115,7 @@ def test_blocks_follow_the_current_epoch_as_it_goes_on():
     epochs = iter([4, 5])
     handed_out = Blocks(numbered(23), [1], lambda: next(epochs), Batching(5, True, False, 7), 3)
     for epoch in (4, 5):
-        assert torch.equal(torch.cat(mini_batches(handed_out), dim=1), epoch_of(seeds=[1], epoch=epoch))
+        assert torch.equal(torch.cat(labels(handed_out), dim=1), epoch_of(seeds=[1], epoch=epoch))
 
 
 def test_without_shuffling_all_replicas_take_the_examples_as_they_come():
@@ -104,8 +125,10 @@ def test_without_shuffling_all_replicas_take_the_examples_as_they_come():
 @given(count=counts, batch_size=batch_sizes)
 @settings(deadline=None)
 def test_evaluation_covers_the_split_in_order(count, batch_size):
-    batches = list(EvaluationBatches(numbered(count), batch_size))
-    assert len(batches) == len(EvaluationBatches(numbered(count), batch_size))
-    assert torch.cat([y for _, y in batches]).tolist() == list(range(count))
-    assert torch.cat([x.flatten() for x, _ in batches]).tolist() == list(range(1, count + 1))
-    assert all(len(y) == batch_size for _, y in batches[:-1])
+    handed_out = EvaluationBatches(numbered(count), batch_size)
+    (whole,) = handed_out
+    assert len(handed_out) == 1, "for Lightning it is one batch"
+    found = list(whole.batches())
+    assert torch.cat([y for _, y in found]).tolist() == list(range(count))
+    assert torch.cat([x.flatten() for x, _ in found]).tolist() == list(range(1, count + 1))
+    assert all(len(y) == batch_size for _, y in found[:-1])

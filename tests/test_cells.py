@@ -114,6 +114,8 @@ def test_what_changes_no_number_is_not_part_of_the_name():
         "hydra.verbose=true",
         "hydra/job_logging=default",
         "trainer.progress_bar=false",
+        "trainer.threads=3",
+        "trainer.cuda_graph=false",
         "seed=3",
     )
     assert found.folder.name == name("seed=3")

@@ -88,6 +88,8 @@ def cell_with(data_dir, tmp_path_factory):
         ("scheduler=step scheduler.step_size=0", ABOVE_0),
         ("scheduler=cosine scheduler.T_max=0", ABOVE_0),
         ("trainer.max_epochs=-1", "a whole number of at least 0"),
+        ("trainer.threads=0", f"{ABOVE_0} or null"),
+        ("trainer.cuda_graph=null", "true or false"),
         ("trainer.precision=16", "32-true, 64-true or bf16-mixed"),
         ("trainer.stack_replicas=foo", "auto, true or false"),
         ("trainer.gradient_clip_norm=0", f"{RATE} or null"),
@@ -109,6 +111,7 @@ def test_a_wrong_value_is_refused_with_the_values_of_its_key(cell_with, override
         ),
         ("++paths.data=1", "paths.data: no such key; allowed: paths.data_dir, paths.output_dir; did you mean"),
         ("+trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
+        ("~trainer.cuda_graph", "trainer.cuda_graph: is missing; allowed: true or false"),
         ("+optimizer.lrr=1", "did you mean optimizer.lr?"),
         ("~seed", f"seed: is missing; allowed: {FROM_0}"),
         ("~model.hidden", f"model.hidden: is missing; allowed: {WIDTHS}; set it with +model.hidden=..., or leave out"),
@@ -267,7 +270,14 @@ def test_what_a_lost_setting_would_have_made_is_not_judged(cell_with):
     assert check_cells([cell], ["optimizer"]) == [groups]
 
 
-@pytest.mark.parametrize(("key", "values"), [("name", "ab"), ("trainer.progress_bar", ["true", "false"])])
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("name", "ab"),
+        ("trainer.threads", "12"),
+        *((f"trainer.{key}", ["true", "false"]) for key in ("progress_bar", "cuda_graph")),
+    ],
+)
 def test_values_that_change_no_number_make_no_second_cell(compose_cell, key, values):
     (line,) = check_cells([compose_cell(f"{key}={value}") for value in values])
     assert line.startswith(f"{key}: its values change no number, so cells of the grid are the same (data=mnist1d ")

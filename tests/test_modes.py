@@ -159,4 +159,9 @@ def test_measuring_changes_nothing_of_what_is_trained(compose_cell, tmp_path, st
 
 
 def _flat(optimizer_states: list[dict]) -> dict[str, Tensor]:
-    return {f"{i}.{key}": torch.as_tensor(v) for i, s in optimizer_states[0]["state"].items() for key, v in s.items()}
+    return {
+        f"{part}.{i}.{key}": torch.as_tensor(value)
+        for part, optimizer in enumerate(optimizer_states)
+        for i, state in optimizer["state"].items()
+        for key, value in state.items()
+    }

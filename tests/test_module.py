@@ -1,14 +1,17 @@
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import Trainer
 
 from bn_experiments import build
-from bn_experiments.data.batches import Batching, Blocks
+from bn_experiments.data.batches import Batching, Blocks, mini_batches
 from bn_experiments.data.datamodule import DataModule
 from bn_experiments.experiment import score
 from bn_experiments.module import Classification
 from bn_experiments.seeds import generator
+from bn_experiments.steps import CapturedWalk
 
 TRAINER = {
     "accelerator": "cpu",
@@ -20,11 +23,12 @@ TRAINER = {
 }
 
 
-def fit(cell, steps_per_execution: int, scheduler=None) -> Classification:
+def fit(cell, steps_per_execution: int, scheduler=None, captured: bool = False) -> Classification:
     config = cell.config
     splits = build.splits(config)
     replicas = build.replicas(config, splits, "cpu")
-    module = Classification(replicas, build.optimizer(config), scheduler or build.scheduler(config), None)
+    scheduler = scheduler or build.scheduler(config)
+    module = Classification(replicas, build.optimizer(config), scheduler, gradient_clip_norm=None, captured=captured)
     batching = Batching(**build.accepted(Batching, config["data"]))
     data = DataModule(splits, build.seeds(config), batching, steps_per_execution)
     options = build.trainer(config)
@@ -73,7 +77,8 @@ def test_both_arms_see_the_same_batches(compose_cell):
         batching = Batching(**build.accepted(Batching, config["data"]))
         train = build.splits(config).train
         epochs = [Blocks(train, build.seeds(config), lambda epoch=e: epoch, batching, 7) for e in range(2)]
-        seen[norm] = [batch for blocks in epochs for block in blocks for batch in block]
+        given = [mini_batches(block.examples, block.index.movedim(1, 0)) for blocks in epochs for block in blocks]
+        seen[norm] = [batch for block in given for batch in block]
     assert len(seen["bn"]) == 6
     for (x, y), (other_x, other_y) in zip(seen["bn"], seen["none"], strict=True):
         assert torch.equal(x, other_x)
@@ -81,7 +86,8 @@ def test_both_arms_see_the_same_batches(compose_cell):
         assert not torch.equal(x[0], x[1]), "replicas see batches of their own"
 
 
-def test_the_scheduler_steps_once_an_epoch(compose_cell):
+@pytest.mark.parametrize(("stacked", "optimizers"), [(True, 1), (False, 2)])
+def test_the_schedulers_step_once_an_epoch(compose_cell, stacked, optimizers):
     rates = []
 
     class Recording(torch.optim.lr_scheduler.StepLR):
@@ -89,9 +95,27 @@ def test_the_scheduler_steps_once_an_epoch(compose_cell):
             rates.append(self.optimizer.param_groups[0]["lr"])
             super().step(*args)
 
-    cell = compose_cell("trainer.max_epochs=3", "optimizer.lr=0.08", "data.batch_size=30")
+    cell = compose_cell(
+        "trainer.max_epochs=3", "optimizer.lr=0.08", "data.batch_size=30", f"trainer.stack_replicas={stacked}"
+    )
     fit(cell, 50, scheduler=lambda optimizer: Recording(optimizer, step_size=1, gamma=0.5))
-    assert rates[1:] == pytest.approx([0.08, 0.04, 0.02])  # the first is torch's own initial step
+    expected = [rate for rate in (0.08, 0.04, 0.02) for _ in range(optimizers)]
+    assert rates[optimizers:] == pytest.approx(expected)  # the first is torch's own initial step
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_captured_training_ends_with_the_numbers_of_plain_training(compose_cell, monkeypatch, stacked):
+    graphs = []  # with their memory and counters, though without a device
+    walk = functools.partial(CapturedWalk, capture=lambda function: graphs.append(function) or function)
+    monkeypatch.setattr("bn_experiments.module.CapturedWalk", walk)
+    keys = ["norm=bn", "model.dropout=0.2", "data.batch_size=30", "trainer.max_epochs=3", "scheduler=cosine"]
+    cell = compose_cell(*keys, "optimizer=adam", f"trainer.stack_replicas={stacked}")
+    plain, captured = (fit(cell, 5, captured=captured) for captured in (False, True))
+    assert len(graphs) == 3 * len(captured.replicas.parts()), "one for each learning rate and part"
+    for name, tensor in plain.replicas.state_dict().items():
+        assert torch.equal(tensor, captured.replicas.state_dict()[name]), name
+    for name, values in plain.metrics.items():
+        assert torch.equal(values, captured.metrics[name]), name
 
 
 def test_the_same_config_gives_the_same_numbers(compose_cell):

@@ -3,12 +3,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from bn_experiments import build
+from bn_experiments.data.splits import Examples
 from bn_experiments.models.initialization import initialize
-from bn_experiments.module import Classification
-from bn_experiments.replicas import SeparateReplicas, StackedReplicas, clip_gradients
+from bn_experiments.replicas import Replicas, SeparateReplicas, StackedReplicas, clip_gradients
+from bn_experiments.steps import Step, walk
 from tests.test_models import splits
 
 NORMS = {"mlp": ["none", "bn", "gn", "ln", "rms", "wn"], "lenet": ["none", "bn", "gn", "ln", "in", "rms", "wn"]}
@@ -28,26 +29,40 @@ def networks(compose_cell, *overrides: str) -> list[nn.Module]:
     return [network.double() for network in made]
 
 
-def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches(steps: int = STEPS) -> tuple[Examples, Tensor]:
+    """Examples that are normalized already, and the places of each replica's mini-batches among them, (K, R, B)."""
     generator = torch.Generator().manual_seed(0)
-    return [
-        (
-            torch.randn(REPLICAS, BATCH, 1, 20, dtype=torch.float64, generator=generator),
-            torch.randint(10, (REPLICAS, BATCH), generator=generator),
-        )
-        for _ in range(STEPS)
-    ]
+    x = torch.randn(50, 1, 20, dtype=torch.float64, generator=generator)
+    y = torch.randint(10, (50,), generator=generator)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    return Examples(x, y, one, 0 * one), torch.randint(50, (steps, REPLICAS, BATCH), generator=generator)
 
 
-def train_alone(network: nn.Module, optimizer, data) -> nn.Module:
-    """A replica's run alone, written with torch only."""
-    network = copy.deepcopy(network)
+def train_together(replicas: Replicas, optimizer, clip: float | None = None) -> Tensor:
+    """Trains the replicas with the code under test, each part with its own optimizer; their losses (K, R)."""
+    examples, index = batches()
+    steps = [(Step(part, optimizer(part.parameters()), clip), which) for part, which in replicas.parts()]
+    return torch.cat([walk(step, examples, index[:, which]).view(STEPS, -1) for step, which in steps], dim=1)
+
+
+def train_alone(network: nn.Module, optimizer, i: int, clip: float = torch.inf) -> tuple[nn.Module, Tensor, Tensor]:
+    """Replica `i`'s run alone, written with torch only: what it ends as, its losses and the norms of its gradients."""
+    examples, index = batches()
+    network, losses, norms = copy.deepcopy(network), [], []
     step = optimizer(network.parameters())
-    for x, y in data:
+    for places in index[:, i]:
         step.zero_grad()
-        F.cross_entropy(network(x), y).backward()
+        losses.append(F.cross_entropy(network(examples.x[places]), examples.y[places]))
+        losses[-1].backward()
+        norms.append(nn.utils.clip_grad_norm_(network.parameters(), clip))
         step.step()
-    return network
+    return network, torch.stack(losses).detach(), torch.stack(norms)
+
+
+def assert_same_network(found: nn.Module, expected: nn.Module) -> None:
+    for name, tensor in expected.state_dict().items():
+        ours = found.state_dict()[name]
+        torch.testing.assert_close(ours, tensor, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
 
 
 CASES = [(model, norm, StackedReplicas) for model, norms in NORMS.items() for norm in norms]
@@ -58,27 +73,16 @@ CASES += [("lenet", "bn", SeparateReplicas)]
 @pytest.mark.parametrize(("model", "norm", "kind"), CASES)
 def test_replicas_equal_solo_runs_when_seeds_match(compose_cell, model, norm, optimizer, kind):
     singles = networks(compose_cell, f"model={model}", f"norm={norm}", "model.dropout=0.3", "model.hidden=[12,8]")
-    alone = [
-        train_alone(network, OPTIMIZERS[optimizer], [(x[i], y[i]) for x, y in batches()])
-        for i, network in enumerate(singles)
-    ]
-    replicas = kind([copy.deepcopy(network) for network in singles])
-    module = Classification(replicas, OPTIMIZERS[optimizer], lambda optimizer: None, None)
-    step = module.make_optimizer(replicas.parameters())
-    for x, y in batches():
-        step.zero_grad()
-        F.cross_entropy(replicas(x).flatten(0, 1), y.flatten(), reduction="sum").div(BATCH).backward()
-        step.step()
-    for i, network in enumerate(alone):
-        together = replicas.replica(i).state_dict()
-        for name, tensor in network.state_dict().items():
-            torch.testing.assert_close(together[name], tensor, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+    replicas = kind(copy.deepcopy(singles))
+    train_together(replicas, OPTIMIZERS[optimizer])
+    for i, network in enumerate(singles):
+        assert_same_network(replicas.replica(i), train_alone(network, OPTIMIZERS[optimizer], i)[0])
 
 
 def test_stacked_batch_norm_keeps_each_replicas_running_statistics_bit_for_bit(compose_cell):
     singles = [network.float() for network in networks(compose_cell, "model=mlp", "norm=bn")]
     x = torch.randn(REPLICAS, BATCH, 1, 20)
-    stacked = StackedReplicas([copy.deepcopy(network) for network in singles])
+    stacked = StackedReplicas(copy.deepcopy(singles))
     stacked(x)
     for i, network in enumerate(singles):
         network(x[i])
@@ -101,39 +105,48 @@ def test_a_replica_is_an_ordinary_network_that_hooks_work_on(compose_cell, kind)
     assert replicas.replica(7).output.weight.any(), "a replica is a copy"
 
 
+def gradients(replicas: Replicas, i: int) -> list[Tensor]:
+    if isinstance(replicas, StackedReplicas):
+        return [parameter.grad[i] for parameter in replicas.parameters()]
+    return [parameter.grad for parameter in replicas.networks[i].parameters()]
+
+
 @pytest.mark.parametrize("kind", [StackedReplicas, SeparateReplicas])
 def test_clipping_acts_on_each_replicas_own_norm(compose_cell, kind):
     singles = networks(compose_cell, "model=mlp", "norm=none")
-    replicas = kind([copy.deepcopy(network) for network in singles])
-    x, y = batches()[0]
+    replicas = kind(copy.deepcopy(singles))
+    examples, index = batches()
+    x, y = examples.take(index[0])
     x = x * torch.logspace(-1, 2, REPLICAS).view(-1, 1, 1, 1)  # gradients of different sizes
     F.cross_entropy(replicas(x).flatten(0, 1), y.flatten(), reduction="sum").div(BATCH).backward()
-    clip_gradients(replicas, max_norm=0.9)
+    for part, _ in replicas.parts():
+        clip_gradients(part, max_norm=0.9)
     norms = []
     for i, network in enumerate(singles):
         F.cross_entropy(network(x[i]), y[i]).backward()
         norms.append(float(nn.utils.clip_grad_norm_(network.parameters(), max_norm=0.9)))
-        ours = replicas.gradients()[i]
-        for gradient, parameter in zip(ours, network.parameters(), strict=True):
+        for gradient, parameter in zip(gradients(replicas, i), network.parameters(), strict=True):
             torch.testing.assert_close(gradient, parameter.grad, rtol=1e-9, atol=1e-12)
     assert min(norms) < 0.9 < max(norms), "some replicas are clipped, some are not"
 
 
-def test_a_diverged_replica_leaves_the_others_alone(compose_cell):
+def test_a_diverged_replica_leaves_the_gradients_of_the_others_alone(compose_cell):
     singles = networks(compose_cell, "model=mlp", "norm=bn")
     singles[3].output.weight.data[:] = torch.nan
-    stacked = StackedReplicas([copy.deepcopy(network) for network in singles])
-    x, y = batches()[0]
+    stacked = StackedReplicas(copy.deepcopy(singles))
+    examples, index = batches()
+    x, y = examples.take(index[0])
     F.cross_entropy(stacked(x).flatten(0, 1), y.flatten(), reduction="sum").div(BATCH).backward()
-    for i, gradients in enumerate(stacked.gradients()):
-        assert all(gradient.isfinite().all() for gradient in gradients) == (i != 3)
+    clip_gradients(stacked, max_norm=0.1)
+    for i in range(REPLICAS):
+        assert all(gradient.isfinite().all() for gradient in gradients(stacked, i)) == (i != 3)
 
 
 def test_one_replica_is_the_plain_network(compose_cell):
     (single, *_) = networks(compose_cell, "model=mlp", "norm=bn")
     replicas = SeparateReplicas([single])
     assert replicas.networks[0] is single
-    x = batches()[0][0][:1]
+    x = batches()[0].x[None]
     torch.testing.assert_close(replicas(x)[0], single(x[0]))
 
 

@@ -18,7 +18,7 @@ CONFIG = {
     "paths": {"data_dir": "data", "output_dir": "outputs"},
     "data": {"_target_": "a.b", "root": "data", "batch_size": 64, "mean": [0.5, 0.5]},
     "model": {"hidden": [100, 100], "dropout": 0.0},
-    "trainer": {"max_epochs": 20, "progress_bar": "auto"},
+    "trainer": {"max_epochs": 20, "progress_bar": "auto", "threads": None, "cuda_graph": True},
 }
 
 
@@ -148,7 +148,8 @@ def leaves(config, *before):
         yield from leaves(value, *before, key) if isinstance(value, dict) else [(*before, key)]
 
 
-IGNORED = [("name",), ("paths", "data_dir"), ("paths", "output_dir"), ("trainer", "progress_bar")]
+IGNORED = [("name",), ("paths", "data_dir"), ("paths", "output_dir")]
+IGNORED += [("trainer", key) for key in ("progress_bar", "threads", "cuda_graph")]
 
 
 @pytest.mark.parametrize("keys", [keys for keys in leaves(CONFIG) if keys not in IGNORED], ids=".".join)
@@ -162,13 +163,15 @@ def test_the_hash_changes_with_whatever_can_change_a_number(keys, value):
     assert (config_hash(changed(CONFIG, *keys, to=value)) == config_hash(CONFIG)) == same
 
 
-def test_the_hash_does_not_change_with_names_places_progress_bar_and_the_order_of_keys():
+def test_the_hash_does_not_change_with_names_places_progress_bar_use_of_the_machine_and_order_of_keys():
     moved = changed(changed(CONFIG, "paths", "data_dir", to="/elsewhere"), "data", "root", to="/elsewhere")
     others = [
         {**CONFIG, "name": "other"},
         moved,
         changed(CONFIG, "paths", "output_dir", to="/elsewhere"),
         changed(CONFIG, "trainer", "progress_bar", to=False),
+        changed(CONFIG, "trainer", "threads", to=3),
+        changed(CONFIG, "trainer", "cuda_graph", to=False),
         dict(reversed(CONFIG.items())),
     ]
     assert {config_hash(other) for other in others} == {config_hash(CONFIG)}
