@@ -1,6 +1,7 @@
 # `make help` lists the targets. Every one that needs the environment makes it first, in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+IMAGES ?=
 EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3m_lenet recurrent recurrent_rows general_claims
 
 .DEFAULT_GOAL := help
@@ -11,7 +12,7 @@ EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.PHONY: setup demo grid reproduce report test test-all lint format lock tensorboard clean help
+.PHONY: setup demo grid reproduce report bench test test-all lint format lock tensorboard clean help
 setup: .venv/ready  ## make .venv with the locked versions (Python 3.11 or newer)
 
 demo: setup  ## the main job: two networks with and without batch norm, ten seeds each
@@ -43,6 +44,9 @@ reproduce: setup  ## the published experiments, then the report; EXPERIMENT=name
 
 report: setup  ## outputs/report.html from the results that are there, without training
 	$(BIN)/python -m bn_experiments.report outputs
+
+bench: setup  ## the engine against other ways to do the same work, 25 minutes; IMAGES=folder for CIFAR-10 as files
+	$(BIN)/python -m benchmarks $(if $(IMAGES),--images $(IMAGES))
 
 tensorboard: setup  ## browse what was trained
 	$(BIN)/tensorboard --logdir outputs

@@ -47,7 +47,7 @@ def main() -> None:
 
 def measured(names: Sequence[str], rounds: int) -> dict[str, Any]:
     """One run: every contender of every workload, `rounds` times, and the commands."""
-    rates = {f"{w.name} {w.arm}": raced(w, rounds) for w in track(workloads(names), "workloads")}
+    rates = {str(w): raced(w, rounds) for w in track(workloads(names), "workloads")}
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "device": provenance.device("cpu"),
@@ -55,6 +55,10 @@ def measured(names: Sequence[str], rounds: int) -> dict[str, Any]:
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
         "examples_per_s": rates,
+        "writing_share": {
+            str(workload): [contenders.writing_share(workload) for _ in range(rounds)]
+            for workload in workloads(["mnist1d_mlp", "small_net"])
+        },
         "peak_bytes": contenders.peak_bytes(),
         "commands": commands.measured(rounds),
     }

@@ -53,6 +53,10 @@ def _commands(run: Mapping[str, Any]) -> list[str]:
         for part in ("whole", "training"):
             ratio = _ratio(jobs[other, part], jobs[default, part])
             lines.append(f"| {other} / {default}, {part} (a ratio) | {ratio} |")
+    for workload, shares in run["writing_share"].items():
+        lines.append(
+            f"| writing, share of the training time of ten replicas, `{workload}` (a ratio) | {_spread(shares)} |"
+        )
     return [*lines, f"| most memory of a process, GB | {run['peak_bytes'] / 1e9:.2f} |"]
 
 
@@ -62,4 +66,5 @@ def _ratio(these: Pairs, those: Pairs) -> str:
 
 
 def _spread(values: Pairs) -> str:
-    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    digits = 2 if median(values) > 0.1 else 3
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"

@@ -51,6 +51,9 @@ class Workload:
     name: str
     arm: str
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.arm}"
+
     def cell(self, folder: Path, replicas: int, *overrides: str) -> Cell:
         """The cell to train, with nothing measured but the curves, its output below `folder`."""
         fixed = [

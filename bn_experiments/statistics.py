@@ -1,6 +1,7 @@
 """Statistics: arms compared replica by replica, every number with its interval."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -38,8 +39,14 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     mean = float(x.mean()) if len(x) else float("nan")
     if len(x) < 2:
         return Estimate(mean, float("nan"), float("nan"), len(x))
-    half = float(stats.sem(x) * stats.t.ppf((1 + confidence) / 2, len(x) - 1))
+    half = _quantile((1 + confidence) / 2, len(x) - 1) * float(x.std(ddof=1)) / len(x) ** 0.5
     return Estimate(mean, mean - half, mean + half, len(x))
+
+
+@cache
+def _quantile(p: float, degrees_of_freedom: int) -> float:
+    """Of Student's t; curves ask for the same one at every epoch."""
+    return float(stats.t.ppf(p, degrees_of_freedom))
 
 
 def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:

@@ -1,5 +1,6 @@
 import json
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from bn_experiments import build
+from bn_experiments.data.batches import Blocks
 from bn_experiments.experiment import run
 from bn_experiments.models.initialization import initialize
 from bn_experiments.results import collect, read
@@ -96,9 +98,7 @@ def test_a_cell_that_was_cut_short_ends_with_the_same_numbers(compose_cell, tmp_
     cut = compose_cell(*keys, "paths.output_dir=" + str(tmp_path / "cut"))
     expected = run(whole)
 
-    from bn_experiments.data import batches
-
-    original, epochs = batches.Blocks.order, []
+    original, epochs = Blocks.order, []
 
     def power_cut(self, epoch):
         epochs.append(epoch)
@@ -107,7 +107,7 @@ def test_a_cell_that_was_cut_short_ends_with_the_same_numbers(compose_cell, tmp_
         return original(self, epoch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches.Blocks, "order", power_cut)
+        patch.setattr(Blocks, "order", power_cut)
         with pytest.raises(OSError, match="power cut"):
             run(cut)
         result = run(cut)
@@ -122,3 +122,35 @@ def test_a_replica_that_diverges_is_scored_at_chance(compose_cell):
     assert result.diverged == [True, True]
     assert result.metrics["test/acc"] == [0.1, 0.1]
     assert result.metrics["test/loss"] == pytest.approx([math.log(10)] * 2)
+
+
+def test_stacked_and_separate_replicas_have_the_same_curves(compose_cell):
+    keys = ["norm=bn", "model.dropout=0.2", "trainer.precision=64-true", "trainer.max_epochs=2", "data.batch_size=50"]
+    cells = [compose_cell(*keys, "replicas=3", f"trainer.stack_replicas={stacked}") for stacked in (True, False)]
+    for cell in cells:
+        run(cell)
+    stacked, separate = (pd.read_csv(cell.folder / "metrics.csv") for cell in cells)
+    pd.testing.assert_frame_equal(stacked, separate, rtol=1e-6)
+    first = stacked[(stacked["step"] == 1) & (stacked["name"] == "train/step_loss")]["value"]
+    assert first.nunique() == 3, "each replica has a curve of its own"
+
+
+@pytest.mark.parametrize("ends", ["well", "in an error"])
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="the processor cannot flush denormals")
+def test_denormals_are_flushed_while_a_cell_runs_and_not_after(compose_cell, monkeypatch, ends):
+    def denormal() -> float:
+        return (torch.tensor(1e-30) * torch.tensor(1e-10)).item()
+
+    original, found = Blocks.order, []
+
+    def looking(self, epoch):
+        found.append(denormal())
+        if ends == "in an error":
+            raise OSError("power cut")
+        return original(self, epoch)
+
+    monkeypatch.setattr(Blocks, "order", looking)
+    with pytest.raises(OSError, match="power cut") if ends == "in an error" else nullcontext():
+        run(compose_cell())
+    assert found == [0]
+    assert denormal() == pytest.approx(1e-40, rel=1e-4)

@@ -18,7 +18,7 @@ CONFIG = {
     "paths": {"data_dir": "data", "output_dir": "outputs"},
     "data": {"_target_": "a.b", "root": "data", "batch_size": 64, "mean": [0.5, 0.5]},
     "model": {"hidden": [100, 100], "dropout": 0.0},
-    "trainer": {"max_epochs": 20, "progress_bar": "auto", "threads": None, "cuda_graph": True},
+    "trainer": {"max_epochs": 20, "progress_bar": "auto", "threads": 1, "cuda_graph": True},
 }
 
 
