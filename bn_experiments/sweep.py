@@ -82,7 +82,7 @@ class Sweep(Callback):
         self.cells: list[Cell] = []
         self.to_train: list[Path] = []  # folders of the cells that were not done before
         self.protocol: Protocol | None = None  # of the experiment, where one was asked for
-        self.started = time.monotonic()
+        self.started = time.time()
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the cell."""
@@ -112,16 +112,16 @@ class Sweep(Callback):
             return
         number = config.hydra.job.num
         folder = self.cells[number].folder
-        trained = [done for done in self.to_train if done in {cell.folder for cell in self.cells[: number + 1]}]
         text = "done before"
-        if folder in trained:
+        if folder in self.to_train:
             result = results.read(folder)
             text = result.status if result else "failed"
             if result and result.status == "done":
                 text = f"test accuracy {fmean(result.metrics['test/acc']):.1%}"
-            left_s = (time.monotonic() - self.started) / len(trained) * (len(self.to_train) - len(trained))
+            ended = sum(_is_newer(folder / results.FILE, self.started) for folder in self.to_train)
+            left_s = (time.time() - self.started) / max(1, ended) * (len(self.to_train) - ended)
             text += f", about {timedelta(seconds=round(left_s))} left" if left_s else ""
-        console.print(f"cell {number + 1} of {len(self.cells)}  {folder.name}  {text}")
+        console.print(f"cell {number + 1} of {len(self.cells)}  {folder.name}  {text}", soft_wrap=True)
 
     def _begin(self, config: DictConfig, config_name: str, multirun: bool) -> None:
         """Ends the program where anything is wrong, before a folder is made."""
@@ -138,7 +138,7 @@ class Sweep(Callback):
             protocol.write(cells[0].folder.parent)
         self.cells, self.protocol = cells, protocol
         self.to_train = [c.folder for c in cells if not results.is_done(c.folder, results.config_hash(c.config))]
-        self.started = time.monotonic()
+        self.started = time.time()
 
     def _at_a_time(self) -> int:
         """How many cells to train at a time, told in a line where there is one to train."""
@@ -213,6 +213,10 @@ def _standing_in_the_way(protocol: "Protocol | None", cells: Sequence[Cell]) -> 
         options = GlobalHydra.instance().config_loader().get_group_options("probes")
         lines += unmeasured(protocol, {*options, *(probe for cell in cells for probe in cell.config["probes"])})
     return lines
+
+
+def _is_newer(file: Path, moment: float) -> bool:
+    return file.exists() and file.stat().st_mtime >= moment
 
 
 def _why_not_done(folder: Path) -> str:
