@@ -124,11 +124,11 @@ def forward_flops(config: Config, splits: Splits) -> int:
     return counter.get_total_flops()
 
 
-def optimizer(config: Config) -> Callable[..., torch.optim.Optimizer]:
-    """Makes an optimizer of parameters."""
+def optimizer(config: Config, captured: bool = False) -> Callable[..., torch.optim.Optimizer]:
+    """Makes an optimizer of parameters, one whose step can be captured as a CUDA graph where it is."""
     make = target(config, "optimizer")
-    capturable = captures(config) and "capturable" in inspect.signature(make).parameters
-    return partial(make, **options(config, "optimizer"), **({"capturable": True} if capturable else {}))
+    capturable = {"capturable": True} if captured and "capturable" in inspect.signature(make).parameters else {}
+    return partial(make, **options(config, "optimizer"), **capturable)
 
 
 def captures(config: Config) -> bool:

@@ -57,8 +57,9 @@ def run(cell: Cell) -> Result:
     torch.manual_seed(config["seed"])  # for what draws from the global generator, such as other people's layers
     splits = build.splits(config)
     replicas = build.replicas(config, splits, build.device(config))
-    optimizer, scheduler = build.optimizer(config), build.scheduler(config)
-    module = Classification(replicas, optimizer, scheduler, options.gradient_clip_norm, build.captures(config))
+    captured = build.captures(config)
+    optimizer, scheduler = build.optimizer(config, captured), build.scheduler(config)
+    module = Classification(replicas, optimizer, scheduler, options.gradient_clip_norm, captured)
     batching = Batching(**build.accepted(Batching, config["data"]))
     data = DataModule(splits, build.seeds(config), batching, options.steps_per_execution)
 
