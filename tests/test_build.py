@@ -15,9 +15,14 @@ from bn_experiments import build
         (["trainer.accelerator=mps"], False),
     ],
 )
-@pytest.mark.parametrize(("optimizer", "can_be_captured"), [("sgd", None), ("adam", True), ("rmsprop", True)])
-def test_a_step_is_captured_on_a_gpu_in_full_precision(compose_cell, keys, captured, optimizer, can_be_captured):
-    config = compose_cell(f"optimizer={optimizer}", *keys).config
-    assert build.captures(config) == captured
-    made = build.optimizer(config)([torch.nn.Parameter(torch.zeros(1))])
-    assert made.defaults.get("capturable") == (can_be_captured and captured), "as far as torch's class has a say in it"
+def test_a_step_is_captured_on_a_gpu_in_full_precision(compose_cell, keys, captured):
+    assert build.captures(compose_cell(*keys).config) == captured
+
+
+@pytest.mark.parametrize("captured", [True, False])
+@pytest.mark.parametrize(("optimizer", "has_a_say"), [("sgd", False), ("adam", True), ("rmsprop", True)])
+def test_an_optimizer_can_be_captured_where_the_step_is(compose_cell, optimizer, has_a_say, captured):
+    config = compose_cell(f"optimizer={optimizer}", "optimizer.lr=0.3").config
+    made = build.optimizer(config, captured)([torch.nn.Parameter(torch.zeros(1))])
+    assert made.defaults["lr"] == 0.3
+    assert made.defaults.get("capturable") == (captured if has_a_say else None)

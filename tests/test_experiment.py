@@ -135,6 +135,17 @@ def test_stacked_and_separate_replicas_have_the_same_curves(compose_cell):
     assert first.nunique() == 3, "each replica has a curve of its own"
 
 
+def test_the_gradient_of_each_replica_is_clipped_to_the_norm_that_is_set(compose_cell):
+    keys = ["norm=none", "trainer.gradient_clip_norm=0.01", "optimizer.lr=0.5", "optimizer.momentum=0"]
+    cell = compose_cell(*keys, "data.batch_size=225", "trainer.precision=64-true")  # one step
+    before = build.replicas(cell.config, build.splits(cell.config), "cpu").double()
+    run(cell)
+    (file,) = (cell.folder / "checkpoints").iterdir()
+    after = torch.load(file, weights_only=True)["state_dict"]
+    moved = [(after[f"replicas.{name}"] - weights).flatten(1) for name, weights in before.named_parameters()]
+    assert torch.cat(moved, dim=1).norm(dim=1).tolist() == pytest.approx([0.5 * 0.01] * 2, rel=1e-4)
+
+
 @pytest.mark.parametrize("ends", ["well", "in an error"])
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="the processor cannot flush denormals")
 def test_denormals_are_flushed_while_a_cell_runs_and_not_after(compose_cell, monkeypatch, ends):
@@ -153,4 +164,4 @@ def test_denormals_are_flushed_while_a_cell_runs_and_not_after(compose_cell, mon
     with pytest.raises(OSError, match="power cut") if ends == "in an error" else nullcontext():
         run(compose_cell())
     assert found == [0]
-    assert denormal() == pytest.approx(1e-40, rel=1e-4)
+    assert denormal() == pytest.approx(1e-40, rel=1e-4, abs=0)

@@ -9,6 +9,7 @@ from bn_experiments.steps import CapturedWalk, Step, walk
 from tests.test_replicas import (
     OPTIMIZERS,
     REPLICAS,
+    STEPS,
     assert_same_network,
     batches,
     networks,
@@ -17,6 +18,11 @@ from tests.test_replicas import (
 )
 
 MODEL = ("model=mlp", "norm=bn", "model.dropout=0.3", "model.hidden=[12,8]")
+
+
+def step_of(part: nn.Module, optimizer, clip: float | None = None) -> Step:
+    part = copy.deepcopy(part)
+    return Step(part, optimizer(part.parameters()), clip)
 
 
 @pytest.mark.parametrize("clip", [None, 2.0])
@@ -46,6 +52,19 @@ def test_a_diverged_replica_leaves_the_weights_of_the_others_alone(compose_cell,
         assert_same_network(stacked.replica(i), train_alone(singles[i], OPTIMIZERS[optimizer], i, clip or torch.inf)[0])
 
 
+def test_in_mixed_precision_every_step_of_a_walk_sees_the_weights_that_the_last_one_left(compose_cell):
+    examples, index = batches()
+    ends = []
+    for size in (1, STEPS):  # autocast keeps what it cast until its block of code ends
+        step = step_of(networks(compose_cell, *MODEL)[0].float(), OPTIMIZERS["sgd"])
+        for block in index[:, 0].split(size):
+            with torch.autocast("cpu", torch.bfloat16):
+                walk(step, examples.to(torch.device("cpu"), torch.float32), block)
+        ends.append(step.part.state_dict())
+    for name, tensor in ends[0].items():
+        assert torch.equal(ends[1][name], tensor), name
+
+
 # Captured steps
 
 RATES = (0.05, 0.05, 0.02)  # of each epoch
@@ -64,11 +83,6 @@ def train(take, step: Step, lengths: tuple[int, ...], which: slice | int) -> Ten
             group["lr"] = rate
         losses += [take(examples, block) for block in blocks]
     return torch.cat(losses)
-
-
-def step_of(part: nn.Module, optimizer, clip: float | None = None) -> Step:
-    part = copy.deepcopy(part)
-    return Step(part, optimizer(part.parameters()), clip)
 
 
 def kept(step: Step) -> dict[str, Tensor]:

@@ -1,22 +1,31 @@
-"""The command line as its users run it: whole processes."""
+"""The command line as its users run it: whole processes, and the lines of a sweep in a terminal."""
 
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import pytest
+from hydra.core.utils import JobReturn
+from omegaconf import OmegaConf
 
-from bn_experiments.results import collect
+from bn_experiments.results import collect, read
 from bn_experiments.statistics import paired_difference
+from bn_experiments.sweep import Sweep
+from tests.cells_by_hand import write_cell
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["trainer.max_epochs=2", "replicas=6", "data.train_examples=500", "trainer.accelerator=cpu"]
+# two cells at a time, in processes that may use more threads than a cell should
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "LOKY_MAX_CPU_COUNT": "2", "OMP_NUM_THREADS": "2"}
+ONE_AT_A_TIME = "hydra.launcher.n_jobs=1"  # quicker, where the subject is another
 
 
 def command(data_dir: str, output: Path, *arguments: str) -> list[str]:
@@ -25,12 +34,11 @@ def command(data_dir: str, output: Path, *arguments: str) -> list[str]:
 
 
 def train(data_dir: str, output: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return run(command(data_dir, output, *arguments), output, environment)
+    return run(command(data_dir, output, *arguments), output)
 
 
-def run(words: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
-    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120, cwd=folder, check=False)
+def run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, cwd=folder, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +82,47 @@ def test_the_same_command_again_trains_nothing(swept, data_dir):
     again = train(data_dir, output, "-m", "model=mlp,residual_mlp", "norm=bn,none")
     assert again.returncode == 0
     assert {path: path.stat().st_mtime_ns for path in output.rglob("result.json")} == before
-    assert again.stdout == first.stdout
+    told, rest = first.stdout.split("\n", 1)
+    at_a_time = min(2, joblib.cpu_count())
+    assert re.fullmatch(rf"training 4 of 4 cells, {at_a_time} at a time \(1 thread each, .*\)", told)
+    assert again.stdout == rest
+
+
+def test_cells_trained_two_at_a_time_end_with_the_numbers_of_cells_trained_one_at_a_time(swept, data_dir, tmp_path):
+    output, _ = swept
+    done = train(data_dir, tmp_path, "-m", "model=mlp,residual_mlp", "norm=bn", ONE_AT_A_TIME)
+    assert done.returncode == 0, done.stderr
+    assert "at a time" not in done.stdout
+    folders = [path.parent.relative_to(tmp_path) for path in tmp_path.rglob("result.json")]
+    assert len(folders) == 2
+    for folder in folders:
+        two, one = read(output / folder), read(tmp_path / folder)
+        assert (two.metrics, two.probes, two.config_hash) == (one.metrics, one.probes, one.config_hash)
+        assert two.device == one.device
+        assert two.device.endswith(" 1 thread")
 
 
 def test_a_quiet_terminal_shows_no_progress(swept):
     _, done = swept
     assert "\r" not in done.stdout
     assert "cell 1 of 4" not in done.stdout
+
+
+def test_the_time_left_is_that_of_the_cells_to_come_at_the_pace_of_those_that_ended(compose_cell, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the output for a terminal
+    sweep = Sweep()
+    sweep.cells = [compose_cell(f"seed={seed}") for seed in range(6)]
+    sweep.to_train = [cell.folder for cell in sweep.cells[1:]]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    sweep.started = now - 60
+    for number, left in {3: "about 0:04:00 left", 1: "about 0:01:30 left", 0: "done before"}.items():
+        write_cell(sweep.cells[number].folder, "bn", {"test/acc": [0.25, 0.75]})
+        sweep.on_job_end(OmegaConf.create({"hydra": {"job": {"num": number}}}), JobReturn())
+        line = capsys.readouterr().out.rstrip()
+        assert line.startswith(f"cell {number + 1} of 6  {sweep.cells[number].folder.name}  ")
+        assert line.endswith(left)
+        assert ("test accuracy 50.0%" in line) == (number > 0)
 
 
 def test_the_log_of_a_cell_holds_lightnings_words(swept):
@@ -102,9 +144,9 @@ def test_a_cell_that_fails_says_so_and_does_not_stop_the_others(data_dir, tmp_pa
 
 
 def test_an_experiment_needs_no_m_and_ends_with_its_verdicts_and_a_report(data_dir, tmp_path):
-    words = [word for word in command(data_dir, tmp_path, "experiment=udl_residual") if "max_epochs" not in word]
-    words = [word for word in words if "train_examples" not in word]
-    done = run(words, tmp_path, {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    words = command(data_dir, tmp_path, "experiment=udl_residual", ONE_AT_A_TIME)
+    words = [word for word in words if "max_epochs" not in word and "train_examples" not in word]
+    done = run(words, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "4 of 4 cells done" in done.stdout
     folder = tmp_path / "udl_residual"
@@ -130,28 +172,34 @@ def test_a_folder_that_holds_another_experiment_is_left_alone(data_dir, tmp_path
 
 @pytest.mark.slow
 def test_ctrl_c_still_gives_the_table_and_the_same_command_goes_on(data_dir, tmp_path):
-    arguments = ["-m", "norm=none,bn", "trainer.checkpoint_every_n_steps=1"]
-    slow = command(data_dir, tmp_path, *arguments)
-    slow = [word.replace("max_epochs=2", "max_epochs=60") for word in slow]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = command(data_dir, tmp_path, "-m", "trainer.max_epochs=1,60", "trainer.checkpoint_every_n_steps=1")
+    words.remove("trainer.max_epochs=2")
     running = subprocess.Popen(
-        slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=tmp_path,
+        start_new_session=True,  # as from a terminal, the signal goes to the workers too
     )
     deadline = time.monotonic() + 100
-    while not list(tmp_path.glob("grid/mnist1d-mlp-bn*/checkpoints/*.ckpt")):
+    while len(list(tmp_path.rglob("*.ckpt"))) < 2 or not list(tmp_path.rglob("result.json")):
         assert time.monotonic() < deadline
         assert running.poll() is None, running.communicate()
         time.sleep(0.02)
-    running.send_signal(signal.SIGINT)
+    os.killpg(running.pid, signal.SIGINT)
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert "1 of 2 cells done" in stdout
-    (interrupted,) = [p for p in tmp_path.rglob("result.json") if '"interrupted"' in p.read_text()]
-    again = run(slow, tmp_path, environment)
+    goes_on = ": not done; the same command goes on from here"
+    (interrupted,) = [Path(line.removesuffix(goes_on)) for line in stderr.splitlines() if line.endswith(goes_on)]
+    again = run(words, tmp_path)
     assert again.returncode == 0
+    assert again.stdout.startswith("training 1 of 2 cells, 1 at a time")
     assert "2 of 2 cells done" in again.stdout
-    assert json.loads(interrupted.read_text())["status"] == "done"
+    assert read(interrupted).status == "done"
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def cells_of(compose_cell):
         (2, 4, 100, 1, 2),
         (8, 3, 100, 1, 3),  # no more than cells
         (8, 9, 100, 1, 8),  # no more than cores
-        (8, 9, 100, 3, 2),  # each of which has one thread at a time
+        (8, 9, 100, 3, 2),  # a core a thread
         (8, 9, 11, 1, 4),  # no more than memory, at 2.5 GB each
         (8, 9, 2, 1, 1),  # never below one
         (2, 9, 100, 3, 1),
