@@ -20,7 +20,7 @@ from benchmarks.workloads import EPOCHS, Workload, use_images, workloads
 from bn_experiments import provenance
 
 RESULTS = Path(__file__).parent / "results"
-WITH_RIVALS = ("udacity_mlp", "uc3m_mlp", "small_net")  # MNIST, fully connected, batches of 64
+WITH_RIVALS = ("udacity_mlp", "small_net")  # MNIST, fully connected, batches of 64
 
 
 def main() -> None:
