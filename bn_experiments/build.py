@@ -127,14 +127,22 @@ def forward_flops(config: Config, splits: Splits) -> int:
 def optimizer(config: Config, captured: bool = False) -> Callable[..., torch.optim.Optimizer]:
     """Makes an optimizer of parameters, one whose step can be captured as a CUDA graph where it is."""
     make = target(config, "optimizer")
-    capturable = {"capturable": True} if captured and "capturable" in inspect.signature(make).parameters else {}
-    return partial(make, **options(config, "optimizer"), **capturable)
+    capturable = {"capturable": True} if captured and make is not torch.optim.SGD else {}
+    return partial(make, **{**options(config, "optimizer"), **capturable})
 
 
 def captures(config: Config) -> bool:
-    """Whether the training step is captured as a CUDA graph."""
+    """Whether the training step is captured as a CUDA graph.
+
+    Not in mixed precision, and not where a step reads a number off the device or counts in Python: a cumulative
+    batch norm, and optimizers that torch does not make capturable.
+    """
+    make = target(config, "optimizer")
+    counts_on_device = make is torch.optim.SGD or "capturable" in inspect.signature(make).parameters
+    cumulative = config["norm"].get("momentum", 0.1) is None
     options = trainer(config)
-    return options.cuda_graph and device(config) == "cuda" and options.precision != "bf16-mixed"
+    possible = device(config) == "cuda" and options.precision != "bf16-mixed" and counts_on_device and not cumulative
+    return options.cuda_graph and possible
 
 
 def scheduler(config: Config) -> Callable[..., torch.optim.lr_scheduler.LRScheduler]:

@@ -55,6 +55,7 @@ class Classification(LightningModule):
 
     def on_train_start(self) -> None:
         """Makes the walks, now that networks and optimizers are where and what they will be."""
+        self.walks.clear()
         for (part, replicas), optimizer in zip(self.replicas.parts(), self.trainer.optimizers, strict=True):
             step = Step(part, optimizer, self.gradient_clip_norm)
             self.walks.append((replicas, CapturedWalk(step) if self.captured else partial(walk, step)))

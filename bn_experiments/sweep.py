@@ -3,7 +3,9 @@
 import atexit
 import json
 import logging
+import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -56,6 +58,8 @@ def run_cell(config: DictConfig) -> None:
     cell = cell_of(config, cast(DictConfig, HydraConfig.get()))
     if results.is_done(cell.folder, results.config_hash(cell.config)):
         return
+    if multiprocessing.current_process().name != "MainProcess":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main one ends its workers
     from bn_experiments.experiment import run
 
     try:

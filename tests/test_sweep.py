@@ -203,6 +203,18 @@ def test_ctrl_c_still_gives_the_table_and_the_same_command_goes_on(data_dir, tmp
 
 
 @pytest.mark.slow
+def test_a_worker_that_dies_ends_the_sweep_in_a_line(data_dir, tmp_path):
+    arms = ["norm=none", "norm._target_=tests.failing.Killing,null"]
+    done = train(data_dir, tmp_path, "-m", *arms, "hydra.launcher.n_jobs=2")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "a worker died" in done.stderr
+    killed = [line for line in done.stderr.splitlines() if "tests.failing.Killing" in line]
+    assert killed
+    assert all(line.endswith(": not done; the same command goes on from here") for line in killed)
+
+
+@pytest.mark.slow
 def test_a_single_run_prints_its_numbers(data_dir, tmp_path):
     done = train(data_dir, tmp_path, "model=mlp", "norm=bn", "name=mine")
     assert done.returncode == 0, done.stderr
