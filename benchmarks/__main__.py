@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-from rich.console import Console
 from rich.progress import track
 
 from benchmarks import commands, contenders
@@ -42,7 +41,7 @@ def main() -> None:
         runs.append(measured(options.only, options.rounds))
         RESULTS.mkdir(exist_ok=True)
         file.write_text(json.dumps(runs, indent=1) + "\n")
-    Console(markup=False, highlight=False).print(markdown(runs))
+    print(markdown(runs))
 
 
 def measured(names: Sequence[str], rounds: int) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def measured(names: Sequence[str], rounds: int) -> dict[str, Any]:
             str(workload): [contenders.writing_share(workload) for _ in range(rounds)]
             for workload in workloads(["mnist1d_mlp", "small_net"])
         },
-        "peak_bytes": contenders.peak_bytes(),
+        "peak_bytes": {name: contenders.peak_bytes(Workload(name, "bn")) for name in names},
         "commands": commands.measured(rounds),
     }
 

@@ -3,7 +3,9 @@
 import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -134,11 +136,13 @@ def writing_share(workload: Workload) -> float:
     return spent / train_s
 
 
-def peak_bytes() -> float:
-    """Most memory that a worker has ever taken, in bytes."""
-    workers = joblib.cpu_count()
-    return max(joblib.Parallel(n_jobs=workers)(joblib.delayed(_own_peak)() for _ in range(4 * workers)))
+def peak_bytes(workload: Workload) -> float:
+    """Most memory that a process takes which loads the data, and trains ten replicas for an epoch."""
+    with TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        return fresh.submit(_peak, workload.cell(Path(folder), 10, "trainer.max_epochs=1")).result()
 
 
-def _own_peak() -> float:
+def _peak(cell: Cell) -> float:
+    cell.folder.mkdir(parents=True)
+    run(cell)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

@@ -57,7 +57,9 @@ def _commands(run: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"| writing, share of the training time of ten replicas, `{workload}` (a ratio) | {_spread(shares)} |"
         )
-    return [*lines, f"| most memory of a process, GB | {run['peak_bytes'] / 1e9:.2f} |"]
+    for name, peak in run["peak_bytes"].items():
+        lines.append(f"| most memory, ten replicas of `{name}`, in GB | {peak / 1e9:.2f} |")
+    return lines
 
 
 def _ratio(these: Pairs, those: Pairs) -> str:
