@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--images", metavar="FOLDER", help="CIFAR-10 as image files: train/<class>/, test/<class>/")
     parser.add_argument("--table", action="store_true", help="print the table of earlier runs, and time nothing")
     options = parser.parse_args()
-    name = re.sub(r"[^a-z0-9]+", "-", f"{provenance.device('cpu')} {joblib.cpu_count()} cores".lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", f"{processor()} {joblib.cpu_count()} cores".lower()).strip("-")
     file = RESULTS / f"{name}.json"
     runs = json.loads(file.read_text()) if file.exists() else []
     if not options.table:
@@ -44,12 +44,17 @@ def main() -> None:
     print(markdown(runs))
 
 
+def processor() -> str:
+    """What the machine says of it."""
+    return provenance.device("cpu").removeprefix("cpu: ").split(",")[0]
+
+
 def measured(names: Sequence[str], rounds: int) -> dict[str, Any]:
     """One run: every contender of every workload, `rounds` times, and the commands."""
     rates = {str(w): raced(w, rounds) for w in track(workloads(names), "workloads")}
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "device": provenance.device("cpu"),
+        "processor": processor(),
         "cores": joblib.cpu_count(),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchvision.transforms.v2 as transforms
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision import transforms
 
 from bn_experiments import build
 from bn_experiments.cells import Cell
@@ -74,12 +74,11 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 def loader(cell: Cell, examples: Examples, shuffle: bool) -> DataLoader[Any]:
     """A DataLoader with its defaults."""
-    to_tensor = [transforms.ToImage(), transforms.ToDtype(torch.float32, scale=True)]
     normalize = [transforms.Normalize([0.5], [0.5])] if cell.config["data"]["normalization"] == "given" else []
     images = examples.x.dtype == torch.uint8
     data: Dataset[Any] = TensorDataset(examples.x, examples.y)
     if images:
-        data = Images(examples, transforms.Compose([*to_tensor, *normalize]))
+        data = Images(examples, transforms.Compose([transforms.ToTensor(), *normalize]))
     return DataLoader(data, batch_size=cell.config["data"]["batch_size"], shuffle=shuffle)
 
 

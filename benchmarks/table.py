@@ -14,7 +14,7 @@ def markdown(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def _run(run: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch", "pytorch-lightning"))
-    head = f"{run['date']}: {run['device']} of {run['cores']} cores, {versions}, commit {str(run['git_commit'])[:12]}"
+    head = f"{run['date']}: {run['processor']}, {run['cores']} cores, {versions}, commit {str(run['git_commit'])[:12]}"
     return "\n".join([head, "", *_rates(run), "", *_commands(run)])
 
 
