@@ -10,10 +10,12 @@ from typing import Any, cast
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
+from bn_experiments.results import NO_NUMBERS
+
 GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "trainer")
 NAMED = GROUPS[:4]  # the groups whose options stand in every cell's name
 NOT_IN_NAME = re.compile(
-    rf"^(name|experiment(\..*)?|hydra(/.*|\..*)?|paths\..*|trainer\.(progress_bar|threads|cuda_graph)|{'|'.join(NAMED)})$"
+    rf"^(name|experiment(\..*)?|hydra(/.*|\..*)?|paths\..*|trainer\.({'|'.join(NO_NUMBERS)})|{'|'.join(NAMED)})$"
 )
 
 

@@ -152,8 +152,7 @@ class Sweep(Callback):
         from bn_experiments.workers import at_a_time
 
         count, why = at_a_time(to_train)
-        cells = f"{len(to_train)} of {len(self.cells)} cells"
-        print(f"training {cells}, {count} at a time ({why})", flush=True)
+        print(f"training {len(to_train)} of {len(self.cells)} cells, {count} at a time ({why})", flush=True)
         return count
 
     def _finish(self) -> int:

@@ -145,6 +145,6 @@ class EvaluationBatches:
         yield self
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """X (B, ...) and y (B,), batch after batch."""
+        """Batch after batch, x (B, ...) and y (B,)."""
         for start in range(0, len(self.examples), self.batch_size):
             yield self.examples.slice(start, start + self.batch_size)
