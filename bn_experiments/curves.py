@@ -62,7 +62,7 @@ class Curves(Callback):
         self.epoch_ends = list(state["epoch_ends"])
         self.epochs = {name: list(values.unbind()) for name, values in state["epochs"].items()}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what a checkpoint brought along, and asks TensorBoard for charts with intervals."""
         charts = {name: ["Margin", [name, *_interval_tags(name)]] for name in BY_EPOCH}
         self.writer.add_custom_scalars({"mean and 95% interval over replicas": charts})

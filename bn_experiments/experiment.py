@@ -13,11 +13,12 @@ from typing import Any, cast
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from bn_experiments import build, provenance
 from bn_experiments.cells import Cell
+from bn_experiments.checkpoints import Checkpoints, WholeFiles
 from bn_experiments.curves import Curves
 from bn_experiments.data.batches import Batching
 from bn_experiments.data.datamodule import DataModule
@@ -66,14 +67,13 @@ def run(cell: Cell) -> Result:
     logger = tensorboard(cell)
     curves = Curves(logger.experiment, config["replicas"], options.log_every_n_steps)
     probing = Probing(build.probes(config), logger.experiment)
-    checkpoint = folder / "checkpoints" / f"{config_hash(config)}.ckpt"
-    saver = checkpoint_saver(checkpoint, options, steps=len(splits.train) / batching.batch_size)
-    trainer = lightning_trainer(options, folder, logger, [curves, probing, saver])
+    checkpoints = Checkpoints(folder, config_hash(config), options, steps=len(splits.train) / batching.batch_size)
+    trainer = lightning_trainer(options, folder, logger, [curves, probing, checkpoints])
     setup_s = time.perf_counter() - started
 
-    trainer.fit(module, data, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
+    trainer.fit(module, data, ckpt_path=checkpoints.found(), weights_only=True)
     train_s = time.perf_counter() - started - setup_s
-    trainer.save_checkpoint(checkpoint)
+    trainer.save_checkpoint(checkpoints.file)
     trainer.test(module, data, verbose=False)
 
     metrics, diverged = score({**curves.last(), **module.metrics}, splits.num_classes)
@@ -111,17 +111,6 @@ def tensorboard(cell: Cell) -> TensorBoardLogger:
     return logger
 
 
-def checkpoint_saver(file: Path, options: TrainerOptions, steps: float) -> ModelCheckpoint:
-    """Saves at the end of every epoch that completes `checkpoint_every_n_steps`, at `steps` an epoch."""
-    return ModelCheckpoint(
-        file.parent,
-        file.stem,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-        every_n_epochs=math.ceil(options.checkpoint_every_n_steps / steps),
-    )
-
-
 def lightning_trainer(
     options: TrainerOptions, folder: Path, logger: TensorBoardLogger, callbacks: list[Callback]
 ) -> Trainer:
@@ -142,6 +131,7 @@ def lightning_trainer(
         default_root_dir=folder,
         logger=logger,
         callbacks=[*callbacks, RichProgressBar(leave=False)] if bar else callbacks,
+        plugins=[WholeFiles()],
         enable_progress_bar=bar,
         enable_model_summary=False,
         num_sanity_val_steps=0,

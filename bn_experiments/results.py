@@ -4,16 +4,22 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
 FILE = "result.json"
+PARTIAL = ".partial"  # ends the name of a file that is being written
+CLAIM = ".claim"  # locked while a process trains the cell
+PATIENCE_S = 3.0  # for a process that is ending
 NO_NUMBERS = ("progress_bar", "threads", "cuda_graph")  # keys of the trainer that decide nothing but the last digit
 Status = Literal["done", "failed", "interrupted"]
 
@@ -72,6 +78,46 @@ def is_done(folder: Path, config_hash: str) -> bool:
     """Whether `folder` holds the finished result of this configuration."""
     result = read(folder)
     return result is not None and result.status == "done" and result.config_hash == config_hash
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Within it a cell's folder is this process's, unless it is another's; the claim ends with the process.
+
+    Args:
+        folder: Exists.
+
+    Yields:
+        Whether it is ours. One whose owner is about to end is waited for.
+    """
+    claim = FileLock(folder / CLAIM)
+    try:
+        claim.acquire(timeout=PATIENCE_S)
+    except Timeout:
+        yield False
+        return
+    except NotImplementedError:  # a file system that has no locks
+        yield True
+        return
+    try:
+        for partial in folder.rglob(f".*{PARTIAL}"):  # of a process that was killed
+            partial.unlink()
+        yield True
+    finally:
+        claim.release()
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether another process is at work in a cell's folder."""
+    if not (folder / CLAIM).exists():
+        return False
+    try:
+        with FileLock(folder / CLAIM, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return False
 
 
 def collect(folder: str | Path) -> "pd.DataFrame":
@@ -137,12 +183,20 @@ def config_hash(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file so that it has its old content or all of the new, whatever happens meanwhile."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
+    """Writes a file so that it has its old content or all of the new, whatever happens meanwhile.
+
+    Args:
+        path: In a folder that exists.
+        content: The new content, or what writes it into an open file.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with partial.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

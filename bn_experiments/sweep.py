@@ -3,13 +3,11 @@
 import atexit
 import json
 import logging
-import multiprocessing
 import os
-import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
@@ -22,32 +20,31 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from bn_experiments import refusals, results
+from bn_experiments import interruption, refusals, results
 from bn_experiments.cells import Cell, asked_for, cell_of
+from bn_experiments.launchers import provide
 
 if TYPE_CHECKING:
     from bn_experiments.protocol import Protocol
 
 log = logging.getLogger(__name__)
 
-FAILED, INTERRUPTED = 1, 130  # exit statuses
+FAILED = 1  # exit status
 
 
 def command_line(main: Callable[[], Any]) -> NoReturn:
     """Runs Hydra's main, and ends with a line for a person, never a traceback.
 
     Exit status: 0 when every cell has its result, 1 when one failed, 2 when the command was refused, 130
-    after Ctrl-C.
+    after Ctrl-C, 143 after SIGTERM.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print over many lines
     try:
-        main()
-    except KeyboardInterrupt:
+        with interruption.listening():
+            main()
+    except interruption.Interrupted as interrupted:
         print("interrupted: the same command goes on from here", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenExecutor:
-        print("a worker died, of a lack of memory perhaps: the same command goes on from here", file=sys.stderr)
-        sys.exit(FAILED)
+        sys.exit(interrupted.status)
     except refusals.COMPOSITION_ERRORS as error:
         refusals.refuse(refusals.explain(error, sys.argv[1:]))
     sys.exit(0)
@@ -55,38 +52,75 @@ def command_line(main: Callable[[], Any]) -> NoReturn:
 
 def run_cell(config: DictConfig) -> None:
     """Hydra's task: trains a cell unless that is done; a cell that fails says so in its record."""
+    interruption.check()
+    logging.raiseExceptions = False  # a log that a full disk cuts short is no error of the cell
+    threading.excepthook = _log_of_thread
     cell = cell_of(config, cast(DictConfig, HydraConfig.get()))
-    if results.is_done(cell.folder, results.config_hash(cell.config)):
-        return
-    if multiprocessing.current_process().name != "MainProcess":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main one ends its workers
-    from bn_experiments.experiment import run
+    with interruption.listening(), interruption.deferred(), results.claimed(cell.folder) as is_ours:
+        if not is_ours or results.is_done(cell.folder, results.config_hash(cell.config)):
+            return
+        from bn_experiments.experiment import run
 
-    try:
-        run(cell)
-    except Exception as error:  # the other cells of the sweep go on
-        log.exception("the cell failed")
-        _record(cell, "failed", f"{type(error).__name__}: {error}")
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
-        _record(cell, "interrupted", None)
-        raise KeyboardInterrupt from None
+        try:
+            run(cell)
+        except Exception as error:  # the other cells of the sweep go on
+            log.warning("the cell failed", exc_info=True)  # for its log; the terminal gets a line at the end
+            _record(cell, "failed", f"{type(error).__name__}: {error}")
+        except interruption.Interrupted:
+            _record(cell, "interrupted", None)
+            raise
+
+
+def _log_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """What a thread fails of, such as TensorBoard's that writes its files, stands in the cell's log."""
+    assert failed.exc_value is not None
+    log.warning("a thread failed", exc_info=failed.exc_value)
+
+
+def cell_lost(config: DictConfig, reason: str) -> None:
+    """Records the failure of a cell that could not do so itself.
+
+    Args:
+        config: Of the cell, with Hydra's part.
+        reason: What happened.
+    """
+    cell = cell_of(config, config.hydra)
+    print(f"{cell.folder}: {reason}", file=sys.stderr, flush=True)
+    if cell.folder.is_dir():
+        _record(cell, "failed", reason)
 
 
 def _record(cell: Cell, status: results.Status, error: str | None) -> None:
-    """The record of a cell that has no numbers."""
+    """The record of a cell that has no numbers, where it can be written."""
     config = cell.config
     seeds = list(range(config["seed"], config["seed"] + config["replicas"]))
-    results.Result(status, cell.choices, config, results.config_hash(config), seeds, error=error).write(cell.folder)
+    result = results.Result(status, cell.choices, config, results.config_hash(config), seeds, error=error)
+    try:
+        result.write(cell.folder)
+    except OSError as reason:  # a full disk, say; the sweep's last lines tell of the cell
+        print(f"{cell.folder}: {error or status}, and no record of it ({reason.strerror})", file=sys.stderr)
 
 
 class Sweep(Callback):
-    """Hydra's callback around a run or a grid: the check before it, a line a cell, the comparison after it."""
+    """Hydra's callback around a run or a grid: the check before it, a line a cell, the comparison after it.
+
+    Attributes:
+        cells: Of the grid, in the order of its jobs.
+        folders: Of the cells.
+        to_train: Numbers of the cells that were not done before.
+        protocol: Of the experiment, where one was asked for.
+    """
 
     def __init__(self) -> None:
         self.cells: list[Cell] = []
-        self.to_train: list[Path] = []  # folders of the cells that were not done before
-        self.protocol: Protocol | None = None  # of the experiment, where one was asked for
+        self.folders: list[Path] = []
+        self.to_train: list[int] = []
+        self.protocol: Protocol | None = None
         self.started = time.time()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker needs for `on_job_end`; the cells of a large grid are large."""
+        return {**self.__dict__, "cells": [], "protocol": None}
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the cell."""
@@ -100,9 +134,6 @@ class Sweep(Callback):
         """Checks the whole grid, and sees to it that the comparison comes at the end, whatever ends the sweep."""
         self._begin(config, kwargs["config_name"], multirun=True)
         atexit.register(self._finish)
-        launcher = config.hydra.launcher
-        if "n_jobs" in launcher and launcher.n_jobs is None:
-            launcher.n_jobs = self._at_a_time()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Prints and writes the comparison of the arms."""
@@ -112,20 +143,20 @@ class Sweep(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """A line for the cell, where the output is a terminal."""
         console = Console(markup=False, highlight=False)
-        if len(self.cells) == 1 or not console.is_terminal:
+        if len(self.folders) == 1 or not console.is_terminal:
             return
         number = config.hydra.job.num
-        folder = self.cells[number].folder
+        folder = self.folders[number]
         text = "done before"
-        if folder in self.to_train:
+        if number in self.to_train:
             result = results.read(folder)
             text = result.status if result else "failed"
             if result and result.status == "done":
                 text = f"test accuracy {fmean(result.metrics['test/acc']):.1%}"
-            ended = sum(_is_newer(folder / results.FILE, self.started) for folder in self.to_train)
+            ended = sum(_is_newer(self.folders[i] / results.FILE, self.started) for i in self.to_train)
             left_s = (time.time() - self.started) / max(1, ended) * (len(self.to_train) - ended)
             text += f", about {timedelta(seconds=round(left_s))} left" if left_s else ""
-        console.print(f"cell {number + 1} of {len(self.cells)}  {folder.name}  {text}", soft_wrap=True)
+        console.print(f"cell {number + 1} of {len(self.folders)}  {folder.name}  {text}", soft_wrap=True)
 
     def _begin(self, config: DictConfig, config_name: str, multirun: bool) -> None:
         """Ends the program where anything is wrong, before a folder is made."""
@@ -134,6 +165,8 @@ class Sweep(Callback):
             protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
             if not lines and not wrong:
                 lines = _standing_in_the_way(protocol, cells)
+            if multirun and not lines and (missing := provide(config.hydra.launcher._target_)):
+                lines.append(missing)
         except Exception as error:  # Hydra would make a warning of it, and train
             refusals.refuse([refusals.line(error)])
         if lines or wrong:
@@ -141,19 +174,11 @@ class Sweep(Callback):
         if protocol:
             protocol.write(cells[0].folder.parent)
         self.cells, self.protocol = cells, protocol
-        self.to_train = [c.folder for c in cells if not results.is_done(c.folder, results.config_hash(c.config))]
+        self.folders = [cell.folder for cell in cells]
+        self.to_train = [
+            i for i, cell in enumerate(cells) if not results.is_done(cell.folder, results.config_hash(cell.config))
+        ]
         self.started = time.time()
-
-    def _at_a_time(self) -> int:
-        """How many cells to train at a time, told in a line where there is one to train."""
-        to_train = [cell for cell in self.cells if cell.folder in self.to_train]
-        if not to_train:
-            return 1
-        from bn_experiments.workers import at_a_time
-
-        count, why = at_a_time(to_train)
-        print(f"training {len(to_train)} of {len(self.cells)} cells, {count} at a time ({why})", flush=True)
-        return count
 
     def _finish(self) -> int:
         """Prints the comparison, writes it for a grid, and gives the exit status."""
@@ -223,6 +248,8 @@ def _is_newer(file: Path, moment: float) -> bool:
 
 
 def _why_not_done(folder: Path) -> str:
+    if results.is_claimed(folder):
+        return "another command trains it"
     result = results.read(folder)
     if result is None or result.status != "failed":
         return "not done; the same command goes on from here"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import joblib
 import psutil
+import torch
 
 from bn_experiments import build
 from bn_experiments.cells import Cell
@@ -16,7 +17,7 @@ def at_a_time(cells: Sequence[Cell]) -> tuple[int, str]:
 
     On a CPU as many as there are cores, cells and memory for: with networks this small, two processes of one
     thread do more than one process of two threads, and threads that share a core with another program wait for
-    each other most of the time. One on a GPU, where a cell has the device to itself.
+    each other most of the time. On GPUs one each.
 
     Args:
         cells: Those to train, one at the least.
@@ -25,7 +26,7 @@ def at_a_time(cells: Sequence[Cell]) -> tuple[int, str]:
         The number, and the reason for a person.
     """
     if any(build.device(cell.config) != "cpu" for cell in cells):
-        return 1, "each has the device to itself"
+        return max(1, min(len(cells), torch.cuda.device_count())), "each has a device to itself"
     cores = joblib.cpu_count()
     threads = max(build.trainer(cell.config).threads for cell in cells)
     in_memory = int(psutil.virtual_memory().available // (MEMORY_BYTES + max(data_bytes(cell) for cell in cells)))

@@ -1,9 +1,12 @@
-"""Norms that work until they have trained for a while."""
+"""Norms, and a probe, that work for a while."""
 
 import os
 import signal
 
+import torch
 from torch import nn
+
+from bn_experiments.probes.probe import Probe, Reading
 
 
 class Failing(nn.Module):
@@ -24,3 +27,24 @@ class Failing(nn.Module):
 class Killing(Failing):
     def end(self):
         os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory is short
+
+
+class Hungry(Failing):
+    def end(self):
+        torch.empty(2**55)  # 128 PB
+
+
+class BadProbe(Probe):
+    """Fails at its second reading."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def measure(self, replicas, splits):
+        self.calls += 1
+        if self.calls > 1:
+            raise ZeroDivisionError("on purpose")
+        return Reading("none", [], {})
+
+    def draw(self, writer, tag, reading, splits, epoch):
+        pass

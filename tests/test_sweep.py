@@ -2,11 +2,8 @@
 
 import json
 import math
-import os
 import re
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,25 +17,7 @@ from bn_experiments.results import collect, read
 from bn_experiments.statistics import paired_difference
 from bn_experiments.sweep import Sweep
 from tests.cells_by_hand import write_cell
-
-ROOT = Path(__file__).parents[1]
-SMALL = ["trainer.max_epochs=2", "replicas=6", "data.train_examples=500", "trainer.accelerator=cpu"]
-# two cells at a time, in processes that may use more threads than a cell should
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "LOKY_MAX_CPU_COUNT": "2", "OMP_NUM_THREADS": "2"}
-ONE_AT_A_TIME = "hydra.launcher.n_jobs=1"  # quicker, where the subject is another
-
-
-def command(data_dir: str, output: Path, *arguments: str) -> list[str]:
-    where = [f"paths.data_dir={data_dir}", f"paths.output_dir={output}"]
-    return [sys.executable, str(ROOT / "train.py"), *arguments, *where, *SMALL]
-
-
-def train(data_dir: str, output: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return run(command(data_dir, output, *arguments), output)
-
-
-def run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, cwd=folder, check=False)
+from tests.command_line import ONE_AT_A_TIME, command, run, train
 
 
 @pytest.fixture(scope="module")
@@ -111,16 +90,16 @@ def test_a_quiet_terminal_shows_no_progress(swept):
 def test_the_time_left_is_that_of_the_cells_to_come_at_the_pace_of_those_that_ended(compose_cell, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the output for a terminal
     sweep = Sweep()
-    sweep.cells = [compose_cell(f"seed={seed}") for seed in range(6)]
-    sweep.to_train = [cell.folder for cell in sweep.cells[1:]]
+    sweep.folders = [compose_cell(f"seed={seed}").folder for seed in range(6)]
+    sweep.to_train = [1, 2, 3, 4, 5]
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
     sweep.started = now - 60
     for number, left in {3: "about 0:04:00 left", 1: "about 0:01:30 left", 0: "done before"}.items():
-        write_cell(sweep.cells[number].folder, "bn", {"test/acc": [0.25, 0.75]})
+        write_cell(sweep.folders[number], "bn", {"test/acc": [0.25, 0.75]})
         sweep.on_job_end(OmegaConf.create({"hydra": {"job": {"num": number}}}), JobReturn())
         line = capsys.readouterr().out.rstrip()
-        assert line.startswith(f"cell {number + 1} of 6  {sweep.cells[number].folder.name}  ")
+        assert line.startswith(f"cell {number + 1} of 6  {sweep.folders[number].name}  ")
         assert line.endswith(left)
         assert ("test accuracy 50.0%" in line) == (number > 0)
 
@@ -129,18 +108,6 @@ def test_the_log_of_a_cell_holds_lightnings_words(swept):
     output, _ = swept
     (folder,) = (output / "grid").glob("mnist1d-mlp-bn-*")
     assert "max_epochs=2" in (folder / "train.log").read_text()
-
-
-def test_a_cell_that_fails_says_so_and_does_not_stop_the_others(data_dir, tmp_path):
-    done = train(data_dir, tmp_path, "-m", "norm=none", "norm._target_=tests.failing.Failing,null")
-    assert done.returncode == 1
-    assert "1 of 2 cells done" in done.stdout
-    (line,) = [line for line in done.stderr.splitlines() if "failed" in line and "tests.failing" in line]
-    assert "ZeroDivisionError: on purpose" in line
-    records = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
-    assert sorted(record["status"] for record in records) == ["done", "failed"]
-    (log,) = [path for path in tmp_path.rglob("train.log") if "Traceback" in path.read_text()]
-    assert "on purpose" in log.read_text()
 
 
 def test_an_experiment_needs_no_m_and_ends_with_its_verdicts_and_a_report(data_dir, tmp_path):
@@ -168,50 +135,6 @@ def test_a_folder_that_holds_another_experiment_is_left_alone(data_dir, tmp_path
     assert done.stderr.startswith("name=udl_residual: ")
     assert "holds the experiment other; allowed: another name" in done.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["udl_residual", "experiment.json"]
-
-
-@pytest.mark.slow
-def test_ctrl_c_still_gives_the_table_and_the_same_command_goes_on(data_dir, tmp_path):
-    words = command(data_dir, tmp_path, "-m", "trainer.max_epochs=1,60", "trainer.checkpoint_every_n_steps=1")
-    words.remove("trainer.max_epochs=2")
-    running = subprocess.Popen(
-        words,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        cwd=tmp_path,
-        start_new_session=True,  # as from a terminal, the signal goes to the workers too
-    )
-    deadline = time.monotonic() + 100
-    while len(list(tmp_path.rglob("*.ckpt"))) < 2 or not list(tmp_path.rglob("result.json")):
-        assert time.monotonic() < deadline
-        assert running.poll() is None, running.communicate()
-        time.sleep(0.02)
-    os.killpg(running.pid, signal.SIGINT)
-    stdout, stderr = running.communicate(timeout=60)
-    assert running.returncode == 130, stderr
-    assert "Traceback" not in stderr
-    assert "1 of 2 cells done" in stdout
-    goes_on = ": not done; the same command goes on from here"
-    (interrupted,) = [Path(line.removesuffix(goes_on)) for line in stderr.splitlines() if line.endswith(goes_on)]
-    again = run(words, tmp_path)
-    assert again.returncode == 0
-    assert again.stdout.startswith("training 1 of 2 cells, 1 at a time")
-    assert "2 of 2 cells done" in again.stdout
-    assert read(interrupted).status == "done"
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_ends_the_sweep_in_a_line(data_dir, tmp_path):
-    arms = ["norm=none", "norm._target_=tests.failing.Killing,null"]
-    done = train(data_dir, tmp_path, "-m", *arms, "hydra.launcher.n_jobs=2")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr, done.stderr
-    assert "a worker died" in done.stderr
-    killed = [line for line in done.stderr.splitlines() if "tests.failing.Killing" in line]
-    assert killed
-    assert all(line.endswith(": not done; the same command goes on from here") for line in killed)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import torch
 
 from bn_experiments import build, workers
 from bn_experiments.data.sources import Source
+from bn_experiments.launchers.local import LocalLauncher, _gpu
 from bn_experiments.sweep import Sweep
 from bn_experiments.workers import MEMORY_BYTES, at_a_time, data_bytes
 
@@ -65,24 +66,38 @@ def test_the_cell_that_needs_most_decides_how_many_are_trained_at_a_time(cells_o
 
 
 @pytest.mark.parametrize("accelerators", [["gpu"], ["gpu", "gpu"], ["cpu", "gpu"], ["cpu", "cpu", "mps"]], ids=str)
-def test_a_cell_has_a_gpu_to_itself(cells_of, machine, accelerators):
+def test_a_cell_has_a_gpu_to_itself(cells_of, machine, accelerators, monkeypatch):
     machine(8, 100)
     cells = [cell for name in accelerators for cell in cells_of(1, f"trainer.accelerator={name}")]
-    assert at_a_time(cells) == (1, "each has the device to itself")
+    assert at_a_time(cells) == (1, "each has a device to itself")
+    for devices, at_once in {2: min(2, len(cells)), 1: 1, 8: len(cells)}.items():
+        monkeypatch.setattr(torch.cuda, "device_count", lambda devices=devices: devices)
+        assert at_a_time(cells)[0] == at_once
 
 
-def test_a_sweep_tells_how_many_cells_it_trains_at_a_time_and_counts_those_to_train(cells_of, machine, capsys):
+def test_the_launcher_tells_how_many_cells_it_trains_at_a_time_and_counts_those_to_train(cells_of, machine, capsys):
     machine(4, 100)
-    sweep = Sweep()
-    sweep.cells = cells_of(6)
+    launcher = LocalLauncher(n_jobs=None)
+    launcher.sweep = Sweep()
+    launcher.sweep.cells = cells_of(6)
     for to_train, told in {
         6: "training 6 of 6 cells, 4 at a time (1 thread each, on 4 cores; memory for 40)\n",
         2: "training 2 of 6 cells, 2 at a time (1 thread each, on 4 cores; memory for 40)\n",
-        0: "",
     }.items():
-        sweep.to_train = [cell.folder for cell in sweep.cells[6 - to_train :]]
-        assert sweep._at_a_time() == min(max(to_train, 1), 4)
+        assert launcher._at_a_time(dict.fromkeys(range(to_train), ())) == min(to_train, 4)
         assert capsys.readouterr().out == told
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "seen"),
+    [(None, 2, ["0", "1", "0", "1"]), ("3,5,7", 3, ["3", "5", "7", "3"]), (None, 0, [None] * 4)],
+)
+def test_workers_take_turns_on_the_gpus_that_the_sweep_sees(monkeypatch, visible, count, seen):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [_gpu(slot) for slot in range(4)] == seen
 
 
 def test_the_bytes_of_the_data_are_those_of_all_examples_as_they_are_stored(compose_cell, monkeypatch):

@@ -1,5 +1,6 @@
 """Batches: the mini-batches of an epoch, drawn by (seed, epoch), so that arms see the same ones."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ def mini_batches(examples: Examples, index: Tensor) -> Iterator[tuple[Tensor, Te
 class Blocks:
     """The training data as Lightning sees them: each iteration is the current epoch, in blocks.
 
+    Lightning saves its state with a checkpoint, and an epoch that was cut short goes on after its last block.
+
     Args:
         examples: The training split.
         seeds: Of the R replicas. Replica r's order in an epoch is a permutation seeded by (seed, epoch).
@@ -100,6 +103,16 @@ class Blocks:
         self.steps_per_execution = steps_per_execution
         self.full, rest = divmod(len(examples), batching.batch_size)
         self.last = 0 if batching.drop_last else rest
+        self.taken = 0  # blocks of the current epoch
+        self.to_skip = 0  # of the next iteration, which were taken before
+
+    def state_dict(self) -> dict[str, int]:
+        """How many blocks of the current epoch were taken; none at its end."""
+        return {"taken": self.taken % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on after the blocks that were taken."""
+        self.to_skip = state["taken"]
 
     @property
     def steps(self) -> int:
@@ -117,6 +130,12 @@ class Blocks:
         return torch.stack([torch.randperm(count, generator=generator(seed, "batches", epoch)) for seed in self.seeds])
 
     def __iter__(self) -> Iterator[Block]:
+        self.taken, self.to_skip = self.to_skip, 0
+        for block in itertools.islice(self._blocks(), self.taken, None):
+            self.taken += 1
+            yield block
+
+    def _blocks(self) -> Iterator[Block]:
         order = self.order(self.epoch()).to(self.examples.y.device)
         in_full_batches = self.full * self.batching.batch_size
         batches = order[:, :in_full_batches].reshape(len(self.seeds), self.full, self.batching.batch_size)
