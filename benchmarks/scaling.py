@@ -31,6 +31,7 @@ def main() -> None:
         folder = Path(name) / "grid"
         written, _, _ = alone(write_results, folder, arguments.cells)
         print(f"{arguments.cells} results, {written / 1e3:.0f} kB each")
+        print(f"imports                    peak {alone(nothing)[2] / 1e9:.2f} GB")
         for what, function in {"which are done": which_are_done, "summary": summarise, "report": build_report}.items():
             _, seconds, peak = alone(function, folder)
             print(f"{what:16} {seconds:7.1f} s  peak {peak / 1e9:.2f} GB", flush=True)
@@ -71,6 +72,10 @@ def write_results(folder: Path, count: int) -> float:
             same_hash.write(place)
             (place / "metrics.csv").write_bytes((cells[norm].folder / "metrics.csv").read_bytes())
     return (place / results.FILE).stat().st_size
+
+
+def nothing() -> None:
+    """What the imports take."""
 
 
 def which_are_done(folder: Path) -> int:

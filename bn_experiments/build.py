@@ -156,6 +156,11 @@ def probes(config: Config) -> dict[str, tuple[Probe, Schedule]]:
     for name, keys in config["probes"].items():
         make = cast(Callable[..., Probe], target(config["probes"], name))
         probe = make(**accepted(make, keys))
+        if not isinstance(probe, Probe):
+            raise ValueError(
+                f"probes.{name}._target_={keys['_target_']}: makes no probe; allowed: a class derived from "
+                "bn_experiments.probes.probe.Probe; change it"
+            )
         probe.seeds = seeds(config)
         found[name] = (probe, Schedule(**accepted(Schedule, keys)))
     return found

@@ -12,6 +12,7 @@ from bn_experiments import results
 from bn_experiments.protocol import Quantity
 
 Array = NDArray[np.float64]
+COLUMNS = {"step": "int64", "epoch": "int64", "replica": "int64", "name": "str", "value": "float64"}
 
 
 class NotMeasured(ValueError):
@@ -58,7 +59,7 @@ def measured(folder: Path, quantity: Quantity) -> Array:
 
 def curve(folder: Path, name: str, each: str) -> Array:
     """A curve of `metrics.csv`: (R, epochs), or (R, P), each point the mean of so many steps; a rest is left out."""
-    table = _table(folder / "metrics.csv", _stamp(folder / "metrics.csv"))
+    table = curves(folder)
     rows = table[table["name"] == name]
     if rows.empty:
         raise NotMeasured(f"metrics.csv holds no {name}")
@@ -70,6 +71,11 @@ def curve(folder: Path, name: str, each: str) -> Array:
         raise NotMeasured(f"{name} has {steps.shape[1]} steps, fewer than {size}")
     points = steps.shape[1] // size
     return steps[:, : points * size].reshape(len(steps), points, size).mean(axis=2)
+
+
+def curves(folder: Path) -> pd.DataFrame:
+    """All of `metrics.csv`: step, epoch, replica, name, value."""
+    return _table(folder / "metrics.csv", _stamp(folder / "metrics.csv"))
 
 
 def probe_names(folder: Path) -> set[str]:
@@ -120,7 +126,7 @@ def _table(file: Path, stamp: int) -> pd.DataFrame:
     if not file.exists():
         raise NotMeasured(f"{file.name} is missing")
     try:
-        return pd.read_csv(file, usecols=["step", "epoch", "replica", "name", "value"])
+        return pd.read_csv(file, usecols=list(COLUMNS), dtype=COLUMNS)
     except (OSError, ValueError) as error:
         raise Damaged(f"{file.name} cannot be read ({type(error).__name__})") from error
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -139,30 +140,27 @@ def frame(folders: Iterable[Path]) -> "pd.DataFrame":
     """The table of `collect`, for the cells in these folders."""
     import pandas as pd  # the command line imports this module, and answers at once
 
-    rows = []
+    cells = []
     for folder in folders:
         result = read(folder)
         if result is None or result.status != "done":
             continue
-        cell = {key: value for key, value in result.cell.items() if key != "overrides"}
-        shared = {
-            "folder": str(folder),
-            "sweep": str(folder.parent),
-            **cell,
-            "settings": " ".join(result.cell["overrides"]),
-        }
-        for i, seed in enumerate(result.seeds):
-            values = {name: numbers[i] for name, numbers in result.metrics.items()}
-            rows.append(
-                {
-                    **shared,
-                    "seed": seed,
-                    "diverged": result.diverged[i],
-                    **values,
-                    "config_hash": result.config_hash,
-                }
-            )
-    return pd.DataFrame(rows)
+        groups = {key: value for key, value in result.cell.items() if key != "overrides"}
+        settings = " ".join(result.cell["overrides"])
+        shared = {"folder": str(folder), "sweep": str(folder.parent), **groups, "settings": settings}
+        cells.append((shared, result.seeds, result.diverged, result.metrics, result.config_hash))
+    if not cells:
+        return pd.DataFrame()
+    columns: dict[str, list[Any]] = {}  # a column at a time: a large grid has 100,000 rows
+    for name in dict.fromkeys(key for shared, *_ in cells for key in shared):
+        columns[name] = [shared.get(name) for shared, seeds, *_ in cells for _ in seeds]
+    columns["seed"] = [seed for _, seeds, *_ in cells for seed in seeds]
+    columns["diverged"] = [each for _, _, diverged, *_ in cells for each in diverged]
+    for name in dict.fromkeys(name for *_, metrics, _ in cells for name in metrics):
+        unknown = [math.nan]
+        columns[name] = [v for _, seeds, _, metrics, _ in cells for v in metrics.get(name) or unknown * len(seeds)]
+    columns["config_hash"] = [each for _, seeds, *_, each in cells for _ in seeds]
+    return pd.DataFrame(columns)
 
 
 def config_hash(config: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import atexit
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -43,6 +44,7 @@ def command_line(main: Callable[[], Any]) -> NoReturn:
         with interruption.listening():
             main()
     except interruption.Interrupted as interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the comparison comes yet, unless one is impatient
         print("interrupted: the same command goes on from here", file=sys.stderr)
         sys.exit(interrupted.status)
     except refusals.COMPOSITION_ERRORS as error:
@@ -84,10 +86,7 @@ def cell_lost(config: DictConfig, reason: str) -> None:
         config: Of the cell, with Hydra's part.
         reason: What happened.
     """
-    cell = cell_of(config, config.hydra)
-    print(f"{cell.folder}: {reason}", file=sys.stderr, flush=True)
-    if cell.folder.is_dir():
-        _record(cell, "failed", reason)
+    _record(cell_of(config, config.hydra), "failed", reason)
 
 
 def _record(cell: Cell, status: results.Status, error: str | None) -> None:
@@ -98,7 +97,7 @@ def _record(cell: Cell, status: results.Status, error: str | None) -> None:
     try:
         result.write(cell.folder)
     except OSError as reason:  # a full disk, say; the sweep's last lines tell of the cell
-        print(f"{cell.folder}: {error or status}, and no record of it ({reason.strerror})", file=sys.stderr)
+        print(f"{cell.folder}: {error or status}; and its record: {reason}", file=sys.stderr)
 
 
 class Sweep(Callback):

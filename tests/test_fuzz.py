@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
@@ -92,12 +92,14 @@ def test_every_command_trains_or_is_refused_in_lines(data_dir, folder, drawn):
         warnings.simplefilter("ignore")
         cells, lines = refusals.judge("config", words, multirun=False)
         if lines:
+            event("refused")
             assert all(line.strip() for line in lines)
             assert sorted(folder.rglob("*")) == before, "a refused command makes nothing"
             return
         (cell,) = cells
         cell.folder.resolve().relative_to(folder / "outputs")
         result = run(cell)
+    event("trained")
     assert result.status == "done"
     outside = [path for path in folder.rglob("*") if not path.is_relative_to(folder / "outputs")]
     assert outside == []

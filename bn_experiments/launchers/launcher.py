@@ -93,6 +93,8 @@ def attempt(
             sweep_config.hydra.job.num = number
         HydraConfig.instance().set_config(sweep_config)
         run_job(task_function, sweep_config, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context)
+    except OSError as error:
+        return str(error)
     except Exception as error:
         return refusals.line(error)
     return None

@@ -96,7 +96,7 @@ def _context() -> Any:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["bn_experiments.experiment"])
+        context.set_forkserver_preload(["bn_experiments.launchers.preload"])
     return context
 
 

@@ -2,8 +2,8 @@
 
 import json
 import zipfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,10 @@ def _sweep(folder: Path, top: Path) -> Sweep:
             skipped += [f"{cell.name}: {reason}"] if reason else []
     protocol, lines = _protocol(folder)
     name = folder.name if folder == top else folder.relative_to(top).as_posix()
-    sections = _of_experiment(protocol, folder, finished) if protocol else _of_grid(finished)
-    cells = [_result(cell) for cell in finished]
+    told = {cell: _result(cell) for cell in finished}
+    sections = _of_experiment(protocol, folder, told) if protocol else _of_grid(told)
     newest = max(((cell / results.FILE).stat().st_mtime for cell in finished), default=0.0)
-    return Sweep(name or folder.resolve().name, protocol, sections, cells, skipped + lines, newest)
+    return Sweep(name or folder.resolve().name, protocol, sections, list(told.values()), skipped + lines, newest)
 
 
 def _why_not_told(cell: Path) -> str | None:
@@ -120,14 +120,15 @@ def _why_not_told(cell: Path) -> str | None:
     if result.status != "done":
         return f"{result.status}: {result.error}" if result.error else str(result.status)
     try:
-        results.frame([cell])[["data", "model", "norm", "optimizer"]]
+        assert {"data", "model", "norm", "optimizer", "overrides"} <= result.cell.keys()
+        assert all(len(numbers) == len(result.seeds) for numbers in [result.diverged, *result.metrics.values()])
         assert sum(result.timing.values()) >= 0
         assert isinstance(result.config["trainer"]["max_epochs"], int)
     except (*DAMAGE, AssertionError):
         return "damaged: its result.json is not as a run writes it"
     try:
         measurements.probes(cell)
-        measurements.curve(cell, "train/step_loss", "1 steps")
+        measurements.curves(cell)
     except measurements.Damaged as error:
         return f"damaged: its {error}"
     except measurements.NotMeasured:
@@ -136,9 +137,10 @@ def _why_not_told(cell: Path) -> str | None:
 
 
 def _result(cell: Path) -> Result:
+    """The record, less the probes' readings: they are drawn from their own file, and the records of a grid are many."""
     result = results.read(cell)
     assert result is not None
-    return result
+    return replace(result, probes={})
 
 
 def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
@@ -153,48 +155,57 @@ def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
     return protocol, [f"{file.name}: {line}" for line in lines]
 
 
-def _of_experiment(protocol: Protocol, folder: Path, cells: Sequence[Path]) -> list[Section]:
+def _of_experiment(protocol: Protocol, folder: Path, told: Mapping[Path, Result]) -> list[Section]:
+    cells = list(told)
     judged = verdicts.judge(protocol, cells)
     if cells:
         write_whole(folder / verdicts.FILE, json.dumps([asdict(verdict) for verdict in judged], indent=1) + "\n")
     look = looks({name: str(selector.get("norm", name)) for name, selector in protocol.arms.items()})
-    table = summarise(results.frame(cells)) if cells else pd.DataFrame()
+    rows_of = _rows_of_arms(summarise(results.frame(cells))) if cells else {}
     sections = []
     for group in verdicts.groups(protocol, cells):
         arms = {
-            name: Arm(name, group.arms[name], _result(group.arms[name]), look[name],
+            name: Arm(name, group.arms[name], told[group.arms[name]], look[name],
                       [entry for entry in protocol.published if entry.arm == name])
             for name in protocol.arms if name in group.arms
         }  # fmt: skip
         compared = [comparisons.compare(published, group) for published in protocol.published]
         own = [verdict for verdict in judged if verdict.context == group.context]
-        sections.append(Section(group.context, arms, protocol.claims, own, compared, _summary(table, arms)))
+        sections.append(Section(group.context, arms, protocol.claims, own, compared, _summary(rows_of, arms)))
     return sections
 
 
-def _of_grid(cells: Sequence[Path]) -> list[Section]:
-    if not cells:
+def _of_grid(told: Mapping[Path, Result]) -> list[Section]:
+    if not told:
         return []
-    frame = results.frame(cells)
-    table = summarise(frame)
+    frame = results.frame(told)
+    rows_of = _rows_of_arms(summarise(frame))
     look = looks({norm: norm for norm in sorted(set(frame["norm"]), key=lambda norm: (norm == BASELINE, norm))})
     sections = []
     for (_, *context), rows in frame.groupby(CONTEXT, sort=False):
         folders = dict(sorted(zip(rows["norm"], map(Path, rows["folder"]), strict=True)))
-        arms = {norm: Arm(norm, folders[norm], _result(folders[norm]), look[norm]) for norm in look if norm in folders}
+        arms = {norm: Arm(norm, folders[norm], told[folders[norm]], look[norm]) for norm in look if norm in folders}
         text = " ".join([f"{k}={v}" for k, v in zip(CONTEXT[1:4], context, strict=False)] + [str(context[3])]).strip()
-        sections.append(Section(text, arms, [], [], [], _summary(table, arms)))
+        sections.append(Section(text, arms, [], [], [], _summary(rows_of, arms)))
     return sections
 
 
-def _summary(table: pd.DataFrame, arms: dict[str, Arm]) -> list[dict[str, Any]]:
+ARM = ["data", "model", "optimizer", "settings", "arm"]  # what tells the rows of a summary apart, but for the metric
+
+
+def _rows_of_arms(table: pd.DataFrame) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in table.to_dict("records"):
+        rows.setdefault(tuple(row[key] for key in ARM), []).append(row)
+    return rows
+
+
+def _summary(rows_of: dict[tuple[str, ...], list[dict[str, Any]]], arms: dict[str, Arm]) -> list[dict[str, Any]]:
     """Each arm's rows of the summary, by metric."""
     found = []
     for arm in arms.values():
         cell = arm.result.cell
-        own = table[(table["arm"] == cell["norm"]) & (table["settings"] == " ".join(cell["overrides"]))]
-        for key in ("data", "model", "optimizer"):
-            own = own[own[key] == cell[key]]
-        rows = {row["metric"]: row for row in own.to_dict("records")}
+        own = rows_of[(cell["data"], cell["model"], cell["optimizer"], " ".join(cell["overrides"]), cell["norm"])]
+        rows = {row["metric"]: row for row in own}
         found.append({"arm": arm.name, "diverged": sum(arm.result.diverged), "rows": rows})
     return found
