@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -17,7 +19,7 @@ from bn_experiments.results import collect, read
 from bn_experiments.statistics import paired_difference
 from bn_experiments.sweep import Sweep
 from tests.cells_by_hand import write_cell
-from tests.command_line import ONE_AT_A_TIME, command, run, train
+from tests.command_line import ENVIRONMENT, ONE_AT_A_TIME, command, run, train
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,44 @@ def test_a_folder_that_holds_another_experiment_is_left_alone(data_dir, tmp_path
     assert done.stderr.startswith("name=udl_residual: ")
     assert "holds the experiment other; allowed: another name" in done.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["udl_residual", "experiment.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at_a_time", [1, 2])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_still_gives_the_table_and_the_same_command_goes_on(
+    data_dir, tmp_path, number, status, at_a_time
+):
+    words = command(data_dir, tmp_path, "-m", "trainer.max_epochs=1,300", "trainer.checkpoint_every_n_steps=1")
+    words.append(f"hydra.launcher.n_jobs={at_a_time}")
+    words.remove("trainer.max_epochs=2")
+    running = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=tmp_path,
+        start_new_session=True,  # as from a terminal, the signal goes to the workers too
+    )
+    deadline = time.monotonic() + 100
+    while len(list(tmp_path.rglob("*.ckpt"))) < 2 or not list(tmp_path.rglob("result.json")):
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.02)
+    os.killpg(running.pid, number)
+    stdout, stderr = running.communicate(timeout=60)
+    assert running.returncode == status, stderr
+    assert "Traceback" not in stderr
+    assert "1 of 2 cells done" in stdout
+    goes_on = ": not done; the same command goes on from here"
+    (interrupted,) = [Path(line.removesuffix(goes_on)) for line in stderr.splitlines() if line.endswith(goes_on)]
+    assert read(interrupted).status == "interrupted"
+    again = run(words, tmp_path)
+    assert again.returncode == 0
+    assert "2 of 2 cells done" in again.stdout
+    assert read(interrupted).status == "done"
+    assert "Restored all states" in (interrupted / "train.log").read_text()
 
 
 @pytest.mark.slow

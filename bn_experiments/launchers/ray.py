@@ -1,5 +1,6 @@
 """A Ray cluster: cells on all its nodes, which see the same files."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +30,7 @@ class RayLauncher(CellLauncher):
 
     def run(self, jobs: Jobs) -> None:
         """Runs the jobs."""
-        ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         try:
             shared = ray.put(self.shared())
             waiting = {self.task.remote(shared, number, overrides): number for number, overrides in jobs.items()}

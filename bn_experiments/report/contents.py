@@ -121,7 +121,8 @@ def _why_not_told(cell: Path) -> str | None:
         return f"{result.status}: {result.error}" if result.error else str(result.status)
     try:
         assert {"data", "model", "norm", "optimizer", "overrides"} <= result.cell.keys()
-        assert all(len(numbers) == len(result.seeds) for numbers in [result.diverged, *result.metrics.values()])
+        lengths = {len(result.seeds), len(result.diverged), *map(len, result.metrics.values())}
+        assert len(lengths) == 1
         assert sum(result.timing.values()) >= 0
         assert isinstance(result.config["trainer"]["max_epochs"], int)
     except (*DAMAGE, AssertionError):
@@ -196,7 +197,8 @@ ARM = ["data", "model", "optimizer", "settings", "arm"]  # what tells the rows o
 def _rows_of_arms(table: pd.DataFrame) -> dict[tuple[str, ...], list[dict[str, Any]]]:
     rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in table.to_dict("records"):
-        rows.setdefault(tuple(row[key] for key in ARM), []).append(row)
+        named = {str(key): value for key, value in row.items()}
+        rows.setdefault(tuple(named[key] for key in ARM), []).append(named)
     return rows
 
 
