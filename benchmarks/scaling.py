@@ -10,6 +10,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,16 @@ def main() -> None:
         for what, function in {"which are done": which_are_done, "summary": summarise, "report": build_report}.items():
             _, seconds, peak = alone(function, folder)
             print(f"{what:16} {seconds:7.1f} s  peak {peak / 1e9:.2f} GB", flush=True)
+    handing, _, peak = alone(dispatch, arguments.cells)
+    print(f"Ray, two workers: {handing * 1e3:.1f} ms a cell  peak {peak / 1e9:.2f} GB")
     (composing, checking), _, peak = alone(compose_and_check, arguments.checked)
     print(f"Hydra composes a cell in {composing:.3f} s; this checks one in {checking:.3f} s, {peak / 1e9:.2f} GB")
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
     """What a function gives in a process of its own, the seconds it takes, and the process's peak in bytes."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (function, arguments))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        return fresh.submit(_measured, function, arguments).result()
 
 
 def _measured(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float, float]:
@@ -111,6 +114,27 @@ def compose_and_check(count: int) -> tuple[float, float]:
         assert len(cells) == count
         assert not lines
         return composing, (time.perf_counter() - started) / count
+
+
+def dispatch(count: int) -> float:
+    """Seconds a cell that a sweep takes to hand cells to a Ray cluster and to hear of their end, if they do nothing."""
+    import ray
+
+    from bn_experiments.launchers.ray import RayLauncher
+
+    class Idle(RayLauncher):
+        def shared(self) -> bytes:
+            return b""
+
+    launcher = Idle(None, num_cpus=1, num_gpus=0, retries=0)
+    launcher.task = ray.remote(num_cpus=1)(_nothing_done)
+    started = time.perf_counter()
+    launcher.run({number: ["norm=bn", f"seed={number}"] for number in range(count)})
+    return (time.perf_counter() - started) / count
+
+
+def _nothing_done(shared: bytes, number: int, overrides: list[str]) -> None:
+    pass
 
 
 if __name__ == "__main__":

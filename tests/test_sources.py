@@ -1,10 +1,17 @@
 import gzip
 import hashlib
+import http.server
 import os
 import pickle
 import random
 import shutil
 import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -274,3 +281,82 @@ def test_missing_data_whose_folder_cannot_be_made_are_refused_in_the_same_way(na
     (tmp_path / "file").touch()
     line = refusal_of(getattr(sources, name), str(tmp_path / "file" / "data"))
     assert line.startswith(f"data={name}: not in {tmp_path}")
+
+
+FETCHING = """
+import sys
+from torchvision.datasets import FashionMNIST
+from bn_experiments.data.sources import fashion_mnist
+FashionMNIST.mirrors = [sys.argv[1]]
+FashionMNIST.resources = [(name, digest) for name, digest in zip(sys.argv[3::2], sys.argv[4::2])]
+source = fashion_mnist(sys.argv[2])
+print(source.train_x.sum().item(), source.test_y.sum().item())
+"""
+
+
+@pytest.fixture
+def served(tmp_path_factory):
+    """A server of a data set's four compressed files, slow enough to be interrupted; what it was asked for."""
+    asked, folder = [], tmp_path_factory.mktemp("served")
+    random = np.random.default_rng(0)
+    for part, count in (("train", 60_000), ("t10k", 10_000)):
+        for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+            header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
+            body = random.integers(0, 10, shape[0], dtype=np.uint8)
+            body = body if len(shape) == 1 else np.repeat(body, 28 * 28)
+            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + body.tobytes(), 1))
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            content = (folder / self.path.strip("/")).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            for start in range(0, len(content), len(content) // 4):
+                time.sleep(0.2)
+                self.wfile.write(content[start : start + len(content) // 4])
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        digests = [
+            word
+            for file in sorted(folder.iterdir())
+            for word in (file.name, hashlib.md5(file.read_bytes()).hexdigest())
+        ]
+        yield [f"http://127.0.0.1:{server.server_port}/", digests], asked
+        server.shutdown()
+
+
+def fetching(served, root):
+    (url, digests), _ = served
+    return subprocess.Popen(
+        [sys.executable, "-c", FETCHING, url, str(root), *digests],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_processes_that_fetch_the_data_at_once_fetch_each_file_once(served, tmp_path):
+    ends = [process.communicate(timeout=100) for process in [fetching(served, tmp_path) for _ in range(3)]]
+    assert len({out for out, _ in ends}) == 1
+    assert ends[0][0], ends[0][1]
+    assert sorted(Counter(served[1]).values()) == [2] * 4, "torchvision asks where a file is, then for the file"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_download_that_was_killed_leaves_nothing_half_and_the_next_mends_it(served, tmp_path):
+    process = fetching(served, tmp_path)
+    while len(served[1]) < 4:  # the second file is on its way
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "FashionMNIST").exists()
+    out, err = fetching(served, tmp_path).communicate(timeout=100)
+    assert out, err
+    assert len(list((tmp_path / "FashionMNIST" / "raw").glob("*-ubyte"))) == 4

@@ -2,9 +2,10 @@
 
 import hashlib
 import random
+import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,31 +149,66 @@ def _idx_images(dataset: Any, root: str, name: str, md5: dict[str, str]) -> Sour
 
 def _download(dataset: Any, root: str, name: str, files: str) -> None:
     """Fetches what is missing through torchvision, which checks digests; one process at a time."""
+    with _alone(Path(root), name):
+        try:
+            dataset(root, train=True)
+            dataset(root, train=False)
+            return
+        except RuntimeError:  # torchvision's word for files that are missing or damaged
+            pass
+        except Exception as error:
+            raise ValueError(
+                f"data={name}: files below {root} are damaged ({reason(error)}); allowed: {files}, as published; "
+                "delete them, and they are fetched again"
+            ) from error
+        try:
+            _fetch(dataset, Path(root), Path(root) / f".{name}.partial")
+        except Exception as error:
+            raise ValueError(
+                f"data={name}: not in {Path(root).resolve()}, and the download failed ({reason(error)}); allowed: "
+                f"{files}; put them there, set paths.data_dir or BN_DATA_DIR to a folder that has them, or use "
+                "data=mnist1d, which is made locally"
+            ) from error
+
+
+@contextmanager
+def _alone(root: Path, name: str) -> Iterator[None]:
+    """Within it no other process fetches this data set; where nothing can be written, none can anyway."""
+    lock = FileLock(root / f".{name}.lock")
     try:
-        dataset(root, train=True)
-        dataset(root, train=False)
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        yield
         return
-    except RuntimeError:  # torchvision's word for files that are missing or damaged
-        pass
-    except Exception as error:
-        raise ValueError(
-            f"data={name}: files below {root} are damaged ({reason(error)}); allowed: {files}, as published; delete "
-            "them, and they are fetched again"
-        ) from error
     try:
-        Path(root).mkdir(parents=True, exist_ok=True)
-        with _impatient(), FileLock(Path(root) / f".{name}.lock"):
-            dataset(root, train=True, download=True)
-            dataset(root, train=False, download=True)
-    except Exception as error:
-        raise ValueError(
-            f"data={name}: not in {Path(root).resolve()}, and the download failed ({reason(error)}); allowed: "
-            f"{files}; put them there, set paths.data_dir or BN_DATA_DIR to a folder that has them, or use "
-            "data=mnist1d, which is made locally"
-        ) from error
+        yield
+    except ValueError:  # what is refused leaves nothing
+        Path(lock.lock_file).unlink(missing_ok=True)
+        raise
     finally:
-        with suppress(OSError):
-            (Path(root) / f".{name}.lock").unlink()
+        lock.release()
+
+
+def _fetch(dataset: Any, root: Path, partial: Path) -> None:
+    """Downloads and unpacks beside the place where the files go, so that a half of one is never found there."""
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    try:
+        partial.mkdir()
+        for there in (dataset.__name__, getattr(dataset, "base_folder", ""), getattr(dataset, "filename", "")):
+            if there and (root / there).is_dir():
+                shutil.copytree(root / there, partial / there)
+            elif there and (root / there).exists():
+                shutil.copy(root / there, partial / there)
+        with _impatient():
+            dataset(str(partial), train=True, download=True)
+            dataset(str(partial), train=False, download=True)
+        for file in [path for path in partial.rglob("*") if path.is_file()]:
+            target = root / file.relative_to(partial)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

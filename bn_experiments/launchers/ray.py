@@ -36,7 +36,7 @@ class RayLauncher(CellLauncher):
             waiting = {self.task.remote(shared, number, overrides): number for number, overrides in jobs.items()}
             with interruption.deferred():
                 while waiting and not interruption.asked():
-                    ended, _ = ray.wait(list(waiting), timeout=0.5)
+                    ended, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0.5)
                     for task in ended:
                         number = waiting.pop(task)
                         if reason := _reason(task):
