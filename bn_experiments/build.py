@@ -150,19 +150,30 @@ def scheduler(config: Config) -> Callable[..., torch.optim.lr_scheduler.LRSchedu
     return partial(target(config, "scheduler"), **options(config, "scheduler"))
 
 
+def probe(config: Config, name: str) -> Probe:
+    """The probe of that name.
+
+    Raises:
+        ValueError: Its `_target_` makes something else.
+    """
+    keys = config["probes"][name]
+    made = cast(Callable[..., Any], target(config["probes"], name))
+    found = made(**accepted(made, keys))
+    if not isinstance(found, Probe):
+        raise ValueError(
+            f"probes.{name}._target_={keys['_target_']}: makes no probe; allowed: a class derived from "
+            "bn_experiments.probes.probe.Probe; change it"
+        )
+    return found
+
+
 def probes(config: Config) -> dict[str, tuple[Probe, Schedule]]:
     """What is measured of the cell beside its curves, and when, by the name that the config gives."""
     found = {}
     for name, keys in config["probes"].items():
-        make = cast(Callable[..., Probe], target(config["probes"], name))
-        probe = make(**accepted(make, keys))
-        if not isinstance(probe, Probe):
-            raise ValueError(
-                f"probes.{name}._target_={keys['_target_']}: makes no probe; allowed: a class derived from "
-                "bn_experiments.probes.probe.Probe; change it"
-            )
-        probe.seeds = seeds(config)
-        found[name] = (probe, Schedule(**accepted(Schedule, keys)))
+        made = probe(config, name)
+        made.seeds = seeds(config)
+        found[name] = (made, Schedule(**accepted(Schedule, keys)))
     return found
 
 

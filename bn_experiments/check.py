@@ -118,8 +118,8 @@ def _probes(config: Config) -> list[str]:
         given = [key for key in ("batch_size", "eval_batch_size") if options.get(key) == config["data"].get(key)]
         own = {key: value for key, value in options.items() if key not in given}
         lines += problems(own, f"probes.{name}", build.target(config["probes"], name), Schedule, given=given)
-    if not lines:
-        build.probes(config)  # raises where what a target names makes no probe
+    for name in config["probes"] if not lines else ():
+        build.probe(config, name)  # raises where what a target names makes no probe
     return lines
 
 

@@ -1,5 +1,6 @@
 """Any command is either trained or refused in lines for a person: overrides drawn at random."""
 
+import json
 import os
 import warnings
 from pathlib import Path
@@ -24,7 +25,7 @@ GROUPS = {
     "norm": ["bn", "none", "ln", "gn", "in", "rms", "wn"],
     "optimizer": ["sgd", "adam"],
     "scheduler": ["constant", "cosine", "step"],
-    "data": ["mnist1d", "nowhere"],
+    "data": ["mnist1d"],
     "init": ["torch", "he_uniform"],
 }
 HOSTILE = ["''", '"', "'", "..", "../../x", "/", "/etc/passwd", "a b", "'a b'", "ü", "'<script>alert(1)</script>'"]
@@ -57,12 +58,29 @@ def leaves(config: DictConfig, above: str = "") -> list[str]:
 KEYS = [key for key in leaves(CONFIG) if not key.startswith("paths.") and key not in ("experiment", "data.root")]
 
 
+def near(key: str) -> list[str]:
+    """Values like the one that the config has, most of them right."""
+    value = OmegaConf.to_container(CONFIG, resolve=False)
+    for part in key.split("."):
+        value = value[part]
+    if isinstance(value, bool):
+        return ["true", "false"]
+    if isinstance(value, int):
+        return [str(value), str(value + 1), str(max(1, value // 2))]
+    if isinstance(value, float):
+        return [str(value), str(value / 2), str(value * 2)]
+    return ["null"] if value is None else [json.dumps(value).replace('"', "'")]
+
+
 @st.composite
 def override(draw) -> str:
-    if draw(st.integers(0, 2)) == 0:
+    right = draw(st.integers(0, 3)) > 0
+    if draw(st.integers(0, 1)):
         group = draw(st.sampled_from(sorted(GROUPS)))
-        return f"{group}={draw(st.sampled_from([*GROUPS[group], *HOSTILE]))}"
+        return f"{group}={draw(st.sampled_from(GROUPS[group] if right else HOSTILE))}"
     key = draw(st.sampled_from(KEYS))
+    if right:
+        return f"{key}={draw(st.sampled_from(near(key)))}"
     mark = draw(st.sampled_from(["", "", "", "+", "++", "~"]))
     if mark == "~" and draw(st.booleans()):
         return f"~{key}"
