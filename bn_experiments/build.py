@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from hydra.utils import get_object
@@ -157,8 +157,8 @@ def probe(config: Config, name: str) -> Probe:
         ValueError: Its `_target_` makes something else.
     """
     keys = config["probes"][name]
-    made = cast(Callable[..., Any], target(config["probes"], name))
-    found = made(**accepted(made, keys))
+    make = target(config["probes"], name)
+    found = make(**accepted(make, keys))
     if not isinstance(found, Probe):
         raise ValueError(
             f"probes.{name}._target_={keys['_target_']}: makes no probe; allowed: a class derived from "

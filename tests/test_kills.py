@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -44,6 +45,21 @@ def done(output: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path, result in found.items() if result and result.status == "done"}
 
 
+def until_gone(session: int) -> None:
+    """Waits until no process of the session is left: workers see that the sweep's process is gone."""
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in psutil.pids() if _session(pid) == session]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid) if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else None
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return None
+
+
 def kill_until_done(words: list[str], output: Path, draw: random.Random, kills: int) -> list[str]:
     """Starts the command, kills it at a random moment, and checks that nothing was lost, so many times."""
     seen = []
@@ -72,7 +88,7 @@ def kill_until_done(words: list[str], output: Path, draw: random.Random, kills: 
         else:
             assert running.returncode == 0, stderr
         assert "Traceback" not in stderr
-        time.sleep(0.5)  # workers of a killed process see that it is gone
+        until_gone(running.pid)
         assert all(steps >= saved.get(cell, 0) for cell, steps in steps_saved(output).items())
         assert finished.items() <= done(output).items(), "what is done is not done again"
         if number is None:

@@ -26,7 +26,7 @@ class RayLauncher(CellLauncher):
 
     def __init__(self, address: str | None, num_cpus: float, num_gpus: float, retries: int):
         self.address = address
-        self.task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(_work)
+        self.task: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(_work)
 
     def run(self, jobs: Jobs) -> None:
         """Runs the jobs."""
