@@ -126,7 +126,7 @@ def dispatch(count: int) -> float:
         def shared(self) -> bytes:
             return b""
 
-    launcher = Idle(None, num_cpus=1, num_gpus=0, retries=0)
+    launcher = Idle(None, num_cpus=1, num_gpus=0, retries=2)
     as_task: Any = ray.remote(num_cpus=1)
     launcher.task = as_task(_nothing_done)
     started = time.perf_counter()

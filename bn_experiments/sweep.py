@@ -23,7 +23,7 @@ from rich.console import Console
 
 from bn_experiments import interruption, refusals, results
 from bn_experiments.cells import Cell, asked_for, cell_of
-from bn_experiments.launchers import provide
+from bn_experiments.launchers import prepare, provide
 
 if TYPE_CHECKING:
     from bn_experiments.protocol import Protocol
@@ -131,6 +131,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the whole grid, and sees to it that the comparison comes at the end, whatever ends the sweep."""
+        prepare(config.hydra.launcher)
         self._begin(config, kwargs["config_name"], multirun=True)
         atexit.register(self._finish)
 
@@ -164,7 +165,7 @@ class Sweep(Callback):
             protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
             if not lines and not wrong:
                 lines = _standing_in_the_way(protocol, cells)
-            if multirun and not lines and (missing := provide(config.hydra.launcher._target_)):
+            if multirun and not lines and (missing := provide(config.hydra.launcher)):
                 lines.append(missing)
         except Exception as error:  # Hydra would make a warning of it, and train
             refusals.refuse([refusals.line(error)])

@@ -1,31 +1,62 @@
 """Launchers: where the cells of a sweep train, chosen with hydra/launcher=local, ray or slurm."""
 
+import multiprocessing
+import os
 from importlib import import_module
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
+from typing import Any, cast
 
 from hydra.core.plugins import Plugins
+from omegaconf import DictConfig, OmegaConf
 
 PREFIX = "hydra_plugins.bn_experiments."  # Hydra 1.3 takes launchers from its own name space alone
 
 
-def provide(name: str) -> str | None:
+def provide(launcher: DictConfig) -> str | None:
     """Makes a launcher known to Hydra under the name that its preset gives, which `PREFIX` begins.
 
     Args:
-        name: The `_target_`; one that is not ours is left to Hydra.
+        launcher: The preset; one that is not ours is left to Hydra.
 
     Returns:
         What is wrong, in a line for a person.
     """
-    if not name.startswith(PREFIX):
+    if not launcher._target_.startswith(PREFIX):
         return None
-    module, _, launcher = name.removeprefix(PREFIX).rpartition(".")
+    module, _, name = launcher._target_.removeprefix(PREFIX).rpartition(".")
     try:
-        found = getattr(import_module(f"{__name__}.{module}"), launcher)
+        found = getattr(import_module(f"{__name__}.{module}"), name)
     except (ImportError, AttributeError) as error:
         missing = error.name
         return (
             f"hydra/launcher={module}: {missing} is not installed; allowed: a launcher whose packages are installed; "
             f'pip install "bn-experiments[{missing}]", or use hydra/launcher=local'
         )
-    Plugins.instance().class_name_to_class[name] = found
-    return None
+    from bn_experiments.options import problems  # pydantic takes a while
+
+    options = cast(dict[str, Any], OmegaConf.to_container(launcher))
+    del options["_target_"]
+    Plugins.instance().class_name_to_class[launcher._target_] = found
+    return "; ".join(problems(options, "hydra.launcher", found.__init__, given=["self"])) or None
+
+
+def worker_context() -> BaseContext:
+    """How workers of this machine start: forked from a process that has imported what they need, if the system can."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([f"{__name__}.preload"])
+    return context
+
+
+def prepare(launcher: DictConfig) -> None:
+    """Lets that process import while the grid is being checked, where there will be workers of this machine.
+
+    Args:
+        launcher: The preset.
+    """
+    n_jobs = launcher.get("n_jobs", 1)
+    several = (os.cpu_count() or 1) > 1 if n_jobs is None else n_jobs != 1
+    if several and worker_context().get_start_method() == "forkserver":
+        forkserver.ensure_running()

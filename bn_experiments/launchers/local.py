@@ -1,6 +1,5 @@
 """This machine: cells side by side, each in a process that it alone can lose."""
 
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -8,11 +7,12 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from hydra.core.utils import configure_log
+from pydantic import PositiveInt
 
 from bn_experiments import interruption
+from bn_experiments.launchers import worker_context
 from bn_experiments.launchers.launcher import CellLauncher, Jobs, Worker, attempt
 from bn_experiments.workers import at_a_time
 
@@ -29,7 +29,7 @@ class LocalLauncher(CellLauncher):
         n_jobs: At a time. None: by rule (see `workers.at_a_time`), which is told in a line.
     """
 
-    def __init__(self, n_jobs: int | None):
+    def __init__(self, n_jobs: PositiveInt | None):
         self.n_jobs = n_jobs
 
     def run(self, jobs: Jobs) -> None:
@@ -50,7 +50,7 @@ class LocalLauncher(CellLauncher):
         return count
 
     def _run_in_workers(self, jobs: Jobs, slots: int) -> None:
-        context = _context()
+        context = worker_context()
         stop, shared = context.Event(), self.shared()
         waiting: SimpleQueue[int] = SimpleQueue()
         for number in jobs:
@@ -89,15 +89,6 @@ class LocalLauncher(CellLauncher):
             pass
         finally:
             worker.shutdown()
-
-
-def _context() -> Any:
-    """How workers start: forked from a process that has imported what they need, where the system has that."""
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["bn_experiments.launchers.preload"])
-    return context
 
 
 def _gpu(slot: int) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
+from pydantic import NonNegativeFloat, NonNegativeInt
 from ray.exceptions import RayError
 
 from bn_experiments import interruption
@@ -24,7 +25,9 @@ class RayLauncher(CellLauncher):
         retries: Deaths of workers that a cell survives.
     """
 
-    def __init__(self, address: str | None, num_cpus: float, num_gpus: float, retries: int):
+    def __init__(
+        self, address: str | None, num_cpus: NonNegativeFloat, num_gpus: NonNegativeFloat, retries: NonNegativeInt
+    ):
         self.address = address
         self.task: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(_work)
 

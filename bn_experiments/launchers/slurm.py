@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
 
 import submitit
+from pydantic import PositiveInt
 
 from bn_experiments import interruption
 from bn_experiments.launchers.launcher import CellLauncher, Jobs, Worker
@@ -31,8 +32,8 @@ class SlurmLauncher(CellLauncher):
         self,
         cluster: Literal["slurm", "local"],
         folder: str,
-        at_a_time: int,
-        parameters: Mapping[str, Any],
+        at_a_time: PositiveInt,
+        parameters: dict[str, Any],
     ):
         self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         self.executor.update_parameters(**parameters)
