@@ -92,7 +92,9 @@ def attempt(
             sweep_config.hydra.job.id = str(number)
             sweep_config.hydra.job.num = number
         HydraConfig.instance().set_config(sweep_config)
-        run_job(task_function, sweep_config, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context)
+        job = run_job(task_function, sweep_config, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context)
+        if job.status == JobStatus.FAILED:
+            raise job._return_value  # Hydra's property would print over many lines
     except OSError as error:
         return str(error)
     except Exception as error:
