@@ -1,3 +1,4 @@
+import copy
 import itertools
 import os
 from pathlib import Path
@@ -158,10 +159,15 @@ def multirun(*overrides):
     return loader.load_configuration("config", list(overrides), RunMode.MULTIRUN)
 
 
+BASIC = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
+
+
 def launched(config):
     """The overrides of each job that Hydra's own sweeper would launch."""
     loader = GlobalHydra.instance().config_loader()
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
+    config = copy.deepcopy(config)
+    OmegaConf.update(config, "hydra.launcher", BASIC, force_add=True, merge=False)  # replaced below
     sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=print, config=config)
     jobs = []
     sweeper.launcher = SimpleNamespace(launch=lambda batch, initial_job_idx: jobs.extend(map(list, batch)) or [])
