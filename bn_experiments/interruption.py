@@ -51,7 +51,7 @@ def listening() -> Iterator[None]:
     finally:
         if outermost and _in_main_thread():
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, handler or signal.SIG_DFL)
             _process.signum = None
 
 
