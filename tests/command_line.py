@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,3 +27,20 @@ def run(words: list[str], folder: Path, timeout: float = 120) -> subprocess.Comp
     return subprocess.run(
         words, capture_output=True, text=True, env=ENVIRONMENT, timeout=timeout, cwd=folder, check=False
     )
+
+
+def start(words: list[str], folder: Path) -> subprocess.Popen:
+    """A process that leads a group of its own, as a terminal's commands do."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        words, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT, cwd=folder, start_new_session=True
+    )
+
+
+def until(holds: Callable[[], object], running: subprocess.Popen) -> None:
+    """Waits for something that a process brings about."""
+    deadline = time.monotonic() + 100
+    while not holds():
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.02)

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import torch
 from bn_experiments import build
 from bn_experiments.experiment import run as run_cell
 from bn_experiments.results import claimed, collect, config_hash, is_claimed, is_done, read
-from tests.command_line import ENVIRONMENT, ONE_AT_A_TIME, ROOT, command, run, train
+from tests.command_line import ONE_AT_A_TIME, ROOT, command, run, start, train, until
 
 TWO_AT_A_TIME = "hydra.launcher.n_jobs=2"
 
@@ -80,12 +79,8 @@ def test_a_folder_that_turns_read_only_costs_what_was_not_written_yet(data_dir, 
     folder = disk.folder
     words = command(data_dir, folder, "-m", "norm=bn", "trainer.max_epochs=1,400", ONE_AT_A_TIME)
     words.remove("trainer.max_epochs=2")
-    running = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=ROOT
-    )
-    while not (list(folder.rglob("result.json")) and len(list(folder.rglob("*.ckpt"))) == 2):
-        assert running.poll() is None, running.communicate()
-        time.sleep(0.05)
+    running = start(words, ROOT)
+    until(lambda: len(list(folder.rglob("*.ckpt"))) == 2 and list(folder.rglob("result.json")), running)
     disk.turn_read_only()
     stdout, stderr = running.communicate(timeout=100)
     assert running.returncode == 1, stderr
@@ -151,10 +146,7 @@ def test_a_damaged_record_is_made_again_from_the_checkpoint(compose_cell, damage
 @pytest.mark.slow
 def test_two_sweeps_at_once_in_one_folder_share_the_work(data_dir, tmp_path):
     words = command(data_dir, tmp_path, "-m", "model=mlp,residual_mlp", "norm=bn,ln,none", TWO_AT_A_TIME)
-    both = [
-        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-        for _ in range(2)
-    ]
+    both = [start(words, tmp_path) for _ in range(2)]
     for sweep in both:
         _, stderr = sweep.communicate(timeout=150)
         assert "Traceback" not in stderr

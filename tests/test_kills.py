@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bn_experiments.results import read
-from tests.command_line import ENVIRONMENT, command, run
+from tests.command_line import command, run, start
 from tests.test_checkpoints import points_drawn
 
 SIGNALS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -65,15 +65,7 @@ def kill_until_done(words: list[str], output: Path, draw: random.Random, kills: 
     seen = []
     while True:
         saved, finished = steps_saved(output), done(output)
-        running = subprocess.Popen(
-            words,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-            cwd=output,
-            start_new_session=True,
-        )
+        running = start(words, output)
         number = draw.choice(list(SIGNALS)) if len(seen) < kills else None
         try:
             stdout, stderr = running.communicate(timeout=draw.uniform(1, 14) if number else 300)

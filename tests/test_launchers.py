@@ -1,13 +1,11 @@
 """Sweeps on a Ray cluster and through submitit: the same numbers, and no more lost than must be."""
 
 import signal
-import subprocess
-import time
 
 import pytest
 
 from bn_experiments.results import read
-from tests.command_line import ENVIRONMENT, command, run, train
+from tests.command_line import ENVIRONMENT, command, run, start, train, until
 
 pytestmark = pytest.mark.slow
 GRID = ["-m", "model=mlp,residual_mlp", "norm=bn,none"]
@@ -71,15 +69,7 @@ def test_a_worker_that_dies_costs_one_cell_and_the_next_run_mends_it(data_dir, t
 def test_ctrl_c_saves_what_is_trained_and_the_same_command_goes_on(data_dir, tmp_path, preset):
     words = command(data_dir, tmp_path, "-m", "norm=bn", "trainer.max_epochs=1,300", *preset)
     words.remove("trainer.max_epochs=2")
-    running = subprocess.Popen(
-        words,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        cwd=tmp_path,
-        start_new_session=True,
-    )
+    running = start(words, tmp_path)
     until(lambda: len(list(tmp_path.rglob("*.ckpt"))) == 2 and list(tmp_path.rglob("result.json")), running)
     running.send_signal(signal.SIGINT)
     stdout, stderr = running.communicate(timeout=100)
@@ -90,14 +80,6 @@ def test_ctrl_c_saves_what_is_trained_and_the_same_command_goes_on(data_dir, tmp
     assert again.returncode == 0, again.stderr
     assert "2 of 2 cells done" in again.stdout
     assert "Restored all states" in (cut / "train.log").read_text()
-
-
-def until(holds, running):
-    deadline = time.monotonic() + 100
-    while not holds():
-        assert time.monotonic() < deadline
-        assert running.poll() is None, running.communicate()
-        time.sleep(0.05)
 
 
 def test_a_node_that_dies_costs_nothing(data_dir, tmp_path, expected, monkeypatch):
@@ -112,9 +94,7 @@ def test_a_node_that_dies_costs_nothing(data_dir, tmp_path, expected, monkeypatc
         node = cluster.add_node(num_cpus=1)
         words = command(data_dir, tmp_path, *GRID, RAY, f"hydra.launcher.address={cluster.address}", *longer)
         words.remove("trainer.max_epochs=2")
-        running = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=tmp_path
-        )
+        running = start(words, tmp_path)
         until(lambda: len(list(tmp_path.rglob("*.ckpt"))) == 2, running)
         cluster.remove_node(node, allow_graceful=False)
         stdout, stderr = running.communicate(timeout=300)

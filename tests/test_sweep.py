@@ -19,7 +19,7 @@ from bn_experiments.results import collect, read
 from bn_experiments.statistics import paired_difference
 from bn_experiments.sweep import Sweep
 from tests.cells_by_hand import write_cell
-from tests.command_line import ENVIRONMENT, ONE_AT_A_TIME, command, run, train
+from tests.command_line import ONE_AT_A_TIME, command, run, start, train, until
 
 
 @pytest.fixture(scope="module")
@@ -148,20 +148,8 @@ def test_a_signal_saves_and_still_gives_the_table_and_the_same_command_goes_on(
     words = command(data_dir, tmp_path, "-m", "trainer.max_epochs=1,300", "trainer.checkpoint_every_n_steps=1")
     words.append(f"hydra.launcher.n_jobs={at_a_time}")
     words.remove("trainer.max_epochs=2")
-    running = subprocess.Popen(
-        words,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        cwd=tmp_path,
-        start_new_session=True,  # as from a terminal, the signal goes to the workers too
-    )
-    deadline = time.monotonic() + 100
-    while len(list(tmp_path.rglob("*.ckpt"))) < 2 or not list(tmp_path.rglob("result.json")):
-        assert time.monotonic() < deadline
-        assert running.poll() is None, running.communicate()
-        time.sleep(0.02)
+    running = start(words, tmp_path)
+    until(lambda: len(list(tmp_path.rglob("*.ckpt"))) == 2 and list(tmp_path.rglob("result.json")), running)
     os.killpg(running.pid, number)
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == status, stderr
