@@ -227,6 +227,8 @@ def line(error: Exception, override: str = "", config: DictConfig | None = None)
             "${key} of a key that has one; change it"
         )
     reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+    if "; allowed: " in reason:  # one of our own
+        return reason
     return f"{override or 'config'}: {reason}; allowed: what python train.py --help shows; change it"
 
 

@@ -33,7 +33,13 @@ class RayLauncher(CellLauncher):
 
     def run(self, jobs: Jobs) -> None:
         """Runs the jobs."""
-        ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        try:
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except ConnectionError as error:
+            raise ValueError(
+                f"hydra.launcher.address={self.address}: no Ray cluster answers ({str(error).splitlines()[0]}); "
+                "allowed: that of a running one, or null for one on this machine; start it with ray start --head"
+            ) from error
         try:
             shared = ray.put(self.shared())
             waiting = {self.task.remote(shared, number, overrides): number for number, overrides in jobs.items()}

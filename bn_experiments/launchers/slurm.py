@@ -35,8 +35,14 @@ class SlurmLauncher(CellLauncher):
         at_a_time: PositiveInt,
         parameters: dict[str, Any],
     ):
-        self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        self.executor.update_parameters(**parameters)
+        try:
+            self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+            self.executor.update_parameters(**parameters)
+        except (NameError, RuntimeError, TypeError) as error:  # submitit's words for what it does not find or know
+            raise ValueError(
+                f"hydra.launcher: {' '.join(str(error).split())}; allowed: a machine that has Slurm, and parameters "
+                "that submitit knows; hydra.launcher.cluster=local tries things out without a Slurm"
+            ) from error
         self.at_a_time = at_a_time
         self.queues = cluster == "slurm"  # holds back itself what is beyond `at_a_time`
         if self.queues:
