@@ -80,13 +80,15 @@ def _log_of_thread(failed: threading.ExceptHookArgs) -> None:
 
 
 def cell_lost(config: DictConfig, reason: str) -> None:
-    """Records the failure of a cell that could not do so itself.
+    """Records the failure of a cell that could not do so itself, unless its result was written before.
 
     Args:
         config: Of the cell, with Hydra's part.
         reason: What happened.
     """
-    _record(cell_of(config, config.hydra), "failed", reason)
+    cell = cell_of(config, config.hydra)
+    if not results.is_done(cell.folder, results.config_hash(cell.config)):
+        _record(cell, "failed", reason)
 
 
 def _record(cell: Cell, status: results.Status, error: str | None) -> None:
