@@ -133,7 +133,6 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the whole grid, and sees to it that the comparison comes at the end, whatever ends the sweep."""
-        prepare(config.hydra.launcher)
         self._begin(config, kwargs["config_name"], multirun=True)
         atexit.register(self._finish)
 
@@ -163,6 +162,8 @@ class Sweep(Callback):
     def _begin(self, config: DictConfig, config_name: str, multirun: bool) -> None:
         """Ends the program where anything is wrong, before a folder is made."""
         try:
+            if multirun:
+                prepare(config.hydra.launcher)
             cells, lines = refusals.judge(config_name, asked_for(config, multirun), multirun)
             protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
             if not lines and not wrong:

@@ -66,14 +66,15 @@ def test_a_worker_that_dies_costs_one_cell_and_the_next_run_mends_it(data_dir, t
     assert all("died" in line or "ended without a result" in line for line in lost), lost
 
 
-def test_ctrl_c_saves_what_is_trained_and_the_same_command_goes_on(data_dir, tmp_path, preset):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_what_is_trained_and_the_same_command_goes_on(data_dir, tmp_path, preset, number, status):
     words = command(data_dir, tmp_path, "-m", "norm=bn", "trainer.max_epochs=1,300", *preset)
     words.remove("trainer.max_epochs=2")
     running = start(words, tmp_path)
     until(lambda: len(list(tmp_path.rglob("*.ckpt"))) == 2 and list(tmp_path.rglob("result.json")), running)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     stdout, stderr = running.communicate(timeout=100)
-    assert running.returncode == 130, stderr
+    assert running.returncode == status, stderr
     assert "1 of 2 cells done" in stdout
     (cut,) = [path.parent for path in tmp_path.rglob("result.json") if read(path.parent).status == "interrupted"]
     again = run(words, tmp_path)

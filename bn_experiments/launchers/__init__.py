@@ -56,7 +56,7 @@ def prepare(launcher: DictConfig) -> None:
     Args:
         launcher: The preset.
     """
-    n_jobs = launcher.get("n_jobs", 1)
+    n_jobs = launcher.get("n_jobs", 1) if launcher._target_.startswith(PREFIX) else 1
     several = (os.cpu_count() or 1) > 1 if n_jobs is None else n_jobs != 1
     if several and worker_context().get_start_method() == "forkserver":
         forkserver.ensure_running()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.synchronize import Event
 from queue import Empty, SimpleQueue
 
@@ -56,12 +57,10 @@ class LocalLauncher(CellLauncher):
         for number in jobs:
             waiting.put(number)
 
-        def serve(slot: int) -> None:
-            beginning = (stop, _gpu(slot), shared)
-            self._serve(jobs, waiting, stop, lambda: ProcessPoolExecutor(1, context, _begin, beginning))
-
+        begun = [(stop, _gpu(slot), shared) for slot in range(slots)]
+        hires = [partial(ProcessPoolExecutor, 1, context, _begin, arguments) for arguments in begun]
         with interruption.deferred(), ThreadPoolExecutor(slots) as threads:
-            serving = {threads.submit(serve, slot) for slot in range(slots)}
+            serving = {threads.submit(self._serve, jobs, waiting, stop, hire) for hire in hires}
             while serving:
                 if interruption.asked() and not stop.is_set():
                     print("saving what is trained: a moment", file=sys.stderr, flush=True)

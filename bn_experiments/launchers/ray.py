@@ -40,6 +40,7 @@ class RayLauncher(CellLauncher):
                 f"hydra.launcher.address={self.address}: no Ray cluster answers ({str(error).splitlines()[0]}); "
                 "allowed: that of a running one, or null for one on this machine; start it with ray start --head"
             ) from error
+        interruption.listen()  # Ray takes SIGTERM for itself, and would end at once
         try:
             shared = ray.put(self.shared())
             waiting = {self.task.remote(shared, number, overrides): number for number, overrides in jobs.items()}
