@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from bn_experiments.sweep import command_line, run_cell
+from bn_experiments.sweeps.sweep import command_line, run_cell
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -16,7 +16,7 @@ from rich.progress import track
 from benchmarks import commands, contenders
 from benchmarks.table import markdown
 from benchmarks.workloads import EPOCHS, Workload, use_images, workloads
-from bn_experiments import provenance
+from bn_experiments.system import provenance
 
 RESULTS = Path(__file__).parent / "results"
 WITH_RIVALS = ("udacity_mlp", "small_net")  # MNIST, fully connected, batches of 64

@@ -16,9 +16,9 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.workloads import Workload, use_images
-from bn_experiments import build
-from bn_experiments.experiment import flushed_denormals
-from bn_experiments.steps import Step, walk
+from bn_experiments.config import build
+from bn_experiments.run import flushed_denormals
+from bn_experiments.training.steps import Step, walk
 
 STEPS, REPEATS = 50, 7
 # which operations belong together, by what their names contain; the first that fits

@@ -16,7 +16,8 @@ MAIN_JOB = ["-m", "model=mlp,lenet", "norm=bn,none"]
 # tells when a result is written and when a training step begins, then does what train.py does
 BETWEEN = """
 import runpy, sys, time
-from bn_experiments import module, results
+from bn_experiments.training import module
+from bn_experiments.records import result as results
 write, step = results.Result.write, module.Classification.training_step
 def writing(self, folder):
     write(self, folder)

@@ -20,12 +20,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from benchmarks import rivals
 from benchmarks.workloads import Workload
-from bn_experiments import build
-from bn_experiments.cells import Cell
-from bn_experiments.curves import Curves
-from bn_experiments.experiment import flushed_denormals, run
+from bn_experiments.config import build
+from bn_experiments.config.cells import Cell
 from bn_experiments.probes.probing import Probing
-from bn_experiments.results import Result
+from bn_experiments.records.result import Result
+from bn_experiments.run import flushed_denormals, run
+from bn_experiments.training.curves import Curves
 
 # all that writes while a cell trains and after it; none of them calls another
 WRITING = [

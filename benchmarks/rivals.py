@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 
-from bn_experiments import build
-from bn_experiments.cells import Cell
+from bn_experiments.config import build
+from bn_experiments.config.cells import Cell
 from bn_experiments.data.splits import Examples, Splits
-from bn_experiments.models.initialization import initialize
+from bn_experiments.training.initialization import initialize
 
 
 def network_of(cell: Cell, splits: Splits) -> nn.Module:

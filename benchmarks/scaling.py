@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import most_resident_bytes
-from bn_experiments import report, results, summary
-from bn_experiments.cells import composed
-from bn_experiments.experiment import run
+from bn_experiments import report
+from bn_experiments.claims import summary
+from bn_experiments.config.cells import composed
+from bn_experiments.records import result as results
+from bn_experiments.records import table
+from bn_experiments.run import run
 
 SMALL = ["replicas=10", "trainer.max_epochs=1", "data.train_examples=500", "trainer.accelerator=cpu"]
 
@@ -88,7 +91,7 @@ def which_are_done(folder: Path) -> int:
 
 def summarise(folder: Path) -> None:
     """What a sweep writes at its end, less the report."""
-    summary.write(summary.summarise(results.collect(folder)), folder)
+    summary.write(summary.summarise(table.collect(folder)), folder)
 
 
 def build_report(folder: Path) -> None:
@@ -100,7 +103,7 @@ def compose_and_check(count: int) -> tuple[float, float]:
     """Seconds a cell: to compose as Hydra does for each job, and for the check of the whole grid."""
     from hydra import compose, initialize_config_dir
 
-    from bn_experiments import refusals
+    from bn_experiments.config import refusals
 
     grid = [*SMALL, "norm=bn,none", f"seed=range(0,{count // 2})"]
     with initialize_config_dir(str(refusals.CONF), version_base="1.3"):
@@ -120,7 +123,7 @@ def dispatch(count: int) -> float:
     """Seconds a cell that a sweep takes to hand cells to a Ray cluster and to hear of their end, if they do nothing."""
     import ray
 
-    from bn_experiments.launchers.ray import RayLauncher
+    from bn_experiments.sweeps.launchers.ray import RayLauncher
 
     class Idle(RayLauncher):
         def shared(self) -> bytes:

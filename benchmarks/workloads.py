@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hydra import initialize_config_dir
 
-from bn_experiments.cells import Cell, composed
+from bn_experiments.config.cells import Cell, composed
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ARMS = ("bn", "none")

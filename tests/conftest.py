@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from bn_experiments.cells import Cell
+from bn_experiments.config.cells import Cell
+from bn_experiments.config.refusals import _composed
 from bn_experiments.data.sources import mnist1d
-from bn_experiments.refusals import _composed
 
 torch.set_num_threads(1)  # the suite's networks are tiny: threads would only wait for each other
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bn_experiments.check import check
-from bn_experiments.experiment import run
+from bn_experiments.config.check import check
+from bn_experiments.run import run
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -54,7 +54,7 @@ def test_every_option_of_lenet_trains(compose_cell, option):
 
 
 def test_a_users_own_norm_needs_no_change_to_the_code(compose_cell):
-    own = ["norm=none", "norm._target_=tests.test_slot.Doubling", "+norm.strength=0.5"]
+    own = ["norm=none", "norm._target_=tests.norms.test_slot.Doubling", "+norm.strength=0.5"]
     doubled, plain = one_epoch(compose_cell, *own), one_epoch(compose_cell, "norm=none", "trainer.max_epochs=1")
     assert doubled.metrics["train/loss"] == plain.metrics["train/loss"], "2 x 0.5 x is x"
     changed = one_epoch(compose_cell, *own[:2], "+norm.strength=2.0")

@@ -6,11 +6,11 @@ import pytest
 from hydra import compose
 from omegaconf import OmegaConf
 
-from bn_experiments.check import check_cells
-from bn_experiments.comparisons import compare
-from bn_experiments.experiment import run
-from bn_experiments.protocol import parse
-from bn_experiments.verdicts import groups, judge
+from bn_experiments.claims.protocol import parse
+from bn_experiments.claims.published import compare
+from bn_experiments.claims.verdicts import groups, judge
+from bn_experiments.config.check import check_cells
+from bn_experiments.run import run
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))

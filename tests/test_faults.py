@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bn_experiments import build
-from bn_experiments.experiment import run as run_cell
-from bn_experiments.results import claimed, collect, config_hash, is_claimed, is_done, read
+from bn_experiments.config import build
+from bn_experiments.records.identity import config_hash
+from bn_experiments.records.lock import is_locked, locked
+from bn_experiments.records.result import is_done, read
+from bn_experiments.records.table import collect
+from bn_experiments.run import run as run_cell
 from tests.command_line import ONE_AT_A_TIME, ROOT, command, run, start, train, until
 
 TWO_AT_A_TIME = "hydra.launcher.n_jobs=2"
@@ -168,20 +171,20 @@ def test_a_claim_holds_for_one_process_until_it_ends(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from bn_experiments.results import claimed
-with claimed(Path({str(tmp_path)!r})) as ours:
+from bn_experiments.records.lock import is_locked, locked
+with locked(Path({str(tmp_path)!r})) as ours:
     print(ours, flush=True)
     sys.stdin.read()
 """
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "True\n"
-    assert is_claimed(tmp_path)
-    with claimed(tmp_path) as ours:
+    assert is_locked(tmp_path)
+    with locked(tmp_path) as ours:
         assert not ours
     holder.kill()
     holder.communicate()
-    assert not is_claimed(tmp_path)
-    with claimed(tmp_path) as ours:
+    assert not is_locked(tmp_path)
+    with locked(tmp_path) as ours:
         assert ours
 
 

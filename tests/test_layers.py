@@ -1,6 +1,7 @@
 """Imports go one way: what lies below knows nothing of what lies above."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -9,50 +10,71 @@ import bn_experiments
 
 PACKAGE = Path(bn_experiments.__file__).parent
 
-# each may import those before it
-MAIN_PATH = ["seeds", "norms", "models", "data", "replicas", "options", "probes", "build", "module", "curves"]
-MAIN_PATH += ["experiment"]
-RECORDS = ["results", "statistics", "evidence", "growth", "claims", "protocol", "measurements", "verdicts"]
-RECORDS += ["comparisons"]
-RECORDS += ["summary", "report", "sweep"]
+# from the ground up: each part may import those before it
+LAYERS = ["seeds", "refusal", "signatures", "system", "statistics", "norms", "models", "data", "records", "training"]
+LAYERS += ["claims", "figures", "probes", "report", "config", "run", "sweeps"]
 
 
-def imported(part: str) -> set[str]:
-    """The parts of the package that a part imports, at the top or inside functions."""
-    path = PACKAGE / part
-    files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below it; a folder is known by its own name."""
+    names = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return names
+
+
+MODULES = modules()
+PARTS = sorted({name.split(".")[0] for name in MODULES if name})
+
+
+def imported(file: Path) -> set[str]:
+    """The modules of the package that a file imports, at the top, inside functions, or for types alone."""
     found = set()
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bn_experiments"):
-                inner = (node.module or "").split(".")[1:2]
-                found |= set(inner) if inner else {alias.name for alias in node.names}
-    return found - {part}
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "bn_experiments":
+                found.add(rest if rest in MODULES else rest.rpartition(".")[0])
+    return found - {""}
 
 
-@pytest.mark.parametrize("order", [MAIN_PATH, RECORDS])
-def test_imports_go_one_way(order):
-    for i, part in enumerate(order):
-        above = set(order[i + 1 :])
-        assert not imported(part) & above, f"{part} imports what lies above it"
+def test_every_part_stands_in_the_list_of_layers():
+    assert sorted(LAYERS) == PARTS
 
 
-def test_only_the_top_of_the_house_sees_a_config():
-    below = [part for part in MAIN_PATH if part not in ("build", "experiment")]
-    for part in [*below, *RECORDS[:-1]]:
-        path = PACKAGE / part
-        for file in path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
-            assert "omegaconf" not in file.read_text(), f"{file.name} knows OmegaConf"
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_imports_only_what_lies_below(part):
+    below = LAYERS[: LAYERS.index(part) + 1]
+    for name, file in MODULES.items():
+        if name.split(".")[0] == part:
+            above = {other for other in imported(file) if other.split(".")[0] not in below}
+            assert not above, f"{name} imports what lies above it"
 
 
-def test_norms_models_and_replicas_know_no_lightning():
-    for part in ("norms", "models", "replicas"):
-        path = PACKAGE / part
-        for file in path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
-            assert "pytorch_lightning" not in file.read_text(), f"{file.name} knows Lightning"
+def test_there_is_no_ring_of_imports():
+    graph = {name: imported(file) - {name} for name, file in MODULES.items()}
+    list(graphlib.TopologicalSorter(graph).static_order())  # a CycleError names the ring
 
 
-def test_the_main_path_is_short():
-    main_path = [PACKAGE.parent / "train.py", PACKAGE / "experiment.py", PACKAGE / "module.py"]
-    main_path += [PACKAGE.parent / "conf" / name for name in ("config.yaml", "model/mlp.yaml", "norm/bn.yaml")]
-    assert sum(len(file.read_text().splitlines()) for file in main_path) < 800
+def test_only_the_top_of_the_house_sees_hydra():
+    for name, file in MODULES.items():
+        if name.split(".")[0] in LAYERS[: LAYERS.index("config")]:
+            assert not {"omegaconf", "hydra.core"} & set(file.read_text().replace('"', " ").split()), name
+
+
+def test_norms_and_models_know_no_lightning():
+    for name, file in MODULES.items():
+        if name.split(".")[0] in ("norms", "models", "statistics"):
+            assert "pytorch_lightning" not in file.read_text(), name
+
+
+def test_hydras_private_parts_are_used_in_one_file_alone():
+    users = [name for name, file in MODULES.items() if "hydra._internal" in file.read_text()]
+    assert users == ["config.composition"]

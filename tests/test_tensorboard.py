@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bn_experiments.experiment import run
-from bn_experiments.results import read
+from bn_experiments.records.result import read
+from bn_experiments.run import run
 
 
 @pytest.fixture

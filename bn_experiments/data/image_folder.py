@@ -11,6 +11,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from bn_experiments.data.sources import Source, reason
+from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import generator
 
 
@@ -34,9 +35,12 @@ def image_folder(root: str, image_size: PositiveInt | None) -> Source:
     classes, test_classes = (part.classes for part in parts.values())
     if classes != test_classes:
         odd = ", ".join(sorted(set(classes) ^ set(test_classes)))
-        raise ValueError(
-            f"data.root={root}: train and test differ in their classes ({odd}); allowed: the same folders in "
-            "both; add or remove them"
+        raise Refusal(
+            "data.root",
+            f"train and test differ in their classes ({odd})",
+            "the same folders in both",
+            "add or remove them",
+            value=root,
         )
     train_x, test_x = (_read_images(part.samples, image_size) for part in parts.values())
     train_y, test_y = (torch.tensor(part.targets) for part in parts.values())
@@ -50,9 +54,12 @@ def _find_images(folder: Path) -> Any:
     try:
         return ImageFolder(folder, loader=_open_image)
     except (OSError, RuntimeError) as error:
-        raise ValueError(
-            f"data.root={folder.parent}: no images in {folder} ({reason(error)}); allowed: a folder with "
-            "train/<class>/ and test/<class>/; set data.root to one"
+        raise Refusal(
+            "data.root",
+            f"no images in {folder} ({reason(error)})",
+            "a folder with train/<class>/ and test/<class>/",
+            "set data.root to one",
+            value=folder.parent,
         ) from error
 
 
@@ -72,9 +79,11 @@ def _read_images(samples: list[tuple[str, int]], image_size: int | None) -> Tens
         try:
             image = _open_image(sample[0])
         except Exception as error:
-            raise ValueError(
-                f"data.root: {sample[0]} is damaged ({reason(error)}); allowed: images that Pillow reads; "
-                "mend or delete the file"
+            raise Refusal(
+                "data.root",
+                f"{sample[0]} is damaged ({reason(error)})",
+                "images that Pillow reads",
+                "mend or delete the file",
             ) from error
         if image_size is not None:
             image = functional.center_crop(functional.resize(image, image_size), image_size)
@@ -84,9 +93,10 @@ def _read_images(samples: list[tuple[str, int]], image_size: int | None) -> Tens
         arrays = list(pool.map(read, samples))
     odd = next((i for i, array in enumerate(arrays) if array.shape != arrays[0].shape), None)
     if odd is not None:
-        raise ValueError(
-            f"data.image_size=null: {samples[odd][0]} is {arrays[odd].shape[1]}x{arrays[odd].shape[0]}, "
-            f"{samples[0][0]} is {arrays[0].shape[1]}x{arrays[0].shape[0]}; allowed: one size; set "
-            "data.image_size"
+        raise Refusal(
+            "data.image_size=null",
+            ", ".join(f"{samples[i][0]} is {arrays[i].shape[1]}x{arrays[i].shape[0]}" for i in (odd, 0)),
+            "one size",
+            "set data.image_size",
         )
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()

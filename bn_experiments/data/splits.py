@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from bn_experiments.data.sources import Source
+from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import generator
 
 PerChannel = float | list[float]
@@ -115,16 +116,22 @@ def split(
     """
     total = len(source.train_y)
     if train_examples is not None and train_examples > total:
-        raise ValueError(
-            f"data.train_examples={train_examples}: the training set has {total}; allowed: 1 to {total}; "
-            "lower it, or leave it at null for all"
+        raise Refusal(
+            "data.train_examples",
+            f"the training set has {total}",
+            f"1 to {total}",
+            "lower it, or leave it at null for all",
+            value=train_examples,
         )
     count = train_examples or total
     held_out = 0 if val_split == "test" else round(count * val_fraction)
     if val_split != "test" and not 0 < held_out < count:
-        raise ValueError(
-            f"data.val_fraction={val_fraction}: leaves {count - held_out} of {count} examples to train on and "
-            f"{held_out} to validate on; allowed: at least one each; change it, or data.train_examples"
+        raise Refusal(
+            "data.val_fraction",
+            f"leaves {count - held_out} of {count} examples to train on and {held_out} to validate on",
+            "at least one each",
+            "change it, or data.train_examples",
+            value=val_fraction,
         )
     x, y = source.train_x[:count], source.train_y[:count]
     if val_split == "random":
@@ -157,9 +164,12 @@ def _scale_and_shift(x: Tensor, normalization: str, mean: PerChannel, std: PerCh
         means, stds = _moments(x, unit)
         means, stds = means.view(shape), stds.view(shape)
     if not bool((stds > 0).all()):
-        raise ValueError(
-            f"data.std={std}: cannot divide by {stds.flatten().tolist()}; allowed: above 0; "
-            "change data.std or data.normalization"
+        raise Refusal(
+            "data.std",
+            f"cannot divide by {stds.flatten().tolist()}",
+            "above 0",
+            "change data.std or data.normalization",
+            value=std,
         )
     return 1 / (unit * stds), -means / stds
 
@@ -167,9 +177,12 @@ def _scale_and_shift(x: Tensor, normalization: str, mean: PerChannel, std: PerCh
 def _per_channel(key: str, value: PerChannel, shape: tuple[int, ...]) -> Tensor:
     values = torch.tensor(value, dtype=torch.float64).flatten()
     if len(values) not in (1, shape[0]):
-        raise ValueError(
-            f"data.{key}={value}: {len(values)} numbers for {shape[0]} channels; allowed: one, or one a "
-            "channel; change it"
+        raise Refusal(
+            f"data.{key}",
+            f"{len(values)} numbers for {shape[0]} channels",
+            "one, or one a channel",
+            "change it",
+            value=value,
         )
     return values.expand(shape[0]).reshape(shape)
 

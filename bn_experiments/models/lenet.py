@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from bn_experiments.models.activation import ActivationName, named_activation
 from bn_experiments.models.mlp import hidden_layers
+from bn_experiments.models.parts.activation import ActivationName, named_activation
 from bn_experiments.norms.slot import Slot
+from bn_experiments.refusal import Refusal
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d}
 _POOL = {
@@ -84,16 +85,19 @@ def _sizes_after_pooling(input_shape: Sequence[int], convolutions: int, kernel_s
 
     shape = "x".join(map(str, input_shape))
     if len(input_shape) not in (2, 3):
-        raise ValueError(
-            f"model=lenet: got examples of shape {shape}; allowed: channels x length or channels x height x "
-            "width; choose model=mlp, or data with positions"
+        raise Refusal(
+            "model=lenet",
+            f"got examples of shape {shape}",
+            "channels x length or channels x height x width",
+            "choose model=mlp, or data with positions",
         )
     sizes = [left(size) for size in input_shape[1:]]
     if min(sizes) < 1:
         least = next(size for size in range(1, 2**31) if left(size) >= 1)
-        raise ValueError(
-            f"model=lenet: got examples of shape {shape}, too small for {convolutions} convolutions of "
-            f"{kernel_size} with poolings; allowed: at least {least} positions an axis with "
-            f"model.padding={padding}; raise model.padding, or lower model.kernel_size"
+        raise Refusal(
+            "model=lenet",
+            f"got examples of shape {shape}, too small for {convolutions} convolutions of {kernel_size} with poolings",
+            f"at least {least} positions an axis with model.padding={padding}",
+            "raise model.padding, or lower model.kernel_size",
         )
     return sizes

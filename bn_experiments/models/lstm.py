@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from bn_experiments.norms.per_step import PerStep
 from bn_experiments.norms.slot import Slot
+from bn_experiments.refusal import Refusal
 
 
 class InputLayer(nn.Linear):
@@ -138,9 +139,11 @@ class LSTM(nn.Module):
 
 def _steps_and_features(input_shape: Sequence[int], rows: bool) -> tuple[int, int]:
     if len(input_shape) not in (2, 3):
-        raise ValueError(
-            f"model=lstm: got examples of shape {'x'.join(map(str, input_shape))}; allowed: channels x length or "
-            "channels x height x width; choose model=mlp, or data with positions"
+        raise Refusal(
+            "model=lstm",
+            f"got examples of shape {'x'.join(map(str, input_shape))}",
+            "channels x length or channels x height x width",
+            "choose model=mlp, or data with positions",
         )
     channels, *sizes = input_shape
     return (sizes[0], channels * sizes[1]) if rows else (math.prod(sizes), channels)
@@ -148,7 +151,10 @@ def _steps_and_features(input_shape: Sequence[int], rows: bool) -> tuple[int, in
 
 def _refuse_after_activation(norm: Slot) -> None:
     if norm.placement != "pre":
-        raise ValueError(
-            f"norm.placement={norm.placement}: model=lstm has its norms before the activations; allowed: pre; "
-            "set norm.placement=pre"
+        raise Refusal(
+            "norm.placement",
+            "model=lstm has its norms before the activations",
+            "pre",
+            "set norm.placement=pre",
+            value=norm.placement,
         )

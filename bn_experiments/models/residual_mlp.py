@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from bn_experiments.models.activation import ActivationName, named_activation
-from bn_experiments.models.dropout import Dropout
+from bn_experiments.models.parts.activation import ActivationName, named_activation
+from bn_experiments.models.parts.dropout import Dropout
 from bn_experiments.norms.slot import Slot
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal, cast
 from hydra.utils import get_object
 from torch import Tensor, nn
 
+from bn_experiments.refusal import Refusal
+
 LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,)}
 
 
@@ -56,9 +58,12 @@ class Slot:
         try:
             found = get_object(path)
         except Exception as error:
-            raise ValueError(
-                f"norm._target_={path}: cannot be imported ({_one_line(error)}); "
-                "allowed: the dotted path of an installed class; check its spelling, or install its package"
+            raise Refusal(
+                "norm._target_",
+                f"cannot be imported ({_one_line(error)})",
+                "the dotted path of an installed class",
+                "check its spelling, or install its package",
+                value=path,
             ) from error
         return found
 
@@ -69,9 +74,12 @@ class Slot:
         for name, parameter in inspect.signature(target).parameters.items():
             if name not in self.options and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
                 return name
-        raise ValueError(
-            f"norm._target_={self.target}: no argument is left for the width; allowed: a class whose "
-            "first argument is the number of features; leave that argument out of the config"
+        raise Refusal(
+            "norm._target_",
+            "no argument is left for the width",
+            "a class whose first argument is the number of features",
+            "leave that argument out of the config",
+            value=self.target,
         )
 
     @property
@@ -97,16 +105,22 @@ class Slot:
         groups = self.options.get("num_groups")
         if isinstance(groups, int) and groups >= 1 and width % groups:
             allowed = ", ".join(str(g) for g in range(1, width + 1) if width % g == 0)
-            raise ValueError(
-                f"norm.num_groups={groups}: does not divide the {width} features of a layer; allowed: "
-                f"{allowed}; choose one, or change the width"
+            raise Refusal(
+                "norm.num_groups",
+                f"does not divide the {width} features of a layer",
+                str(allowed),
+                "choose one, or change the width",
+                value=groups,
             )
         try:
             return self.find(dim)(**{self.width_argument: width}, **self.options)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"norm._target_={self.target}: refuses {width} features with {self.options} "
-                f"({_one_line(error)}); allowed: what its documentation says; change its options or the width"
+            raise Refusal(
+                "norm._target_",
+                f"refuses {width} features with {self.options} ({_one_line(error)})",
+                "what its documentation says",
+                "change its options or the width",
+                value=self.target,
             ) from error
 
     def around(self, layer: nn.Module, activation: nn.Module) -> nn.Sequential:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks
-from bn_experiments.replicas import Replicas
+from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

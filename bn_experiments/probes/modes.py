@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bn_experiments.data.splits import Examples, Splits
 from bn_experiments.probes.probe import Probe, Reading
-from bn_experiments.replicas import Replicas
+from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.modes import SPLITS, logits_of, loss_and_accuracy
 from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks
-from bn_experiments.replicas import Replicas, SeparateReplicas
+from bn_experiments.training.replicas import Replicas, SeparateReplicas
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

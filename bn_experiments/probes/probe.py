@@ -10,8 +10,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.data.splits import Examples, Splits
-from bn_experiments.replicas import Replicas
 from bn_experiments.seeds import generator
+from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:  # the check of a grid imports the probes, and answers before TensorBoard could be imported
     from torch.utils.tensorboard import SummaryWriter

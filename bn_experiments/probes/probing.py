@@ -15,8 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading, Schedule
-from bn_experiments.replicas import Replicas
-from bn_experiments.results import write_whole
+from bn_experiments.system.files import write_whole
+from bn_experiments.training.replicas import Replicas
 
 FILE = "probes.npz"
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading
-from bn_experiments.replicas import Replicas
+from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

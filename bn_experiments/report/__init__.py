@@ -21,7 +21,7 @@ def build(folder: Path) -> Path:
     """
     from bn_experiments.report.contents import collect  # matplotlib and pandas take a second
     from bn_experiments.report.page import render
-    from bn_experiments.results import write_whole
+    from bn_experiments.system.files import write_whole
 
     page = folder / FILE
     write_whole(page, render(collect(folder)))

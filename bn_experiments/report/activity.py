@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bn_experiments.measurements import NotMeasured, axis_labels, probes
+from bn_experiments.records.quantities import NotMeasured, axis_labels, probes
 from bn_experiments.report.arms import Arm
 from bn_experiments.report.contents import Section
 from bn_experiments.report.figures import WIDTH, Drawing, legend, plain

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bn_experiments.measurements import measured
-from bn_experiments.protocol import Published, Quantity
-from bn_experiments.results import Result
-from bn_experiments.statistics import mean_interval
-from bn_experiments.summary import BASELINE
+from bn_experiments.claims.protocol import Published
+from bn_experiments.claims.summary import BASELINE
+from bn_experiments.records.quantities import Quantity, measured
+from bn_experiments.records.result import Result
+from bn_experiments.statistics.intervals import mean_interval
 
 PALETTE = (
     "#0072B2",

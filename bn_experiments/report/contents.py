@@ -9,13 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from bn_experiments import comparisons, measurements, results, verdicts
-from bn_experiments.comparisons import Comparison
-from bn_experiments.protocol import FILE, Claim, Protocol, parse
+from bn_experiments.claims import published as comparisons
+from bn_experiments.claims import verdicts
+from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
+from bn_experiments.claims.published import Comparison
+from bn_experiments.claims.summary import BASELINE, CONTEXT, summarise
+from bn_experiments.claims.verdicts import Verdict
+from bn_experiments.records import quantities as measurements
+from bn_experiments.records import result as results
+from bn_experiments.records import table
+from bn_experiments.records.result import Result
+from bn_experiments.refusal import Refusal
 from bn_experiments.report.arms import Arm, looks
-from bn_experiments.results import Result, write_whole
-from bn_experiments.summary import BASELINE, CONTEXT, summarise
-from bn_experiments.verdicts import Verdict
+from bn_experiments.system.files import write_whole
 
 DAMAGE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)
 
@@ -92,7 +98,7 @@ def collect(folder: Path) -> list[Sweep]:
     sweeps = [_sweep(each, folder) for each in found]
     sweeps = [sweep for sweep in sweeps if sweep.cells or sweep.skipped]
     if not any(sweep.cells for sweep in sweeps):
-        raise ValueError(f"{folder}: no finished cells; allowed: a sweep's folder or a folder of sweeps; train first")
+        raise Refusal(str(folder), "no finished cells", "a sweep's folder or a folder of sweeps", "train first")
     return sweeps
 
 
@@ -162,7 +168,7 @@ def _of_experiment(protocol: Protocol, folder: Path, told: Mapping[Path, Result]
     if cells:
         write_whole(folder / verdicts.FILE, json.dumps([asdict(verdict) for verdict in judged], indent=1) + "\n")
     look = looks({name: str(selector.get("norm", name)) for name, selector in protocol.arms.items()})
-    rows_of = _rows_of_arms(summarise(results.frame(cells))) if cells else {}
+    rows_of = _rows_of_arms(summarise(table.frame(cells))) if cells else {}
     sections = []
     for group in verdicts.groups(protocol, cells):
         arms = {
@@ -179,7 +185,7 @@ def _of_experiment(protocol: Protocol, folder: Path, told: Mapping[Path, Result]
 def _of_grid(told: Mapping[Path, Result]) -> list[Section]:
     if not told:
         return []
-    frame = results.frame(told)
+    frame = table.frame(told)
     rows_of = _rows_of_arms(summarise(frame))
     look = looks({norm: norm for norm in sorted(set(frame["norm"]), key=lambda norm: (norm == BASELINE, norm))})
     sections = []

@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from bn_experiments.measurements import NotMeasured, axis_labels, probes
-from bn_experiments.protocol import Quantity
+from bn_experiments.records.quantities import NotMeasured, Quantity, axis_labels, probes
 from bn_experiments.report.arms import Arm, points
 from bn_experiments.report.contents import Section
 from bn_experiments.report.figures import WIDTH, Drawing, dots, ends, legend, log_axis_for, plain

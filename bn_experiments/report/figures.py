@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bn_experiments.measurements import NotMeasured
+from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.report.arms import Arm
 from bn_experiments.report.contents import Section
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bn_experiments.measurements import NotMeasured
+from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.report.arms import Arm, points
 from bn_experiments.report.contents import Section
 from bn_experiments.report.figures import WIDTH, Drawing, ends, legend, line, log_axis

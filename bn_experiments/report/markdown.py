@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from bn_experiments.claims.summary import BASELINE
 from bn_experiments.report import words
 from bn_experiments.report.contents import Section, Sweep
 from bn_experiments.report.page import IMAGES, compared, in_order, machines, newest, summarised
-from bn_experiments.summary import BASELINE
 
 INTRODUCTION = (
     "This page is generated from the results of `make reproduce`, which trains every experiment below, by `python -m "

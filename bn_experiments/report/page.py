@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bn_experiments.comparisons import Comparison
+from bn_experiments.claims.published import Comparison
+from bn_experiments.claims.summary import BASELINE
 from bn_experiments.report import words
 from bn_experiments.report.contents import Section, Sweep
 from bn_experiments.report.figures import Picture, pictures
-from bn_experiments.summary import BASELINE
 
 TEMPLATE = "report.html.jinja"
 MOST_ILLUSTRATED = 12  # sections of a sweep; a large grid's page would not open

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bn_experiments.measurements import NotMeasured, axis_labels, probes
+from bn_experiments.records.quantities import NotMeasured, axis_labels, probes
 from bn_experiments.report.arms import Arm, points
 from bn_experiments.report.contents import Section
 from bn_experiments.report.figures import WIDTH, Drawing, dots, legend, plain

@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from bn_experiments import measurements, verdicts
-from bn_experiments.comparisons import Comparison
-from bn_experiments.protocol import Published
+from bn_experiments.claims import verdicts
+from bn_experiments.claims.protocol import Published
+from bn_experiments.claims.published import Comparison
+from bn_experiments.claims.verdicts import Verdict
+from bn_experiments.records import quantities as measurements
 from bn_experiments.report.arms import Arm
-from bn_experiments.verdicts import Verdict
 
 Judgement = Literal["holds", "fails", "inconclusive", "not judged"]
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"

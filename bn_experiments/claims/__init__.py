@@ -1,0 +1,1 @@
+"""Claims: what is claimed of the arms, and whether it holds."""

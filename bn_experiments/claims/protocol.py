@@ -1,0 +1,244 @@
+"""The protocol of an experiment: which cells its arms are, what was published of them, and what is claimed."""
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
+
+from bn_experiments.records.quantities import STRICT, Quantity
+from bn_experiments.refusal import Refusal, unknown_key
+from bn_experiments.signatures import allowed
+from bn_experiments.statistics.rules import RULES
+from bn_experiments.system.files import write_whole
+
+FILE = "experiment.json"
+CURVES = ("train/loss", "train/step_loss", "val/loss", "val/acc")
+FINAL = ("train/loss", "val/loss", "val/acc", "test/loss", "test/acc")
+
+
+@dataclass(frozen=True)
+class Published(Quantity):
+    """Numbers that were published of one run of an arm: one, or those of a curve's first points."""
+
+    __pydantic_config__ = STRICT
+
+    values: Annotated[list[float], Field(min_length=1)] = field(default_factory=list)
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed, and the rule that judges it, with the rule's arguments: quantities and numbers."""
+
+    claim: str
+    rule: str
+    arguments: dict[str, Any]
+
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """The arguments that are measured."""
+        return {name: value for name, value in self.arguments.items() if isinstance(value, Quantity)}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake of the published work, and which of its numbers that changes."""
+
+    __pydantic_config__ = STRICT
+
+    what: str
+    changes: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What `conf/experiment/<name>.yaml` says under `experiment`.
+
+    Args:
+        name: Of the experiment.
+        title: For people.
+        source: Of the published numbers.
+        arms: Name to the keys and groups that tell its cells from others.
+        published: Numbers to compare with.
+        claims: Judged together.
+        mistakes: Of the source.
+        axes: The keys that the experiment's own grid sets.
+        note: What sets these results apart, such as other data than the protocol's.
+    """
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    title: str
+    source: str
+    arms: Annotated[dict[str, dict[str, Any]], Field(min_length=1, description="names with keys and values")]
+    published: list[Published]
+    claims: list[Claim]
+    mistakes: list[Mistake] = field(default_factory=list)
+    axes: list[str] = field(default_factory=list)
+    note: str | None = None
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        """All that is published or claimed."""
+        return [*self.published, *(quantity for claim in self.claims for quantity in claim.quantities.values())]
+
+    def write(self, folder: Path) -> None:
+        """Writes `experiment.json` into a sweep's folder, which is then this experiment's."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / FILE, json.dumps(self.as_dict(), indent=1) + "\n")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, which `parse` takes back."""
+        plain = asdict(self)
+        for claim in plain["claims"]:
+            claim.update(claim.pop("arguments"))
+        return plain
+
+
+def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[Refusal]]:
+    """The protocol that a config's `experiment` describes, or a line for each thing that is wrong with it."""
+    plain = dict(config)
+    lines: list[Refusal] = []
+    listed = config.get("claims") or []
+    if not isinstance(listed, list):
+        return None, [Refusal("experiment.claims", "wrong value", "a list of claims", "change it", value=listed)]
+    claims = [_claim(i, claim, lines) for i, claim in enumerate(listed)]
+    plain["claims"] = [claim for claim in claims if claim is not None]
+    try:
+        protocol = TypeAdapter(Protocol).validate_python(plain)
+    except ValidationError as error:
+        return None, lines + _lines("experiment", error)
+    if lines:
+        return None, lines
+    lines = [
+        Refusal("experiment", f"{quantity.arm} is no arm", ", ".join(protocol.arms), "add it to experiment.arms")
+        for quantity in protocol.quantities
+        if quantity.arm not in protocol.arms
+    ]
+    return (None, list(dict.fromkeys(lines))) if lines else (protocol, [])
+
+
+def is_of(selector: Mapping[str, Any], choices: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a cell, its choices and its config, is one of the arm with these keys.
+
+    >>> is_of({"norm": "bn", "data.size": None}, {"norm": "bn"}, {"data": {"size": None}})
+    True
+    """
+
+    def value(key: str) -> Any:
+        if key in choices:
+            return choices[key]
+        node: Any = config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        return node
+
+    return all(value(key) == wanted for key, wanted in selector.items())
+
+
+def unmeasured(protocol: Protocol, probes: Collection[str]) -> list[Refusal]:
+    """A line for each quantity of the experiment that nothing measures.
+
+    Args:
+        protocol: The experiment's.
+        probes: All that there are to choose from. One that the command left out is no error: the claims that need it
+            are not judged, and say so.
+    """
+    lines = []
+    for quantity in protocol.quantities:
+        known: Collection[str] = CURVES if quantity.each else FINAL
+        if quantity.metric in known or (not quantity.each and quantity.metric.partition("/")[0] in probes):
+            continue
+        known = [*known, *(f"{probe}/..." for probe in sorted(probes) if not quantity.each)]
+        lines.append(Refusal("experiment", f"nothing measures {quantity.metric}", ", ".join(known), "change it"))
+    return list(dict.fromkeys(lines))
+
+
+def _claim(i: int, claim: Any, lines: list[Refusal]) -> Claim | None:
+    """A claim whose arguments are those of its rule; what is wrong goes to `lines`."""
+    key = f"experiment.claims[{i}]"
+    if not isinstance(claim, Mapping) or not isinstance(claim.get("claim"), str):
+        lines.append(Refusal(key, "no claim", "claim, rule and the rule's arguments", "say what is claimed"))
+        return None
+    if claim.get("rule") not in RULES:
+        lines.append(Refusal(f"{key}.rule", "no such rule", ", ".join(RULES), "choose one", value=claim.get("rule")))
+        return None
+    arguments = {name: value for name, value in claim.items() if name not in ("claim", "rule")}
+    parameters = inspect.signature(RULES[claim["rule"]]).parameters
+    needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+    if not needed <= set(arguments) <= set(parameters):
+        lines.append(
+            Refusal(
+                key,
+                f"{claim['rule']} got {', '.join(arguments) or 'nothing'}",
+                f"{', '.join(parameters)}, of which {', '.join(sorted(needed))} must be there",
+                "change it",
+            )
+        )
+        return None
+    for name, value in arguments.items():
+        if isinstance(value, Mapping):
+            try:
+                arguments[name] = TypeAdapter(Quantity).validate_python(dict(value))
+            except ValidationError as error:
+                lines += _lines(f"{key}.{name}", error)
+        elif not isinstance(value, int | float):
+            lines.append(Refusal(f"{key}.{name}", "wrong value", "a quantity or a number", "change it", value=value))
+    found = Claim(claim["claim"], claim["rule"], arguments)
+    if not any(line.key.startswith(f"{key}.") for line in lines) and (reason := _refusal(found)):
+        lines.append(Refusal(key, reason, f"what the rule {found.rule} takes", "change it"))
+    return found
+
+
+def _refusal(claim: Claim) -> str | None:
+    """What the claim's rule has against its arguments, tried on three replicas; None if it takes them."""
+    if not claim.quantities:
+        return "nothing of it is measured"
+    try:
+        tried = {
+            name: np.ones((3, 3) if _is_curve(value) else 3)
+            if isinstance(value, Quantity)
+            else np.full(3, value)
+            if name in ("left", "right")
+            else value
+            for name, value in claim.arguments.items()
+        }
+        RULES[claim.rule](**tried)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _is_curve(quantity: Quantity) -> bool:
+    """Whether it has several numbers a replica: a curve, or several or all labels of a probe's axis."""
+    if quantity.each is not None or quantity.labels is not None:
+        return True
+    return quantity.label is None and quantity.metric not in FINAL
+
+
+def _lines(key: str, error: ValidationError) -> list[Refusal]:
+    """A refusal of each entry that is missing, unknown or wrong."""
+    lines: list[Refusal] = []
+    for problem in error.errors(include_url=False):
+        names = [part for part in problem["loc"] if isinstance(part, str)]
+        at = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+        fields = {
+            field.name: field.type for kind in (Mistake, Protocol, Published) for field in dataclasses.fields(kind)
+        }
+        if names[-1] not in fields:
+            known = dataclasses.fields({"published": Published, "mistakes": Mistake}.get(names[0], Protocol))
+            known = dataclasses.fields(Quantity) if "claims" in key else known
+            lines.append(unknown_key(at, [field.name for field in known]))
+        elif problem["type"] == "missing":
+            lines.append(Refusal(at, "is missing", allowed(fields[names[-1]]), "set it in the experiment's file"))
+        else:
+            hint = fields[names[-1]]
+            lines.append(Refusal(at, "wrong value", allowed(hint), "change it", value=problem["input"]))
+    return list(dict.fromkeys(lines))

@@ -1,0 +1,200 @@
+"""Verdicts: an experiment's claims judged on its cells."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bn_experiments.claims.protocol import Claim, Protocol, is_of
+from bn_experiments.records import result as results
+from bn_experiments.records.quantities import NotMeasured, Quantity, measured
+from bn_experiments.statistics import rules as claims
+from bn_experiments.system.files import write_whole
+
+FILE = "verdicts.json"
+LEAST_REPLICAS = 6  # fewer do not show how they are spread; with five, Wilcoxon's test cannot reach p = .05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement of a claim.
+
+    Args:
+        experiment: Its name.
+        context: What else the cells have in common, such as the data set and the settings of the command.
+        claim: What is claimed.
+        rule: By which it is judged (see `claims`).
+        verdict: holds, fails, inconclusive, or not judged, where an arm or a measurement is missing.
+        estimate: The rule's statistic, the mean over replicas; null where there is none.
+        low: Of the 95% interval.
+        high: Of the 95% interval.
+        n: Replicas behind it.
+        p: After Holm's correction over the claims that were judged together.
+        at: Of an ordering: the index of the point that decides.
+        reason: Why it was not judged.
+    """
+
+    experiment: str
+    context: str
+    claim: str
+    rule: str
+    verdict: claims.Verdict | Literal["not judged"]
+    estimate: float | None
+    low: float | None
+    high: float | None
+    n: int
+    p: float | None
+    at: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that differ in their arms alone.
+
+    Args:
+        context: What they have in common beyond the protocol, as text.
+        family: The part of it that the protocol's own grid does not vary: a family's claims are corrected together.
+        arms: Name to folder.
+    """
+
+    context: str
+    family: str
+    arms: dict[str, Path]
+
+
+def groups(protocol: Protocol, folders: Iterable[Path]) -> list[Group]:
+    """The finished cells of an experiment, put together so that each arm is there at most once."""
+    keys = {key for selector in protocol.arms.values() for key in selector}
+    found: dict[tuple[str, str, str], dict[str, Path]] = {}
+    for folder in folders:
+        result = results.read(folder)
+        if result is None or result.status != "done":
+            continue
+        overrides = {text.partition("=")[0]: text for text in result.cell["overrides"]}
+        shared = {group: f"{group}={result.cell[group]}" for group in ("data", "model", "optimizer")} | overrides
+        swept = [text for key, text in shared.items() if key not in keys and key in protocol.axes]
+        set_apart = {key: text for key, text in shared.items() if key not in keys | set(protocol.axes)}
+        options = [text for key, text in set_apart.items() if key not in overrides]
+        given = [text for key, text in set_apart.items() if key in overrides]
+        arms = found.setdefault((" ".join(options), " ".join(swept), " ".join(given)), {})
+        for arm, selector in protocol.arms.items():
+            if is_of(selector, result.cell, result.config):
+                arms.setdefault(arm, folder)
+    return [
+        Group(" ".join(filter(None, [chosen, swept, given])), " ".join(filter(None, [chosen, given])), arms)
+        for (chosen, swept, given), arms in found.items()
+    ]
+
+
+def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
+    """Every claim of the experiment on every group of its cells; Holm's correction goes over a family's claims."""
+    by_family: dict[str, list[Group]] = {}
+    for group in groups(protocol, folders):
+        by_family.setdefault(group.family, []).append(group)
+    found = []
+    for family in by_family.values():
+        pairs = [(group, claim) for group in family for claim in protocol.claims]
+        evidence = [_evidence(group, claim) for group, claim in pairs]
+        judged = iter(claims.judge([e for e in evidence if isinstance(e, claims.Evidence)]))
+        for (group, claim), each in zip(pairs, evidence, strict=True):
+            common = (protocol.name, group.context, claim.claim, claim.rule)
+            if isinstance(each, str):
+                found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each))
+                continue
+            word, p = next(judged)
+            if each.n < LEAST_REPLICAS:
+                word = "inconclusive"
+            estimate, low, high = map(_finite, (each.estimate, each.low, each.high))
+            found.append(Verdict(*common, word, estimate, low, high, each.n, _finite(p), each.at))
+    return found
+
+
+def _finite(number: float) -> float | None:
+    """JSON has no NaN."""
+    return number if math.isfinite(number) else None
+
+
+def _evidence(group: Group, claim: Claim) -> claims.Evidence | str:
+    """What the rule makes of the measurements, or why there are none."""
+    try:
+        arrays = _paired(group, claim.quantities)
+        replicas = len(next(iter(arrays.values())))
+        numbers = {
+            name: np.full(replicas, value) if name in ("left", "right") else value
+            for name, value in claim.arguments.items()
+            if name not in arrays
+        }
+        return claims.RULES[claim.rule](**arrays, **numbers)
+    except ValueError as error:
+        return str(error)
+
+
+def _paired(group: Group, quantities: Mapping[str, Quantity]) -> dict[str, NDArray[np.float64]]:
+    """The quantities of the seeds that all their arms have."""
+    arrays, seeds = {}, {}
+    for name, quantity in quantities.items():
+        if quantity.arm not in group.arms:
+            raise NotMeasured(f"arm {quantity.arm} was not trained")
+        folder = group.arms[quantity.arm]
+        result = results.read(folder)
+        assert result is not None
+        arrays[name], seeds[name] = measured(folder, quantity), result.seeds
+    shared = sorted(set.intersection(*map(set, seeds.values())))
+    if not shared:
+        raise NotMeasured("the arms have no seed in common")
+    return {name: array[[seeds[name].index(seed) for seed in shared]] for name, array in arrays.items()}
+
+
+def write(protocol: Protocol, folder: Path) -> list[Verdict]:
+    """Judges all cells of a sweep's folder, and writes `verdicts.json` there."""
+    verdicts = judge(protocol, cells_in(folder))
+    write_whole(folder / FILE, json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
+    return verdicts
+
+
+def cells_in(folder: Path) -> list[Path]:
+    """The folders of the cells right below a sweep's folder."""
+    return sorted(path.parent for path in folder.glob(f"*/{results.FILE}"))
+
+
+def show(verdicts: Iterable[Verdict], console: Console) -> None:
+    """Prints the verdicts as a table, one for each context."""
+    by_context: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_context.setdefault(f"{verdict.experiment}: {verdict.context}", []).append(verdict)
+    for title, rows in by_context.items():
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("claim", "verdict", "estimate"):
+            table.add_column(heading)
+        table.add_column("n", justify="right")
+        table.add_column("p", justify="right")
+        for row in rows:
+            p = "" if row.p is None else f"{row.p:.2g}"
+            table.add_row(row.claim, row.verdict, row.reason or estimate(row), str(row.n), p)
+        console.print(table)
+    console.print(EXPLANATION, style="dim")
+
+
+EXPLANATION = (
+    "Estimates are means over n paired replicas with their 95% intervals. p is Student's, or Hall's where replicas are "
+    "so skewed that it is larger, after Holm's correction over the claims. A claim fails only where its interval "
+    "excludes the effect; below six replicas all are inconclusive."
+)
+
+
+def estimate(verdict: Verdict) -> str:
+    """An estimate with its interval, to four significant digits."""
+    if verdict.estimate is None:
+        return ""
+    if verdict.low is None or verdict.high is None:
+        return f"{verdict.estimate:+.4g}"
+    return f"{verdict.estimate:+.4g} [{verdict.low:+.4g}, {verdict.high:+.4g}]"

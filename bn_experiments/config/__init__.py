@@ -1,0 +1,1 @@
+"""The configuration: from a command to checked cells, and the objects that they describe."""

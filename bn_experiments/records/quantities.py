@@ -1,0 +1,168 @@
+"""Measurements: a quantity of every replica of a cell, read from what its run left behind."""
+
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+
+from bn_experiments.records import result as results
+
+Array = NDArray[np.float64]
+STRICT = ConfigDict(extra="forbid")
+COLUMNS = {"step": "int64", "epoch": "int64", "replica": "int64", "name": "str", "value": "float64"}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number, or a curve, of each replica of an arm.
+
+    Args:
+        arm: Its name.
+        metric: A metric of the result (test/acc), a curve of metrics.csv (train/loss), or <probe>/<quantity>.
+        each: epoch, or N steps: a curve by epoch, or of means over N steps. Absent: the final number.
+        moment: Of a probe: its first reading, which must be of the initial networks, or its last.
+        label: Of a probe: one label of its axis, such as a layer.
+        labels: Of a probe: several, which make a curve.
+        minus: Of a probe: a label whose value is taken off, such as train, for a gap.
+    """
+
+    __pydantic_config__ = STRICT
+
+    arm: str
+    metric: Annotated[str, Field(pattern=r"^[\w.]+/[\w./]+$", description="such as test/acc")]
+    each: Annotated[str, Field(pattern=r"^(epoch|[1-9]\d* steps)$", description="epoch or N steps")] | None = None
+    moment: Literal["start", "end"] = "end"
+    label: str | None = None
+    labels: list[str] | None = None
+    minus: str | None = None
+
+
+class NotMeasured(ValueError):
+    """The run did not measure what is asked for; the message says what is missing."""
+
+
+class Damaged(NotMeasured):
+    """A file that is there cannot be read."""
+
+
+def measured(folder: Path, quantity: Quantity) -> Array:
+    """The quantity of each replica, in the order of the result's seeds.
+
+    Where a replica diverged, what is no longer finite of its losses and accuracies counts at chance.
+
+    Args:
+        folder: Of a finished cell.
+        quantity: What to read.
+
+    Returns:
+        (R,), or (R, P) for a curve.
+
+    Raises:
+        NotMeasured: The run has no such number.
+    """
+    result = results.read(folder)
+    assert result is not None
+    probe = quantity.metric.partition("/")[0]
+    if quantity.each is not None:
+        values = curve(folder, quantity.metric, quantity.each)
+    elif probe in probe_names(folder):
+        values = reading(folder, quantity)
+    elif quantity.metric in result.metrics:
+        values = np.array(result.metrics[quantity.metric])
+    else:
+        raise NotMeasured(f"{quantity.metric} was not measured; add its probe to probes=[...]")
+    kind = quantity.metric.rpartition("/")[2].rpartition("_")[2]
+    lost = ~np.isfinite(values) & np.array(result.diverged).reshape(-1, *(1,) * (values.ndim - 1))
+    if kind in ("loss", "acc") and lost.any():
+        chance = np.array(result.metrics[f"test/{kind}"]).reshape(-1, *(1,) * (values.ndim - 1))
+        values = np.where(lost, chance, values)
+    return values
+
+
+def curve(folder: Path, name: str, each: str) -> Array:
+    """A curve of `metrics.csv`: (R, epochs), or (R, P), each point the mean of so many steps; a rest is left out."""
+    table = curves(folder)
+    rows = table[table["name"] == name]
+    if rows.empty:
+        raise NotMeasured(f"metrics.csv holds no {name}")
+    if each == "epoch":
+        return rows.pivot_table(index="replica", columns="epoch", values="value", dropna=False).to_numpy()
+    steps = rows.pivot_table(index="replica", columns="step", values="value", dropna=False).to_numpy()
+    size = int(each.split(maxsplit=1)[0])
+    if steps.shape[1] < size:
+        raise NotMeasured(f"{name} has {steps.shape[1]} steps, fewer than {size}")
+    points = steps.shape[1] // size
+    return steps[:, : points * size].reshape(len(steps), points, size).mean(axis=2)
+
+
+def curves(folder: Path) -> pd.DataFrame:
+    """All of `metrics.csv`: step, epoch, replica, name, value."""
+    return _table(folder / "metrics.csv", _stamp(folder / "metrics.csv"))
+
+
+def probe_names(folder: Path) -> set[str]:
+    """The probes that the run left readings of."""
+    return {key.partition("/")[0] for key in probes(folder)}
+
+
+def probes(folder: Path) -> dict[str, NDArray]:
+    """The arrays of `probes.npz`; none where there is no such file."""
+    file = folder / "probes.npz"
+    return _arrays(file, _stamp(file)) if file.exists() else {}
+
+
+def axis_labels(arrays: dict[str, NDArray], probe: str) -> list[str]:
+    """The labels of the axis that follows the replicas' in a probe's readings."""
+    (labels,) = [array for key, array in arrays.items() if key.startswith(f"{probe}/") and array.dtype.kind == "U"]
+    return [str(label) for label in labels]
+
+
+def reading(folder: Path, quantity: Quantity) -> Array:
+    """A probe's reading at the quantity's moment: (R,) for one label, (R, P) for several or all."""
+    arrays = probes(folder)
+    probe = quantity.metric.partition("/")[0]
+    if quantity.metric not in arrays:
+        raise NotMeasured(f"{probe} has no {quantity.metric}")
+    if quantity.moment == "start" and arrays[f"{probe}/epochs"][0] != 0:
+        raise NotMeasured(f"{probe} did not measure the initial networks; set probes.{probe}.at_start=true")
+    values = np.asarray(arrays[quantity.metric][0 if quantity.moment == "start" else -1], dtype=np.float64)
+    if quantity.label is None and quantity.labels is None:
+        return values
+    labels = axis_labels(arrays, probe)
+    wanted = [quantity.label] if quantity.label is not None else quantity.labels or []
+    taken_off = [] if quantity.minus is None else [quantity.minus]
+    if missing := [label for label in [*wanted, *taken_off] if label not in labels]:
+        raise NotMeasured(f"{quantity.metric} has no {', '.join(missing)}; it has {', '.join(labels)}")
+    chosen = values[:, [labels.index(label) for label in wanted]]
+    for label in taken_off:
+        chosen = chosen - values[:, [labels.index(label)]]
+    return chosen[:, 0] if quantity.label is not None else chosen
+
+
+def _stamp(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
+
+
+@lru_cache(maxsize=4)
+def _table(file: Path, stamp: int) -> pd.DataFrame:
+    if not file.exists():
+        raise NotMeasured(f"{file.name} is missing")
+    try:
+        return pd.read_csv(file, usecols=list(COLUMNS), dtype=COLUMNS)
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{file.name} cannot be read ({type(error).__name__})") from error
+
+
+@lru_cache(maxsize=32)
+def _arrays(file: Path, stamp: int) -> dict[str, NDArray]:
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise Damaged(f"{file.name} cannot be read ({type(error).__name__})") from error

@@ -1,0 +1,75 @@
+"""A refusal: an error that a person can act on, with what was asked for and what to do instead."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import PurePath
+from typing import Any
+
+
+class Refusal(ValueError):
+    """A value of the configuration, or a file, that the program does not take.
+
+    As text it is one line: `key=value: got; allowed: ...; remedy`. Nothing else puts such a line together.
+
+    Args:
+        key: The key that is wrong, such as `data.batch_size`, or the file.
+        got: What is wrong with it, as a clause whose subject is the key.
+        allowed: The values that it may have.
+        remedy: What to do, in the imperative.
+        value: The value that it has, where it has one that can be shown.
+    """
+
+    ABSENT = object()
+
+    def __init__(self, key: str, got: str, allowed: str, remedy: str, *, value: Any = ABSENT):
+        super().__init__(key, got, allowed, remedy)
+        self.key = key if value is Refusal.ABSENT else f"{key}={shown(value)}"
+        self.got, self.allowed, self.remedy = got, allowed, remedy
+
+    def __str__(self) -> str:
+        line = f"{self.key}: {self.got}; allowed: {self.allowed}; {self.remedy}"
+        return "".join(character if character.isprintable() else " " for character in line)
+
+    def noting(self, note: str) -> "Refusal":
+        """The same refusal with a note in brackets at its end."""
+        return Refusal(self.key, self.got, self.allowed, f"{self.remedy} ({note})")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a worker's refusal reaches the sweep's process
+        return Refusal, (self.key, self.got, self.allowed, self.remedy)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Refusal) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+def unknown_key(key: str, known: Iterable[str]) -> Refusal:
+    """The refusal of a key that does not exist.
+
+    >>> print(unknown_key("data.batchsize", ["data.batch_size", "data.root"]))
+    data.batchsize: no such key; allowed: data.batch_size, data.root; did you mean data.batch_size?
+    """
+    by_leaf = {name.rpartition(".")[2]: name for name in sorted(known)}
+    near = difflib.get_close_matches(key.rpartition(".")[2], by_leaf, n=1)
+    remedy = f"did you mean {by_leaf[near[0]]}?" if near else "leave it out"
+    return Refusal(key, "no such key", ", ".join(by_leaf.values()), remedy)
+
+
+def shown(value: Any) -> str:
+    """A value as one types it, on one line and, but for a path, not too long.
+
+    >>> shown([64, 64]), shown(None), shown("a b"), shown(float("nan"))
+    ('[64,64]', 'null', "'a b'", 'nan')
+    """
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, str):
+        text = value if re.fullmatch(r"[\w./+-]+", value) else repr(value)
+    elif isinstance(value, float):
+        text = str(value)
+    else:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if len(text) <= 80 else text[:77] + "..."

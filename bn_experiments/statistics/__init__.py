@@ -1,0 +1,1 @@
+"""Statistics: arrays with a replica axis in, numbers with their intervals out."""

@@ -1,0 +1,1 @@
+"""Sweeps: the cells of a grid, each done once, anywhere."""

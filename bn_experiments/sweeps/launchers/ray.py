@@ -1,0 +1,76 @@
+"""A Ray cluster: cells on all its nodes, which see the same files."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from pydantic import NonNegativeFloat, NonNegativeInt
+from ray.exceptions import RayError
+
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
+from bn_experiments.system import interruption
+
+
+class RayLauncher(CellLauncher):
+    """Runs each job as a task of a Ray cluster.
+
+    A cell whose worker or node dies is tried again on another, where it goes on from its last checkpoint.
+
+    Args:
+        address: Of a running cluster, such as auto or host:6379; None: one on this machine, for the sweep alone.
+        num_cpus: That a cell takes.
+        num_gpus: The same, or a fraction of one.
+        retries: Deaths of workers that a cell survives.
+    """
+
+    def __init__(
+        self, address: str | None, num_cpus: NonNegativeFloat, num_gpus: NonNegativeFloat, retries: NonNegativeInt
+    ):
+        self.address = address
+        self.task: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(_work)
+
+    def run(self, jobs: Jobs) -> None:
+        """Runs the jobs."""
+        try:
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except ConnectionError as error:
+            raise ValueError(
+                f"hydra.launcher.address={self.address}: no Ray cluster answers ({str(error).splitlines()[0]}); "
+                "allowed: that of a running one, or null for one on this machine; start it with ray start --head"
+            ) from error
+        interruption.listen()  # Ray takes SIGTERM for itself, and would end at once
+        try:
+            shared = ray.put(self.shared())
+            waiting = {self.task.remote(shared, number, overrides): number for number, overrides in jobs.items()}
+            with interruption.deferred():
+                while waiting and not interruption.asked():
+                    ended, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0.5)
+                    for task in ended:
+                        number = waiting.pop(task)
+                        if reason := _reason(task):
+                            self.lose(number, jobs[number], reason)
+                if waiting:
+                    _end(list(waiting))
+        finally:
+            ray.shutdown()
+
+
+def _work(shared: bytes, number: int, overrides: Sequence[str]) -> str | None:
+    return Worker(shared)(number, overrides)
+
+
+def _reason(task: Any) -> str | None:
+    try:
+        return ray.get(task)
+    except RayError as error:
+        return f"its worker died ({str(error).splitlines()[0]})"
+
+
+def _end(tasks: list[Any]) -> None:
+    """Lets the jobs that run save and end, and those that wait not begin."""
+    print("saving what is trained: a moment", file=sys.stderr, flush=True)
+    for task in tasks:
+        ray.cancel(task)  # in its worker a SIGINT
+    ray.wait(tasks, num_returns=len(tasks), timeout=60)

@@ -1,0 +1,104 @@
+"""Slurm: each cell a job of an array, through submitit."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Literal
+
+import submitit
+from pydantic import PositiveInt
+
+from bn_experiments.refusal import Refusal
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
+from bn_experiments.system import interruption
+
+POLL_S = 1.0
+
+
+class SlurmLauncher(CellLauncher):
+    """Runs each job as one of Slurm's.
+
+    A job that Slurm preempts or times out is put into the queue again, and goes on from its last checkpoint.
+
+    Args:
+        cluster: slurm, or local: processes of this machine in its place, to try things out.
+        folder: For the scripts and the logs of the jobs.
+        at_a_time: Jobs that run at once.
+        parameters: Of a job, as submitit's executors take them: timeout_min, cpus_per_task, mem_gb, gpus_per_node,
+            slurm_partition ...
+    """
+
+    def __init__(
+        self,
+        cluster: Literal["slurm", "local"],
+        folder: str,
+        at_a_time: PositiveInt,
+        parameters: dict[str, Any],
+    ):
+        try:
+            self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+            self.executor.update_parameters(**parameters)
+        except (NameError, RuntimeError, TypeError) as error:  # submitit's words for what it does not find or know
+            raise Refusal(
+                "hydra.launcher",
+                " ".join(str(error).split()),
+                "a machine that has Slurm, and parameters that submitit knows",
+                "hydra.launcher.cluster=local tries things out without a Slurm",
+            ) from error
+        self.at_a_time = at_a_time
+        self.queues = cluster == "slurm"  # holds back itself what is beyond `at_a_time`
+        if self.queues:
+            self.executor.update_parameters(slurm_array_parallelism=at_a_time)
+
+    def run(self, jobs: Jobs) -> None:
+        """Runs the jobs."""
+        work = _Work(self.shared())
+        to_come = iter(jobs.items())
+        running: dict[Any, int] = {}
+        with interruption.deferred():
+            while not interruption.asked():
+                room = len(jobs) if self.queues else self.at_a_time - len(running)
+                running |= self._submit(work, islice(to_come, room))
+                if not running:
+                    return
+                time.sleep(POLL_S)
+                for job in [job for job in running if job.done()]:
+                    number = running.pop(job)
+                    if reason := _reason(job):
+                        self.lose(number, jobs[number], reason)
+            print("saving what is trained: a moment", file=sys.stderr, flush=True)
+            for job in running:
+                job.cancel(check=False)  # a SIGTERM
+            while not all(job.done() for job in running):
+                time.sleep(POLL_S)
+
+    def _submit(self, work: "_Work", jobs: Iterator[tuple[int, Sequence[str]]]) -> dict[Any, int]:
+        """Hands in jobs, as one array; which of them has which number."""
+        batch = list(jobs)
+        if not batch:
+            return {}
+        with self.executor.batch():
+            submitted = [self.executor.submit(work, number, overrides) for number, overrides in batch]
+        return {job: number for job, (number, _) in zip(submitted, batch, strict=True)}
+
+
+class _Work:
+    """What a job of Slurm runs."""
+
+    def __init__(self, shared: bytes):
+        self.shared = shared
+
+    def __call__(self, number: int, overrides: Sequence[str]) -> str | None:
+        return Worker(self.shared)(number, overrides)
+
+    def checkpoint(self, number: int, overrides: Sequence[str]) -> submitit.helpers.DelayedSubmission:
+        """The job anew: submitit calls this where Slurm is about to end it."""
+        return submitit.helpers.DelayedSubmission(self, number, overrides)
+
+
+def _reason(job: Any) -> str | None:
+    try:
+        return job.result()
+    except Exception as error:
+        return f"its job ended without a result ({str(error).splitlines()[0]})"

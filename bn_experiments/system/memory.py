@@ -1,0 +1,63 @@
+"""Memory: a network that outgrows what the machine has is not made to its end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from bn_experiments.refusal import Refusal
+
+COPIES = 4  # weights, gradients and two moments of the optimizer
+MOST_TENSORS = 10_000  # of weights, in one network: more take minutes to make
+
+
+@contextmanager
+def bounded(replicas: int, bytes_per_number: int, device: str) -> Iterator[None]:
+    """Within it, no network can be made that is too large to train.
+
+    Args:
+        replicas: How many of it will be trained at once.
+        bytes_per_number: Of the precision.
+        device: cpu, cuda or mps.
+
+    Raises:
+        MemoryError: Once the weights are too many, or the tensors that hold them.
+    """
+    has = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else psutil.virtual_memory().total
+    most = has // (replicas * COPIES * bytes_per_number)
+    weights = tensors = 0
+
+    def too_large(what: str) -> Refusal:
+        return Refusal(
+            "model",
+            f"has {what} weights in each of {replicas} replicas",
+            f"{most:,}, which fill {has / 1000000000.0:,.0f} GB in training",
+            "make the model smaller, or lower replicas",
+        )
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal weights, tensors
+        weights += parameter.numel()
+        tensors += 1
+        if weights > most:
+            raise too_large(f"{weights:,} or more")
+        if tensors > MOST_TENSORS:
+            raise Refusal(
+                "model",
+                f"has more than {MOST_TENSORS:,} tensors of weights",
+                f"{MOST_TENSORS:,}",
+                "make the model less deep",
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:
+        if "overflow" not in str(error).lower():
+            raise
+        raise too_large("too many") from error
+    finally:
+        hook.remove()

@@ -1,0 +1,1 @@
+"""Training: R replicas of one network, trained at once."""

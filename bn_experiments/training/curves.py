@@ -1,0 +1,152 @@
+"""Curves: what is measured while a cell trains, kept with the checkpoint, drawn in TensorBoard, written as CSV."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from bn_experiments.data.batches import Block
+from bn_experiments.statistics.intervals import mean_interval
+from bn_experiments.system.files import write_whole
+from bn_experiments.training.module import Classification
+
+FILE = "metrics.csv"
+BY_EPOCH = ("train/loss", "val/loss", "val/acc")
+
+
+class Curves(Callback):
+    """Keeps the loss of every step and the metrics of every epoch, of each of R replicas.
+
+    TensorBoard gets the replicas' means, and for each epoch the 95% interval of the mean. The curves travel
+    in the checkpoint: a run that goes on from one starts a new event file with all of them, so no point is
+    drawn twice and none is lost.
+
+    Args:
+        writer: TensorBoard's.
+        replicas: R.
+        log_every_n_steps: Steps between the points of the training curve in TensorBoard, each the mean of
+            the loss over the steps since the last one.
+    """
+
+    def __init__(self, writer: SummaryWriter, replicas: int, log_every_n_steps: int):
+        self.writer = writer
+        self.none = torch.empty(0, replicas)  # of no step, no epoch
+        self.log_every_n_steps = log_every_n_steps
+        self.losses: list[Tensor] = [self.none]  # (K, R) a block
+        self.sizes: list[int] = []  # of the mini-batch of each step
+        self.epoch_ends: list[int] = []  # steps taken by the end of each epoch
+        self.epochs: dict[str, list[Tensor]] = {name: [] for name in BY_EPOCH}  # (R,) an epoch
+        self.brought = 0  # steps that a checkpoint brought along
+        self.drawn_steps = 0
+        self.drawn_epochs = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves, as a checkpoint keeps them."""
+        return {
+            "losses": torch.cat(self.losses),
+            "sizes": self.sizes,
+            "epoch_ends": self.epoch_ends,
+            "epochs": {name: self._stacked(values) for name, values in self.epochs.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The curves of a checkpoint."""
+        self.losses = [state["losses"]]
+        self.sizes = list(state["sizes"])
+        self.brought = len(self.sizes)
+        self.epoch_ends = list(state["epoch_ends"])
+        self.epochs = {name: list(values.unbind()) for name, values in state["epochs"].items()}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws what a checkpoint brought along, and asks TensorBoard for charts with intervals."""
+        charts = {name: ["Margin", [name, *_interval_tags(name)]] for name in BY_EPOCH}
+        self.writer.add_custom_scalars({"mean and 95% interval over replicas": charts})
+        self._draw()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Block, batch_idx: int
+    ) -> None:
+        """Takes a block's losses off the device."""
+        self.losses.append(outputs["losses"].cpu())
+        self.sizes.extend([batch.index.shape[-1]] * len(batch))
+        self._draw_steps()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds the epoch's point to each curve: the mean loss over its examples, and the validation metrics."""
+        assert isinstance(pl_module, Classification)
+        start = self.epoch_ends[-1] if self.epoch_ends else 0
+        self.epoch_ends.append(len(self.sizes))
+        weights = torch.tensor(self.sizes[start:], dtype=torch.float64)
+        losses = torch.cat(self.losses)[start:].double()
+        self.losses = [torch.cat(self.losses)]
+        self.epochs["train/loss"].append(weights @ losses / weights.sum())
+        for name in BY_EPOCH[1:]:
+            self.epochs[name].append(pl_module.metrics[name].cpu().double())
+        self._draw()
+
+    def last(self) -> dict[str, Tensor]:
+        """The last point, (R,), of each curve that has one."""
+        return {name: values[-1] for name, values in self.epochs.items() if values}
+
+    def write(self, folder: Path) -> None:
+        """Writes `metrics.csv`: step, epoch, replica, name, value; steps and epochs count from 1."""
+        write_whole(folder / FILE, pd.concat(self._tables()).to_csv(index=False, float_format="%.7g"))
+
+    def _tables(self) -> Iterator[pd.DataFrame]:
+        losses = torch.cat(self.losses)
+        epoch_of_step = torch.bucketize(torch.arange(1, len(losses) + 1), torch.tensor(self.epoch_ends)) + 1
+        yield _long("train/step_loss", losses, torch.arange(1, len(losses) + 1), epoch_of_step)
+        for name, values in self.epochs.items():
+            epochs = torch.arange(1, len(values) + 1)
+            yield _long(name, self._stacked(values), torch.tensor(self.epoch_ends), epochs)
+
+    def _stacked(self, values: list[Tensor]) -> Tensor:
+        return torch.stack(values) if values else self.none
+
+    def _draw(self) -> None:
+        self._draw_steps()
+        for epoch in range(self.drawn_epochs, len(self.epoch_ends)):
+            for name, values in self.epochs.items():
+                self._draw_epoch(name, values[epoch], epoch + 1)
+        self.drawn_epochs = len(self.epoch_ends)
+
+    def _draw_steps(self) -> None:
+        every = self.log_every_n_steps
+        points = (len(self.sizes) - self.drawn_steps) // every
+        if points == 0:
+            return
+        new = torch.cat(self.losses)[self.drawn_steps : self.drawn_steps + points * every]
+        for i, value in enumerate(new.view(points, -1).mean(1).tolist(), start=1):
+            self.writer.add_scalar("train/step_loss", value, self.drawn_steps + i * every)
+        self.drawn_steps += points * every
+
+    def _draw_epoch(self, name: str, values: Tensor, epoch: int) -> None:
+        estimate = mean_interval(values.tolist())
+        self.writer.add_scalar(name, estimate.mean, epoch)
+        if estimate.n > 1:
+            for tag, bound in zip(_interval_tags(name), (estimate.low, estimate.high), strict=True):
+                self.writer.add_scalar(tag, bound, epoch)
+
+
+def _interval_tags(name: str) -> tuple[str, str]:
+    split, _, quantity = name.partition("/")
+    return f"{split}_interval/{quantity}/low", f"{split}_interval/{quantity}/high"
+
+
+def _long(name: str, values: Tensor, steps: Tensor, epochs: Tensor) -> pd.DataFrame:
+    """(points, R) as one row a point and replica."""
+    points, replicas = values.shape
+    return pd.DataFrame(
+        {
+            "step": steps.repeat_interleave(replicas).numpy(),
+            "epoch": epochs.repeat_interleave(replicas).numpy(),
+            "replica": torch.arange(replicas).repeat(points).numpy(),
+            "name": name,
+            "value": values.flatten().numpy(),
+        }
+    )

@@ -1,0 +1,96 @@
+"""The LightningModule: the training step of R replicas, and what is measured of them."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from bn_experiments.data.batches import Block, EvaluationBatches
+from bn_experiments.data.splits import Examples
+from bn_experiments.training.replicas import Replicas
+from bn_experiments.training.steps import CapturedWalk, Step, cross_entropy, walk
+
+
+class Classification(LightningModule):
+    """Trains R replicas of a network with the cross-entropy, in blocks of mini-batches.
+
+    Lightning is handed a block at a time, so that what it does for each batch is done once a block; the
+    module walks the block's mini-batches in manual optimization. For Lightning a block is a batch and a
+    step: its `global_step` counts blocks.
+
+    Args:
+        replicas: The networks.
+        optimizer: Makes an optimizer of parameters; it must act element by element.
+        scheduler: Makes a learning-rate scheduler of an optimizer; it steps once an epoch.
+        gradient_clip_norm: Largest 2-norm of each replica's gradient. None: not clipped.
+        captured: Whether the step is captured as a CUDA graph.
+    """
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        gradient_clip_norm: float | None,
+        captured: bool,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.replicas = replicas
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.gradient_clip_norm = gradient_clip_norm
+        self.captured = captured
+        self.walks: list[tuple[slice | int, Callable[[Examples, Tensor], Tensor]]] = []
+        self.metrics: dict[str, Tensor] = {}
+
+    def configure_optimizers(self) -> Any:
+        """An optimizer with its scheduler for each part of the replicas."""
+        optimizers = [self.make_optimizer(part.parameters()) for part, _ in self.replicas.parts()]
+        self.schedulers = [self.make_scheduler(optimizer) for optimizer in optimizers]
+        return optimizers, self.schedulers
+
+    def on_train_start(self) -> None:
+        """Makes the walks, now that networks and optimizers are where and what they will be."""
+        self.walks.clear()
+        for (part, replicas), optimizer in zip(self.replicas.parts(), self.trainer.optimizers, strict=True):
+            step = Step(part, optimizer, self.gradient_clip_norm)
+            self.walks.append((replicas, CapturedWalk(step) if self.captured else partial(walk, step)))
+
+    def training_step(self, block: Block, block_index: int) -> dict[str, Tensor]:
+        """Walks a block, each part on its own; gives the loss of each mini-batch and replica, `losses` (K, R)."""
+        losses = [take(block.examples, block.index[replicas].movedim(-2, 0)) for replicas, take in self.walks]
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()  # Lightning counts the steps of optimizers that it wraps: here, a step a block
+        progress.increment_completed()
+        return {"losses": torch.cat([loss.view(len(block), -1) for loss in losses], dim=1)}
+
+    def on_train_epoch_end(self) -> None:
+        """Steps the schedulers."""
+        for scheduler in self.schedulers:
+            scheduler.step()
+
+    def validation_step(self, batches: EvaluationBatches, batch_index: int) -> None:
+        """Scores the split, in evaluation mode."""
+        self.metrics.update(self.score(batches, "val"))
+
+    def test_step(self, batches: EvaluationBatches, batch_index: int) -> None:
+        """Scores the test set, in evaluation mode."""
+        self.metrics.update(self.score(batches, "test"))
+
+    def score(self, batches: EvaluationBatches, split: str) -> dict[str, Tensor]:
+        """Mean loss and accuracy of each replica, (R,) each, as `<split>/loss` and `<split>/acc`."""
+        losses, hits = [], []
+        for x, y in batches.batches():
+            logits = self.replicas.forward_shared(x)
+            labels = y.expand(len(logits), -1)
+            losses.append(cross_entropy(logits, labels).sum(1))
+            hits.append((logits.argmax(-1) == labels).sum(1))
+        count = len(batches.examples)
+        return {
+            f"{split}/loss": torch.stack(losses).sum(0) / count,
+            f"{split}/acc": torch.stack(hits).sum(0) / count,
+        }

@@ -1,0 +1,173 @@
+import copy
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from bn_experiments.claims.protocol import CURVES, FINAL, Claim, Protocol, parse, unmeasured
+from bn_experiments.records.quantities import Quantity
+
+CONF = Path(__file__).parents[2] / "conf"
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+
+BLOCK = {
+    "name": "small",
+    "title": "A small one",
+    "source": "nobody",
+    "arms": {"bn": {"norm": "bn"}, "none": {"norm": "none"}},
+    "published": [{"arm": "bn", "metric": "test/acc", "values": [0.9]}],
+    "claims": [
+        {
+            "claim": "bn is better",
+            "rule": "difference",
+            "left": {"arm": "bn", "metric": "test/acc"},
+            "right": {"arm": "none", "metric": "test/acc"},
+        }
+    ],
+}
+
+
+def changed(path: str, value) -> dict:
+    """The block with one entry changed; "claims.0.rule" is a path."""
+    block = copy.deepcopy(BLOCK)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    node = block
+    for part in parents:
+        node = node[part]
+    node[last] = value
+    return block
+
+
+def composed(experiment: str, *overrides: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", [f"experiment={experiment}", *overrides], return_hydra_config=True)
+
+
+def test_a_block_becomes_arms_published_numbers_and_claims_with_their_rules_arguments():
+    protocol, lines = parse(BLOCK)
+    assert lines == []
+    assert isinstance(protocol, Protocol)
+    (claim,) = protocol.claims
+    assert isinstance(claim, Claim)
+    assert claim.quantities == {"left": Quantity("bn", "test/acc"), "right": Quantity("none", "test/acc")}
+    assert protocol.published[0].values == [0.9]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_what_is_written_beside_the_results_reads_back_as_the_same(experiment):
+    body = OmegaConf.to_container(composed(experiment).experiment, resolve=True)
+    protocol, lines = parse({"name": experiment, "axes": ["norm"], **body})
+    assert lines == []
+    assert parse(protocol.as_dict()) == (protocol, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "start", "allowed"),
+    [
+        ("claims.0.rule", "diference", "experiment.claims[0].rule=diference", "difference, equivalence, slope"),
+        ("claims.0", 3, "experiment.claims[0]: no claim", "claim, rule"),
+        ("claims.0.margin", 0.1, "experiment.claims[0]: difference got claim", "left, right, above"),
+        ("claims.0.right", None, "experiment.claims[0].right=null", "a number"),
+        ("claims.0.left.arm", "gn", "experiment: gn is no arm", "bn, none"),
+        ("claims.0.left.each", "epochs", "experiment.claims[0].left.each=epochs", "epoch"),
+        ("claims.0.left.metrik", "x", "experiment.claims[0].left.metrik: no such key", "metric"),
+        ("claims", 3, "experiment.claims=3", "a list of claims"),
+        ("claims.0.left", 0.5, "experiment.claims[0]: ", "change it"),
+        ("claims.0.left.each", "epoch", "experiment.claims[0]: difference: arrays of shape", "the rule difference"),
+        ("published.0.values", "many", "experiment.published[0].values=many", "a list of 1 or more numbers"),
+        ("published.0.values", [], "experiment.published[0].values=[]", "a list of 1 or more numbers"),
+        ("arms", {}, "experiment.arms={}", "names with keys"),
+        ("titel", "x", "experiment.titel: no such key", "title"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line_with_key_and_mend(path, value, start, allowed):
+    block = changed(path, value)
+    if value == 0.5:  # both sides are numbers
+        block["claims"][0]["right"] = 0.5
+    if path == "claims.0.margin":
+        start = "experiment.claims[0]: difference got left, right, margin"
+    protocol, lines = parse(block)
+    assert protocol is None
+    (line,) = map(str, lines)
+    assert line.startswith(start), line
+    assert allowed in line.partition("; allowed: ")[2], line
+    assert "\n" not in line
+
+
+def test_a_block_without_a_title_is_refused():
+    block = copy.deepcopy(BLOCK)
+    del block["title"]
+    (refusal,) = parse(block)[1]
+    assert refusal.key == "experiment.title"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_arm_of_an_experiment_is_a_cell_of_its_grid(experiment):
+    config = composed(experiment)
+    arms = OmegaConf.to_container(config.experiment.arms)
+    axes = {key: str(values).split(",") for key, values in config.hydra.sweeper.params.items()}
+    for selector in arms.values():
+        assert set(selector) <= set(axes), "an arm is told by the axes of the grid"
+        for key, value in selector.items():
+            assert str("null" if value is None else value) in axes[key]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_measures_what_its_claims_and_published_numbers_need(experiment):
+    config = composed(experiment)
+    protocol, _ = parse({"name": experiment, **OmegaConf.to_container(config.experiment, resolve=True)})
+    for quantity in protocol.quantities:
+        probe = quantity.metric.split("/")[0]
+        if quantity.each:
+            assert quantity.metric in CURVES
+        elif quantity.metric not in FINAL:
+            assert probe in config.probes, f"{quantity.metric} needs a probe"
+            if quantity.moment == "start":
+                assert config.probes[probe].at_start
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "lines"),
+    [
+        ("claims.0.left.metric", "modes/train_mode_acc", []),  # a probe that was left out; the claim is not judged
+        ("claims.0.left.metric", "mode/train_mode_acc", ["experiment: nothing measures mode/train_mode_acc"]),
+        ("claims.0.left.metric", "test/accuracy", ["experiment: nothing measures test/accuracy"]),
+        ("claims.0.left.metric", "classes/eval_mode_acc", []),
+        ("published.0.each", "epoch", ["experiment: nothing measures test/acc"]),
+    ],
+)
+def test_what_nothing_measures_is_told_before_anything_trains(path, value, lines):
+    block = changed(path, value)
+    if path.endswith("left.metric"):
+        block["claims"][0]["left"]["label"] = "test"  # one number a replica
+    protocol, wrong = parse(block)
+    assert wrong == []
+    found = [str(refusal) for refusal in unmeasured(protocol, ["classes", "modes"])]
+    assert [line[: len(start)] for line, start in zip(found, lines, strict=True)] == lines
+    assert all("; allowed: " in line for line in found)
+
+
+def test_every_experiment_says_where_its_numbers_come_from_and_claims_something():
+    assert set(EXPERIMENTS) >= {
+        "sigmoid_mlp",
+        "udl_residual",
+        "udacity_mlp",
+        "uc3m_mlp",
+        "uc3m_lenet",
+        "relu_then_bn_mlp",
+        "recurrent",
+    }
+    for experiment in EXPERIMENTS:
+        config = composed(experiment)
+        assert config.hydra.mode.name == "MULTIRUN"
+        assert config.name == experiment
+        assert config.experiment.source
+        assert len(config.experiment.claims) > 0
+
+
+def test_any_key_of_an_experiment_can_be_overridden():
+    config = composed("udacity_mlp", "replicas=2", "trainer.max_epochs=1", "optimizer=adam", "data=mnist1d")
+    assert (config.replicas, config.trainer.max_epochs) == (2, 1)
+    assert config.optimizer._target_ == "torch.optim.Adam"
+    assert config.data._target_.endswith("mnist1d")

@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from bn_experiments.config import build
+
+
+@pytest.mark.parametrize(
+    ("keys", "captured"),
+    [
+        (["trainer.accelerator=gpu"], True),
+        (["trainer.accelerator=gpu", "trainer.precision=64-true"], True),
+        (["trainer.accelerator=gpu", "trainer.precision=bf16-mixed"], False),
+        (["trainer.accelerator=gpu", "trainer.cuda_graph=false"], False),
+        (["trainer.accelerator=cpu"], False),
+        (["trainer.accelerator=mps"], False),
+    ],
+)
+def test_a_step_is_captured_on_a_gpu_in_full_precision(compose_cell, keys, captured):
+    assert build.captures(compose_cell(*keys).config) == captured
+
+
+@pytest.mark.parametrize("captured", [True, False])
+@pytest.mark.parametrize(("optimizer", "has_a_say"), [("sgd", False), ("adam", True), ("rmsprop", True)])
+def test_an_optimizer_can_be_captured_where_the_step_is(compose_cell, optimizer, has_a_say, captured):
+    config = compose_cell(f"optimizer={optimizer}", "optimizer.lr=0.3").config
+    made = build.optimizer(config, captured)([torch.nn.Parameter(torch.zeros(1))])
+    assert made.defaults["lr"] == 0.3
+    assert made.defaults.get("capturable") == (captured if has_a_say else None)

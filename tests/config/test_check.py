@@ -1,0 +1,317 @@
+"""Every error of a config is one line: the key, what it got, what is allowed, what to do."""
+
+import copy
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from bn_experiments.config import build
+from bn_experiments.config import check as checks
+from bn_experiments.config.cells import GROUPS, cell_of
+from bn_experiments.system import memory
+
+ABOVE_0, FROM_0 = "a whole number above 0", "a whole number of at least 0"
+WIDTHS = "a list of 1 or more whole numbers above 0"
+NAME = "a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _"
+PROBABILITY = "a number of at least 0 and below 1"
+SHARE = "a number above 0 and below 1"
+ACTIVATIONS = "relu, sigmoid, tanh, gelu, silu, elu, leaky_relu or softplus"
+RATE = "a number above 0"
+TOP = "data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, trainer"
+
+
+def check(*arguments, **keywords):
+    return [str(refusal) for refusal in checks.check(*arguments, **keywords)]
+
+
+def check_cells(*arguments, **keywords):
+    return [str(refusal) for refusal in checks.check_cells(*arguments, **keywords)]
+
+
+@pytest.fixture(scope="module")
+def cell_with(data_dir, tmp_path_factory):
+    """As `compose_cell`, from one string; Hydra composes each choice of groups once, settings go onto a copy."""
+    small = [f"paths.data_dir={data_dir}", f"paths.output_dir={tmp_path_factory.mktemp('out')}", "replicas=2"]
+    small += ["data.train_examples=250", "trainer.accelerator=cpu"]
+
+    @functools.cache
+    def start(*choices):
+        with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+            return compose("config", [*choices, *small], return_hydra_config=True)
+
+    def cell(overrides):
+        choices = [override for override in overrides.split() if override.split("=")[0] in GROUPS]
+        settings = [override for override in overrides.split() if override not in choices]
+        config = copy.deepcopy(start(*choices))
+        ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(settings), config)
+        return cell_of(config, config.hydra)
+
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("overrides", "allowed"),
+    [
+        ("name=a/b", NAME),
+        ("name=..", NAME),
+        ("name=3", NAME),
+        ("seed=-1", f"{FROM_0} and below {2**63}"),
+        (f"seed={2**63}", f"{FROM_0} and below {2**63}"),
+        ("replicas=0", ABOVE_0),
+        ("replicas=null", ABOVE_0),
+        ("replicas=1.5", ABOVE_0),
+        ("init=foo", "torch or he_uniform"),
+        ("paths.data_dir=null", "text that is not empty"),
+        ("data.batch_size=0", ABOVE_0),
+        ("data.batch_size=foo", ABOVE_0),
+        ("data.shuffle=1", "true or false"),
+        ("data.train_examples=0", f"{ABOVE_0} or null"),
+        ("data.val_split=foo", "tail, random or test"),
+        ("data.val_fraction=0", SHARE),
+        ("data.val_fraction=1", SHARE),
+        ("data.mean=foo", "a number or a list of numbers"),
+        ("model.hidden=64", WIDTHS),
+        ("model.hidden=[]", WIDTHS),
+        ("model.hidden=[64,0]", WIDTHS),
+        ("model.hidden=[1.5]", WIDTHS),
+        ("model.activation=rellu", ACTIVATIONS),
+        ("model.dropout=1", PROBABILITY),
+        ("model=lenet model.pooling=min", "max or average"),
+        ("model=lenet model.padding=-1", FROM_0),
+        ("model=residual_mlp model.width=0", ABOVE_0),
+        ("norm.placement=mid", "pre or post"),
+        ("norm.affine=foo", "true or false"),
+        ("norm.scale_init=foo", "ones, uniform or a number"),
+        ("norm=gn norm.num_groups=0", ABOVE_0),
+        ("optimizer.lr=0", RATE),
+        ("optimizer.lr=-0.1", RATE),
+        ("optimizer.lr=nan", RATE),
+        ("optimizer.lr=inf", RATE),
+        ("optimizer.lr=fast", RATE),
+        ("optimizer=adam optimizer.betas=[0.9]", "a list of 2 numbers"),
+        ("scheduler=step scheduler.step_size=0", ABOVE_0),
+        ("scheduler=cosine scheduler.T_max=0", ABOVE_0),
+        ("trainer.max_epochs=-1", "a whole number of at least 0"),
+        ("trainer.threads=null", ABOVE_0),
+        ("trainer.cuda_graph=null", "true or false"),
+        ("trainer.precision=16", "32-true, 64-true or bf16-mixed"),
+        ("trainer.stack_replicas=foo", "auto, true or false"),
+        ("trainer.gradient_clip_norm=0", f"{RATE} or null"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_the_values_of_its_key(cell_with, overrides, allowed):
+    last = overrides.split()[-1]
+    expected = f"{last}: wrong value; allowed: {allowed}; change it, or leave it out for the default"
+    assert check(cell_with(overrides), lost=GROUPS) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("+foo=1", f"foo: no such key; allowed: {TOP}; leave it out"),
+        (
+            "+model.foo=1",
+            "model.foo: no such key; allowed: model.activation, model.dropout, model.hidden; leave it out",
+        ),
+        ("++paths.data=1", "paths.data: no such key; allowed: paths.data_dir, paths.output_dir; did you mean"),
+        ("+trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
+        ("~trainer.cuda_graph", "trainer.cuda_graph: is missing; allowed: true or false"),
+        ("+optimizer.lrr=1", "did you mean optimizer.lr?"),
+        ("~seed", f"seed: is missing; allowed: {FROM_0}"),
+        ("~model.hidden", f"model.hidden: is missing; allowed: {WIDTHS}; set it with +model.hidden=..., or leave out"),
+        ("~norm.placement", "norm.placement: is missing; allowed: pre or post; set it with +norm.placement=..."),
+        ("~optimizer.lr", f"optimizer.lr: is missing; allowed: {RATE}"),
+        ("~optimizer._target_", "optimizer._target_: is missing; allowed: the dotted path of a class or function"),
+        ("~norm", "norm: is missing; allowed: a group of keys; leave out what deletes or replaces it"),
+        ("norm._target_=foo.Bar", "norm._target_=foo.Bar: cannot be imported"),
+        ("model._target_=torch.foo", "model._target_=torch.foo: cannot be imported"),
+        ("model._target_=torch.pi", "model: does not work as set (3.14"),
+    ],
+)
+def test_a_key_that_is_unknown_or_missing_is_named_with_a_way_out(cell_with, override, line):
+    (found,) = check(cell_with(override))
+    assert line in found
+    assert "; allowed: " in found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            "norm=gn norm.num_groups=7",
+            "norm.num_groups=7: does not divide the 100 features of a layer; allowed: 1, 2, 4, 5, 10, 20, 25, 50, 100; "
+            "choose one, or change the width",
+        ),
+        (
+            "data.batch_size=224",
+            "data.batch_size=224: leaves a batch of one of the 225 training examples, and the norm needs two; allowed: "
+            "a size that leaves none or more than one; change it, or set data.drop_last=true",
+        ),
+        (
+            "data.batch_size=1",
+            "data.batch_size=1: leaves a batch of one of the 225 training examples, and the norm needs two; allowed: "
+            "a size that leaves none or more than one; change it, or change the norm",
+        ),
+        (
+            "data.batch_size=226 data.drop_last=true",
+            "data.batch_size=226: more than the 225 training examples, and data.drop_last leaves no batch; allowed: 1 "
+            "to 225; lower it, or set data.drop_last=false",
+        ),
+        ("data.train_examples=4001", "data.train_examples=4001: the training set has 4000; allowed: 1 to 4000; lower"),
+        (
+            "data.val_fraction=0.001",
+            "data.val_fraction=0.001: leaves 250 of 250 examples to train on and 0 to validate",
+        ),
+        ("model=lenet model.kernel_size=30", "too small for 2 convolutions of 30 with poolings; allowed: at least 91"),
+        (
+            "model.hidden=[1000000,1000000]",
+            "model: has 1,000,043,000,000 or more weights in each of 2 replicas; allowed",
+        ),
+        ("model.hidden=[99999999999999999999]", "model: has too many weights in each of 2 replicas; allowed: "),
+        ("replicas=1000000000", "weights in each of 1000000000 replicas; allowed: "),
+        (
+            "norm=in",
+            "norm=in: adds nothing to model=mlp with norm.layers=conv, so it would be norm=none; allowed: a norm that "
+            "has a place in the model; choose another model or norm, or set norm.layers",
+        ),
+        ("norm.scale_init=uniform norm.affine=false", "norm.scale_init=uniform: the norm has no scale; allowed: ones"),
+        (
+            "norm.momentum=null trainer.stack_replicas=true",
+            "trainer.stack_replicas=true: the network cannot be stacked",
+        ),
+        ("norm=none norm._target_=torch.nn.Flatten", "model, norm: does not work as set (Dimension out of range"),
+        ("optimizer.momentum=-1", "optimizer.momentum=-1: torch.optim.SGD refuses this (Invalid momentum value: -1)"),
+        (
+            "optimizer.nesterov=true optimizer.momentum=0",
+            "optimizer.momentum=0, optimizer.dampening=0.0, optimizer.nesterov=true: torch.optim.SGD refuses this",
+        ),
+        ("data=image_folder data.train_examples=null", "no images in "),
+    ],
+)
+def test_what_the_options_make_is_tried_and_refused_in_one_line(cell_with, overrides, line):
+    (found,) = check(cell_with(overrides))
+    assert line in found
+    assert "; allowed: " in found
+    assert "\n" not in found
+
+
+def test_a_scheduler_that_refuses_its_options_is_refused(cell_with):
+    (line,) = check_cells([cell_with("scheduler.factor=7")])
+    assert line.startswith("scheduler.factor=7: torch.optim.lr_scheduler.ConstantLR refuses this (")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_an_accelerator_that_is_not_there_is_refused_with_those_that_are(cell_with):
+    (line,) = check(cell_with("trainer.accelerator=gpu"))
+    assert line.startswith("trainer.accelerator=gpu: there is none here; allowed: auto, cpu")
+
+
+def test_a_network_too_deep_to_make_is_refused_before_it_is_made(cell_with, monkeypatch):
+    monkeypatch.setattr(memory, "MOST_TENSORS", 50)
+    assert check(cell_with("model=residual_mlp model.links=11")) == []  # 4 tensors a link, and 4
+    line = "model: has more than 50 tensors of weights; allowed: 50; make the model less deep"
+    assert check(cell_with("model=residual_mlp model.links=1000000")) == [line]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "model=mlp norm=bn",
+        "model=mlp norm=wn",
+        "model=lenet norm=gn",
+        "model=lenet norm=in",
+        "model=residual_mlp norm=ln",
+        "model=residual_mlp norm=rms",
+        "norm.momentum=null",  # its number of batches is read off a tensor, so it cannot be stacked
+        "data.batch_size=224 data.drop_last=true",
+        "data.batch_size=1 norm=ln",
+        "data.batch_size=500",
+        "optimizer=adamw scheduler=cosine trainer.gradient_clip_norm=1",
+        "+optimizer.maximize=true",
+        "norm=none norm._target_=bn_experiments.norms.rms.RMSNorm +norm.eps=0.001 +norm.affine=false",
+    ],
+)
+def test_what_can_train_is_not_refused(cell_with, overrides):
+    assert check(cell_with(overrides)) == []
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_an_optimizer_whose_step_is_captured_is_not_refused(cell_with, monkeypatch, optimizer):
+    monkeypatch.setattr(build, "captures", lambda config: True)  # as on a GPU, of which the check does without
+    assert check_cells([cell_with(f"optimizer={optimizer}")]) == []
+
+
+def test_all_errors_of_a_cell_are_found_at_once(cell_with):
+    wrong = ["seed=-1", "data.batch_size=0", "norm.placement=mid", "optimizer.lr=0", "trainer.max_epochs=-1"]
+    assert [line.split(":")[0] for line in check(cell_with(" ".join(wrong)))] == wrong
+    made = ["scheduler.gama=1", "norm.num_groups=7", "optimizer.momentum=-1"]  # an option, and two things made of some
+    lines = check(cell_with(f"scheduler=step norm=gn +{made[0]} {made[1]} {made[2]}"))
+    assert [line.split(":")[0] for line in lines] == ["scheduler.gama", *made[1:]]
+
+
+@pytest.mark.parametrize("folder", ["file/below", "/proc/nothing"])
+def test_an_output_folder_that_cannot_be_made_is_refused(cell_with, tmp_path, folder):
+    (tmp_path / "file").touch()
+    output = tmp_path / folder  # joined to a path that begins at the root, it is that path
+    (line,) = check(cell_with(f"paths.output_dir={output}"))
+    assert line.startswith(f"paths.output_dir={output}: cannot be written (")
+    assert line.endswith("; allowed: a folder that can be written; set paths.output_dir to one")
+
+
+def test_the_check_leaves_nothing_in_the_output_folder(compose_cell, tmp_path):
+    assert check_cells([compose_cell()]) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_tells_how_many_cells_it_is_about_unless_all_are(compose_cell):
+    cells = [compose_cell("optimizer.lr=0"), compose_cell("optimizer.lr=0", "seed=-1")]
+    all_cells, some = check_cells(cells)
+    assert all_cells.startswith("optimizer.lr=0: ")
+    assert all_cells.endswith("for the default")
+    assert some.startswith("seed=-1: ")
+    assert some.endswith(" (1 of 2 cells)")
+
+
+def test_what_a_lost_setting_would_have_made_is_not_judged(cell_with):
+    cell = cell_with("norm=gn norm.num_groups=7 optimizer.momentum=-1")
+    groups, momentum = check_cells([cell])
+    assert groups.startswith("norm.num_groups=7: ")
+    assert check_cells([cell], ["model"]) == [momentum]
+    assert check_cells([cell], ["optimizer"]) == [groups]
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("name", "ab"),
+        ("trainer.threads", "12"),
+        *((f"trainer.{key}", ["true", "false"]) for key in ("progress_bar", "cuda_graph")),
+    ],
+)
+def test_values_that_change_no_number_make_no_second_cell(compose_cell, key, values):
+    (line,) = check_cells([compose_cell(f"{key}={value}") for value in values])
+    assert line.startswith(f"{key}: its values change no number, so cells of the grid are the same (data=mnist1d ")
+
+
+def test_two_ways_to_write_one_cell_are_refused_with_both(compose_cell):
+    (line,) = check_cells([compose_cell("optimizer.lr=0.5"), compose_cell("optimizer.lr=5e-1")])
+    assert "optimizer.lr=5e-1" in line.split(": the same cell as ")[0]
+    assert "optimizer.lr=0.5" in line.split(": the same cell as ")[1]
+
+
+def test_cells_that_differ_in_one_setting_are_not_alike(compose_cell):
+    assert check_cells([compose_cell("seed=1"), compose_cell("seed=2"), compose_cell("norm=none")]) == []
+
+
+def test_a_damaged_file_of_the_cells_data_is_named_once(compose_cell, tmp_path):
+    file = Path(tmp_path / "data" / "mnist1d" / "mnist1d.npz")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"damaged")
+    cells = [compose_cell(f"paths.data_dir={tmp_path}/data", f"norm={norm}") for norm in ("bn", "none")]
+    (line,) = check_cells(cells)
+    assert str(file) in line

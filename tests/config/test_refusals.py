@@ -1,0 +1,232 @@
+"""All that is wrong with a command is told at once, a line each, and nothing is made."""
+
+import functools
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from bn_experiments.config import refusals
+from bn_experiments.config.refusals import explain, judge, line, refuse
+from bn_experiments.refusal import Refusal
+
+ROOT = Path(__file__).parents[2]
+TOP = "data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, trainer"
+MODELS, NORMS = "lenet, lstm, mlp, residual_mlp", "bn, bn_uniform, gn, in, ln, none, rms, wn"
+NO_FOO = f"foo: no such key; allowed: {TOP}; leave it out"
+MODEL_FOO = f"model=foo: no such option; allowed: {MODELS}; choose one, or add conf/model/foo.yaml"
+NORM_BAR = f"norm=bar: no such option; allowed: {NORMS}; choose one, or add conf/norm/bar.yaml"
+LR_0 = "optimizer.lr=0: wrong value; allowed: a number above 0; change it, or leave it out for the default"
+BATCH_0 = "data.batch_size=0: wrong value; allowed: a whole number above 0; change it, or leave it out for the default"
+
+
+@functools.cache
+def composed_once(config_name, choices):
+    return compose(config_name, list(choices), return_hydra_config=True)
+
+
+@pytest.fixture
+def told(data_dir, tmp_path, monkeypatch):
+    """The lines about a command; Hydra, which takes most of the time, composes the same choices once."""
+    monkeypatch.setattr(refusals, "compose", lambda name, choices, **_: composed_once(name, tuple(choices)))
+
+    def lines(*overrides, multirun=False):
+        paths = [f"paths.data_dir={data_dir}", f"paths.output_dir={tmp_path}"] if multirun else []
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return [str(refusal) for refusal in judge("config", [*overrides, *paths], multirun)[1]]
+
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model=foo", MODEL_FOO),
+        ("norm=BN", f"norm=BN: no such option; allowed: {NORMS}; did you mean norm=bn?"),
+        ("model=3", f"model=3: no such option; allowed: {MODELS}; choose one"),
+        ("model=null", f"model=null: no such option; allowed: {MODELS}; choose one"),
+        ("norm=[bn,x]", f"norm=[bn,x]: no such option; allowed: {NORMS}; choose one"),
+        ("+norm=ln", "+norm=ln: the config has its norm; allowed: norm=option; leave out the +"),
+        ("hydra/launcher=foo", "hydra/launcher=foo: no such option; allowed: basic"),
+        ("foo=1", NO_FOO),
+        ("~foo", NO_FOO),
+        ("data.batchsize=3", "did you mean data.batch_size?"),
+        (
+            "model.foo=1",
+            "model.foo: no such key; allowed: model.activation, model.dropout, model.hidden; leave it out, or write "
+            "+model.foo if its class takes it",
+        ),
+        ("model={foo: 1}", "model.foo: no such key; allowed: model.activation, model.dropout, model.hidden; leave it"),
+        ("seed.foo=1", f"seed.foo: no such key; allowed: {TOP}; leave it out"),
+        ("data.train_examples.foo=1", "data.train_examples.foo: no such key; allowed: data.batch_size, "),
+        ("model.hidden.foo=1", "model.hidden.foo: no such key; allowed: model.activation, "),
+        ("+seed=1", "+seed=1: the key exists; allowed: seed=1; leave out the +"),
+        ("seed=1,2", "seed=1,2: several values; allowed: one a run; add -m to run them all as a grid"),
+        ("seed", "seed: is no override; allowed: key=value or group=option; give it a value"),
+        ("seed=[", "seed=[: cannot be read (no viable alternative at input '['); allowed: key=value; complete it, or"),
+        ("data.root=a b~", """allowed: key=value; complete it, or quote it, 'data.root="a b~"'"""),
+        ("data.root=~/x", "allowed: key=value; write $HOME for ~"),
+        ("name=ünï", """complete it, or quote it, 'name="ünï"'"""),
+        ("seed=foo(1)", "Unknown function 'foo'"),
+        ("seed=${foo}", "seed=${foo}: leaves seed without a value (Interpolation key 'foo' not found); allowed: a val"),
+        ("optimizer.lr=???", "optimizer.lr=???: leaves optimizer.lr without a value (Missing mandatory value: lr)"),
+        ("paths=3", "paths=3: leaves data.root without a value ("),
+        ("~paths", "~paths: leaves data.root without a value ("),
+        ("~name", "~name: leaves name without a value ("),
+    ],
+)
+def test_what_hydra_cannot_compose_is_told_in_one_line(told, override, expected):
+    (found,) = told(override)
+    assert expected in found
+    assert "; allowed: " in found
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("norm=bn,bn", "norm=bn,bn: bn comes 2 times; allowed: each value once; leave out what repeats"),
+        ("optimizer.lr=0.1,1e-1", "optimizer.lr=0.1,1e-1: 0.1 comes 2 times; allowed: each value once; leave out"),
+        ("model=glob(x*)", "model=glob(x*): stands for no value; allowed: one or more; change it"),
+        ("seed=interval(0,1)", "seed=interval(0,1): cannot be read (Can only enumerate CHOICE and RANGE sweeps"),
+        ("norm=bn,", "norm=bn,: cannot be read ("),
+        ("name=a,b", "name: its values change no number, so cells of the grid are the same (data=mnist1d model=mlp"),
+    ],
+)
+def test_the_values_of_a_grid_are_told_apart(told, override, expected):
+    (found,) = told(override, multirun=True)
+    assert expected in found
+
+
+def test_all_that_is_wrong_is_told_and_what_it_entails_is_not(told):
+    # model.channels is right for the model that was meant, and is not held against the default one
+    overrides = [
+        "model=foo",
+        "model.channels=[3]",
+        "norm=bar,bn",
+        "foo=1",
+        "optimizer.lr=0",
+        "data.root=~/x",
+        "seed=1,2",
+    ]
+    lines = told(*overrides, multirun=True)
+    assert [found.split(":")[0] for found in lines] == [
+        "model=foo",
+        "norm=bar",
+        "data.root=~/x",
+        "foo",
+        "optimizer.lr=0",
+    ]
+
+
+def test_an_error_that_stops_hydra_at_once_does_not_hide_another(told):
+    assert told("model=foo", "norm=bar", "data.batch_size=0", multirun=True) == [MODEL_FOO, NORM_BAR, BATCH_0]
+
+
+def test_a_key_that_only_some_options_have_is_wrong_for_the_others(told):
+    (found,) = told("norm=gn,ln,none", "norm.num_groups=1,2", multirun=True)
+    expected = "norm.num_groups: no such key; allowed: norm.bias, norm.layers, norm.placement, norm.scale_init; leave"
+    assert found.startswith(expected)
+
+
+def test_a_right_command_gives_its_cells_and_no_line(data_dir, tmp_path):
+    overrides = [
+        f"paths.data_dir={data_dir}",
+        f"paths.output_dir={tmp_path}",
+        "data.train_examples=250",
+        "norm=bn,none",
+    ]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cells, lines = judge("config", overrides, multirun=True)
+    assert lines == []
+    assert [cell.choices["norm"] for cell in cells] == ["bn", "none"]
+
+
+def test_what_is_not_the_overrides_fault_is_told_as_hydra_raised_it():
+    error = FileNotFoundError(2, "No such file or directory", "/proc/x")
+    mend = "allowed: a folder that can be written; set paths.output_dir to one"
+    (found,) = explain(error, ["--config-dir", "/nowhere", "--unknown-flag"])
+    assert str(found) == f"/proc/x: cannot be made (No such file or directory); {mend}"
+    assert str(line(ValueError("a\nb"))).startswith("config: a b; allowed: ")
+
+
+def test_a_line_stays_one_line_whatever_a_value_holds(capsys):
+    with pytest.raises(SystemExit) as stop:
+        refuse([Refusal("name", "no", "a", "b", value="a\nb\r\x1b[31m\u2028\udcff"), Refusal("ünï", "no", "a", "b")])
+    assert stop.value.code == 2
+    assert capsys.readouterr() == ("", "name=a b  [31m  : no; allowed: a; b\nünï: no; allowed: a; b\n")
+
+
+RUN = """
+import pathlib, runpy, sys
+imported = pathlib.Path(sys.argv.pop(1))
+sys.argv.pop(0)
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    imported.write_text(" ".join(name for name in ("torch", "pytorch_lightning") if name in sys.modules))
+"""
+
+
+@pytest.fixture
+def command(data_dir, tmp_path, tmp_path_factory, monkeypatch):
+    """Runs train.py in an empty folder: what it did, the heavy packages that it imported, and its seconds of work."""
+    monkeypatch.setenv("BN_DATA_DIR", data_dir)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    imported = tmp_path_factory.mktemp("imported") / "names"
+
+    def run(*arguments):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        words = [sys.executable, "-c", RUN, imported, ROOT / "train.py", *arguments]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        work_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return done, imported.read_text().split(), work_s
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "packages"),
+    [
+        (["model=foo"], [MODEL_FOO], []),
+        (
+            ["seed=${foo}"],
+            [
+                "seed=${foo}: leaves seed without a value (Interpolation key 'foo' not found); allowed: a value, or "
+                "${key} of a key that has one; change it"
+            ],
+            [],
+        ),
+        (
+            ["norm=in", "replicas=0", "data.batch_size=0", "model.activation='re\nlu'"],
+            [
+                "replicas=0: wrong value; allowed: a whole number above 0; change it, or leave it out for the default",
+                BATCH_0,
+                "model.activation='re\\nlu': wrong value; allowed: relu, sigmoid, tanh, gelu, silu, elu, leaky_relu or "
+                "softplus; change it, or leave it out for the default",
+            ],
+            ["torch"],
+        ),
+        (
+            ["-m", "model=mlp,foo", "norm=bn,bar", "optimizer.lr=0", "+foo=1"],
+            [MODEL_FOO, NORM_BAR, NO_FOO, LR_0],
+            ["torch"],
+        ),
+    ],
+)
+def test_a_refused_command_prints_its_lines_and_leaves_nothing_behind(command, arguments, expected, packages, tmp_path):
+    done, imported, work_s = command(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == expected
+    assert list(tmp_path.iterdir()) == []
+    assert imported == packages  # a typing error waits for no package, and no error for Lightning
+    assert work_s < 10
+
+
+def test_help_does_not_wait_for_torch(command):
+    done, imported, _ = command("--help")
+    assert done.returncode == 0
+    assert imported == []

@@ -1,0 +1,97 @@
+import math
+
+import numpy as np
+import pytest
+
+from bn_experiments.records.quantities import NotMeasured, Quantity, measured
+from bn_experiments.run import run
+from tests.cells_by_hand import write_cell
+
+PROBES = {
+    "depth/epochs": np.array([0, 3]),
+    "depth/stage": np.array(["x", "input", "output"]),
+    "depth/variance": np.array([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], [[10.0, 20.0, 30.0], [40.0, 50.0, 60.0]]]),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    curves = {"train/step_loss": [[5.0, 3.0, 2.0, 4.0, 9.0], [1.0, 1.0, 3.0, 3.0, 9.0]], "val/acc": [[0.1], [0.2]]}
+    return write_cell(tmp_path / "cell", "bn", {"test/acc": [0.7, 0.8], "test/loss": [1.0, 2.0]}, curves, PROBES)
+
+
+def test_a_metric_is_the_final_number_of_each_replica(folder):
+    assert measured(folder, Quantity("bn", "test/acc")).tolist() == [0.7, 0.8]
+
+
+def test_a_curve_by_steps_is_the_mean_of_so_many_and_leaves_out_the_rest(folder):
+    values = measured(folder, Quantity("bn", "train/step_loss", each="2 steps"))
+    assert values.tolist() == [[4.0, 3.0], [1.0, 3.0]]
+
+
+def test_a_curve_by_epoch_has_a_point_an_epoch(folder):
+    assert measured(folder, Quantity("bn", "val/acc", each="epoch")).tolist() == [[0.1], [0.2]]
+
+
+def test_a_probe_is_read_at_its_last_moment_or_its_first(folder):
+    assert measured(folder, Quantity("bn", "depth/variance"))[1].tolist() == [40.0, 50.0, 60.0]
+    assert measured(folder, Quantity("bn", "depth/variance", moment="start"))[1].tolist() == [4.0, 5.0, 6.0]
+
+
+def test_one_label_gives_a_number_and_several_a_curve_in_the_order_asked_for(folder):
+    one = measured(folder, Quantity("bn", "depth/variance", label="output"))
+    assert one.tolist() == [30.0, 60.0]
+    two = measured(folder, Quantity("bn", "depth/variance", labels=["output", "x"]))
+    assert two.tolist() == [[30.0, 10.0], [60.0, 40.0]]
+
+
+def test_a_label_can_be_taken_off_for_a_gap(folder):
+    gap = measured(folder, Quantity("bn", "depth/variance", labels=["input", "output"], minus="x"))
+    assert gap.tolist() == [[10.0, 20.0], [10.0, 20.0]]
+    with pytest.raises(NotMeasured, match=r"no links\.9"):
+        measured(folder, Quantity("bn", "depth/variance", label="x", minus="links.9"))
+
+
+@pytest.mark.parametrize(
+    ("quantity", "missing"),
+    [
+        (Quantity("bn", "modes/acc"), "modes/acc was not measured"),
+        (Quantity("bn", "train/loss", each="epoch"), "no train/loss"),
+        (Quantity("bn", "train/step_loss", each="6 steps"), "5 steps, fewer than 6"),
+        (Quantity("bn", "depth/mean"), "no depth/mean"),
+        (Quantity("bn", "depth/variance", label="links.9"), "no links.9; it has x, input, output"),
+    ],
+)
+def test_what_was_not_measured_is_named(folder, quantity, missing):
+    with pytest.raises(NotMeasured, match=missing):
+        measured(folder, quantity)
+
+
+def test_the_start_of_a_probe_that_began_later_is_not_measured(tmp_path):
+    late = {**PROBES, "depth/epochs": np.array([1, 3])}
+    folder = write_cell(tmp_path / "cell", "bn", {"test/acc": [0.7, 0.8]}, probes=late)
+    with pytest.raises(NotMeasured, match="at_start"):
+        measured(folder, Quantity("bn", "depth/variance", moment="start"))
+
+
+def test_a_diverged_replica_counts_at_chance_from_where_its_loss_is_lost(tmp_path):
+    folder = write_cell(
+        tmp_path / "cell",
+        "none",
+        {"test/acc": [0.9, 0.1], "test/loss": [0.2, math.log(10)]},
+        {"train/loss": [[1.0, 0.5], [3.0, math.nan]]},
+        diverged=[False, True],
+    )
+    values = measured(folder, Quantity("none", "train/loss", each="epoch"))
+    assert values.tolist() == [[1.0, 0.5], [3.0, pytest.approx(math.log(10))]]
+
+
+def test_what_is_read_is_what_a_run_left_behind(compose_cell):
+    cell = compose_cell("probes=[variance_by_depth]", "trainer.max_epochs=2", "replicas=3")
+    result = run(cell)
+    final = measured(cell.folder, Quantity("bn", "test/acc"))
+    assert final.tolist() == result.metrics["test/acc"]
+    losses = measured(cell.folder, Quantity("bn", "train/loss", each="epoch"))
+    np.testing.assert_allclose(losses[:, -1], result.metrics["train/loss"], rtol=1e-6)
+    variances = measured(cell.folder, Quantity("bn", "variance_by_depth/variance", label="output"))
+    np.testing.assert_allclose(variances, result.probes["variance_by_depth"]["variance"]["output"], rtol=1e-6)

@@ -1,0 +1,520 @@
+import base64
+import io
+import json
+import os
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bn_experiments.claims import verdicts
+from bn_experiments.claims.protocol import parse
+from bn_experiments.records.result import Result
+from bn_experiments.report import FILE, build
+from bn_experiments.report.__main__ import main
+from bn_experiments.report.arms import looks
+from bn_experiments.report.contents import collect
+from bn_experiments.report.depth import exponential_fit, linear_fit
+from bn_experiments.report.figures import pictures
+from bn_experiments.statistics.intervals import mean_interval, prediction_interval
+
+HOSTILE = "<script>alert('x')</script> & \"quoted\" | $\\frac{a}{b}$ _name_"
+REPLICAS, STEPS, EPOCHS = 6, 12, 3
+MOST = ("activations", "classes", "modes", "gradients")  # probes whose figures take long
+ALL = (*MOST, "variance_by_depth")
+SEEDS = list(range(REPLICAS))
+
+
+def protocol(**changes):
+    arms = {"bn": {"norm": "bn"}, "none": {"norm": "none"}}
+    plain = {
+        "name": "small",
+        "title": "A small experiment",
+        "source": "A notebook",
+        "arms": arms,
+        "published": [
+            {"arm": "bn", "metric": "train/loss", "each": "epoch", "values": [0.9, 0.5, 0.25]},
+            {"arm": "none", "metric": "train/step_loss", "each": "4 steps", "values": [2.0, 1.5]},
+            {"arm": "bn", "metric": "test/acc", "values": [0.75], "note": "of one run"},
+            {"arm": "bn", "metric": "classes/eval_mode_correct", "values": [80.0, 85.0]},
+        ],
+        "claims": [
+            {
+                "claim": "The accuracy is higher with bn",
+                "rule": "difference",
+                "left": {"arm": "bn", "metric": "test/acc"},
+                "right": {"arm": "none", "metric": "test/acc"},
+            },
+            {
+                "claim": "The variance grows exponentially",
+                "rule": "exponential_over_linear",
+                "values": {"arm": "bn", "metric": "variance_by_depth/variance", "labels": ["x", "hidden.0", "output"]},
+            },
+        ],
+        "mistakes": [{"what": "It never shuffles.", "changes": "Nothing."}],
+        **changes,
+    }
+    found, lines = parse(plain)
+    assert not lines
+    return found
+
+
+def numbers(norm):
+    """Arrays that differ from arm to arm, the same in every run."""
+    random = np.random.default_rng(len(norm))
+    spread = random.uniform(0.0, 0.05, (REPLICAS, 64))
+    return spread + (0.8 if norm == "bn" else 0.6)
+
+
+def write_curves(folder, norm):
+    rows, values = [], numbers(norm)
+    for i in range(REPLICAS):
+        for step in range(STEPS):
+            epoch = step * EPOCHS // STEPS + 1
+            rows.append((step + 1, epoch, i, "train/step_loss", values[i, step] * (STEPS - step)))
+        for epoch in range(EPOCHS):
+            for j, name in enumerate(("train/loss", "val/loss", "val/acc")):
+                rows.append(((epoch + 1) * STEPS // EPOCHS, epoch + 1, i, name, values[i, 20 + 3 * epoch + j]))
+    table = pd.DataFrame(rows, columns=["step", "epoch", "replica", "name", "value"])
+    table.to_csv(folder / "metrics.csv", index=False)
+
+
+def arrays(norm, classes, without=()):
+    """Readings of every probe at the start and at the end."""
+    values = numbers(norm)
+    layers = [f"hidden.0.{name}" for name in (("norm_in", "norm_out") if norm == "bn" else ()) + ("pre_activation",)]
+    counts = np.arange(2 * REPLICAS * len(layers) * 5).reshape(2, REPLICAS, len(layers), 5) % 7 + 1
+    confusion = np.tile(np.array([[80, 20], [15, 85]]), (1, REPLICAS, 1, 1)) + np.arange(REPLICAS)[:, None, None]
+    found = {
+        "activations/epochs": np.array([0, EPOCHS]),
+        "activations/layer": np.array(layers),
+        "activations/histogram": counts,
+        "activations/edges": np.broadcast_to(np.linspace(-1, 1, 6), (2, REPLICAS, len(layers), 6)),
+        "variance_by_depth/epochs": np.array([0, EPOCHS]),
+        "variance_by_depth/stage": np.array(["x", "hidden.0", "output"]),
+        "variance_by_depth/variance": np.stack([values[:, 30:33], values[:, 33:36] * [1, 2, 3]]),
+        "gradients/epochs": np.array([0, EPOCHS]),
+        "gradients/layer": np.array(["hidden.0.layer", "output"]),
+        "gradients/norm": np.stack([values[:, 36:38], values[:, 38:40]]),
+        "modes/epochs": np.array([EPOCHS]),
+        "modes/split": np.array(["train", "val", "test"]),
+        "modes/train_mode_acc": values[None, :, 40:43],
+        "modes/eval_mode_acc": values[None, :, 43:46],
+        "classes/epochs": np.array([EPOCHS]),
+        "classes/class": np.array(classes),
+        "classes/eval_mode_confusion": confusion,
+        "classes/eval_mode_correct": confusion.diagonal(axis1=2, axis2=3),
+        "classes/eval_mode_acc": values[None, :, 46:48],
+    }
+    return {key: array for key, array in found.items() if key.partition("/")[0] not in without}
+
+
+def write_cell(sweep, norm, *, overrides=(), classes=("cat", "dog"), without=(), status="done", diverged=False):
+    folder = sweep / "-".join(["mnist1d-mlp", norm, *overrides]).replace("/", "_")
+    folder.mkdir(parents=True)
+    values = numbers(norm)
+    Result(
+        status=status,
+        cell={
+            "data": "mnist1d",
+            "model": "mlp",
+            "norm": norm,
+            "optimizer": "sgd",
+            "scheduler": "constant",
+            "trainer": "default",
+            "overrides": list(overrides),
+        },
+        config={"trainer": {"max_epochs": EPOCHS}},
+        config_hash="0" * 16,
+        seeds=SEEDS,
+        metrics={"test/loss": values[:, 0].tolist(), "test/acc": values[:, 1].tolist()} if status == "done" else {},
+        diverged=[diverged] * REPLICAS if status == "done" else [],
+        timing={"setup_s": 30.0, "train_s": 60.0, "samples_per_s": 5.0} if status == "done" else {},
+        device="cpu: small",
+        versions={"python": "3.11.7"},
+        git_commit="abc",
+        error="no memory" if status == "failed" else None,
+    ).write(folder)
+    if status == "done":
+        write_curves(folder, norm)
+        np.savez_compressed(folder / "probes.npz", allow_pickle=False, **arrays(norm, classes, without))
+    os.utime(folder / "result.json", (1e9, 1e9))
+    return folder
+
+
+def write_experiment(folder, described=None, **cell):
+    for norm in ("bn", "none"):
+        write_cell(folder, norm, **cell)
+    (folder / "experiment.json").write_text(json.dumps((described or protocol()).as_dict()))
+    return folder
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements, its text, and the cells of each row of a table."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text, self.rows, self.in_cell = [], "", [], False
+        self.feed(text)
+        self.rows = [[flat(cell) for cell in row] for row in self.rows]
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.in_cell = True
+
+    def handle_data(self, data):
+        self.text += data
+        if self.in_cell:
+            self.rows[-1][-1] += data + " "
+
+    def handle_endtag(self, tag):
+        self.in_cell = self.in_cell and tag not in ("td", "th")
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
+def page_of(folder):
+    return Page(build(folder).read_text())
+
+
+def csv_of(page, name):
+    """The numbers behind a figure."""
+    (link,) = [a["href"] for a in page.all("a") if a.get("download") == f"{name}.csv"]
+    head, _, body = link.partition(",")
+    assert head == "data:text/csv;charset=utf-8"
+    return pd.read_csv(io.StringIO(unquote(body)))
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    return write_experiment(tmp_path_factory.mktemp("sweeps") / "small")
+
+
+@pytest.fixture(scope="module")
+def page(experiment):
+    return page_of(experiment)
+
+
+def test_the_verdicts_come_first_and_are_those_of_verdicts_json(experiment, page):
+    recorded = json.loads((experiment / "verdicts.json").read_text())
+    assert [each["verdict"] for each in recorded] == ["holds", "fails"]
+    for each, word in zip(recorded, ("✓ holds", "✗ fails"), strict=True):
+        (row,) = [row for row in page.rows if row[0] == each["claim"]]
+        estimate = verdicts.estimate(verdicts.Verdict(**each)).replace("-", "\N{MINUS SIGN}")
+        assert row[1] == word
+        assert row[2].startswith(estimate + " ")
+        assert row[3:5] == [str(each["n"]), f"{each['p']:.2g}"]
+    text = flat(page.text)
+    assert text.index("The accuracy is higher with bn") < text.index("Published against measured")
+    assert page.all("table")[0]["class"] == "verdicts"
+
+
+def test_the_claims_are_judged_anew_from_the_results(experiment):
+    (experiment / "verdicts.json").write_text("[]")
+    build(experiment)
+    found = verdicts.judge(protocol(), verdicts.cells_in(experiment))
+    assert [each["estimate"] for each in json.loads((experiment / "verdicts.json").read_text())] == [
+        each.estimate for each in found
+    ]
+
+
+def test_a_published_number_stands_beside_the_mean_and_the_prediction_interval(page):
+    values = numbers("bn")[:, 1]
+    found = prediction_interval(values.tolist())
+    numbers_shown = [f"{found.mean:.4f}", f"[{found.low:.4f}, {found.high:.4f}]", str(REPLICAS)]
+    place = "✓ inside" if found.low <= 0.75 <= found.high else "✗ outside"
+    assert ["bn", "test accuracy of one run", "0.75", *numbers_shown, place] in page.rows
+
+
+def test_a_published_curve_is_compared_point_by_point_and_counted(page):
+    values = numbers("bn")[:, [20, 23, 26]]
+    inside = [
+        found.low <= number <= found.high
+        for found, number in zip((prediction_interval(v.tolist()) for v in values.T), (0.9, 0.5, 0.25), strict=True)
+    ]
+    assert f"bn: {sum(inside)} of 3 inside, n = {REPLICAS}" in page.text
+    rows = [row for row in page.rows if row[:2] in (["1", "0.90"], ["2", "0.50"], ["3", "0.25"])]
+    assert [row[-1] for row in rows] == ["✓ inside" if each else "✗ outside" for each in inside]
+    assert [row[2] for row in rows] == [f"{mean:.4f}" for mean in values.mean(0)]
+
+
+def test_a_published_curve_over_a_probe_has_the_probe_s_labels(page):
+    assert [row[:2] for row in page.rows if row[0] in ("cat", "dog")] == [["cat", "80"], ["dog", "85"]]
+
+
+def test_the_summary_of_the_arms_is_in_per_cent(page):
+    found = mean_interval((100 * numbers("bn")[:, 1]).tolist())
+    assert f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]" in page.text
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    assert not page.all("script")
+    assert not page.all("link")
+    assert page.all("img")
+    for image in page.all("img"):
+        assert image["src"].startswith("data:image/svg+xml;base64,")
+        assert len(image["alt"]) > 20
+    for _, attributes in page.elements:
+        for name in ("src", "href", "srcset", "action", "data", "style"):
+            assert not re.match(r"\s*(https?:)?//", attributes.get(name) or "")
+    assert all(a["href"].startswith(("#", "data:text/csv")) for a in page.all("a"))
+
+
+def test_a_figure_needs_nothing_but_itself(page):
+    for image in page.all("img"):
+        svg = base64.b64decode(image["src"].partition(",")[2]).decode()
+        links = re.findall(r'(?:href|src)="([^"]*)"', svg) + re.findall(r"url\(([^)]*)\)", svg)
+        assert all(link.startswith(("#", "data:")) for link in links)
+        assert "<script" not in svg
+        assert "sans-serif" in svg
+
+
+def test_the_page_is_told_again_byte_by_byte(experiment):
+    assert build(experiment).read_bytes() == build(experiment).read_bytes()
+
+
+def test_the_numbers_behind_the_loss_are_those_of_metrics_csv(experiment, page):
+    found = csv_of(page, "loss_by_step")
+    for norm in ("bn", "none"):
+        table = pd.read_csv(next(experiment.glob(f"*-{norm}")) / "metrics.csv")
+        steps = table[table["name"] == "train/step_loss"].groupby("step")["value"]
+        own = found[found["arm"] == norm]
+        assert own["mean"].tolist() == pytest.approx(steps.mean().tolist(), rel=1e-6)
+        assert own["low"].tolist() == pytest.approx([mean_interval(v.tolist()).low for _, v in steps], rel=1e-6)
+        assert set(own["n"]) == {REPLICAS}
+
+
+def test_the_numbers_behind_the_epochs_are_those_of_metrics_csv(experiment, page):
+    found = csv_of(page, "curves_by_epoch")
+    table = pd.read_csv(next(experiment.glob("*-bn")) / "metrics.csv")
+    for metric, factor in (("val/loss", 1), ("val/acc", 100)):
+        means = table[table["name"] == metric].groupby("epoch")["value"].mean()
+        own = found[(found["metric"] == metric) & (found["arm"] == "bn")]
+        assert own["mean"].tolist() == pytest.approx((factor * means).tolist(), rel=1e-6)
+
+
+def test_the_numbers_behind_the_probes_are_those_of_probes_npz(experiment, page):
+    arrays = np.load(next(experiment.glob("*-bn")) / "probes.npz")
+    variance = csv_of(page, "variance_by_depth")
+    own = variance[(variance["arm"] == "bn") & (variance["moment"] == "end")]
+    assert own["stage"].tolist() == ["x", "hidden.0", "output"]
+    assert own["mean"].tolist() == pytest.approx(arrays["variance_by_depth/variance"][-1].mean(0).tolist(), rel=1e-6)
+    gradients = csv_of(page, "gradient_norms")
+    own = gradients[(gradients["arm"] == "bn") & (gradients["moment"] == "start")]
+    assert own["mean"].tolist() == pytest.approx(arrays["gradients/norm"][0].mean(0).tolist(), rel=1e-6)
+    activations = csv_of(page, "activations_end")
+    own = activations[(activations["arm"] == "bn") & (activations["point"] == "pre_activation")]
+    assert own["count"].tolist() == arrays["activations/histogram"][-1].sum(0)[2].tolist()
+    assert (own["density"] * (own["right"] - own["left"])).sum() == pytest.approx(1)
+    modes = csv_of(page, "modes")
+    own = modes[(modes["arm"] == "bn") & (modes["mode"] == "train")]
+    assert own["mean"].tolist() == pytest.approx((100 * arrays["modes/train_mode_acc"][-1].mean(0)).tolist(), rel=1e-6)
+    confusion = csv_of(page, "confusion")
+    own = confusion[confusion["arm"] == "bn"]
+    assert own["count"].tolist() == arrays["classes/eval_mode_confusion"][-1].sum(0).flatten().tolist()
+
+
+def test_a_probe_that_was_not_asked_for_leaves_its_figures_out(tmp_path, page):
+    every = {a["download"] for a in page.all("a") if "download" in a}
+    assert len(every) == 9
+    left = {"classes": {"accuracy_by_class.csv", "confusion.csv"}, "modes": {"modes.csv"}}
+    left["activations"] = {"activations_start.csv", "activations_end.csv"}
+    write_experiment(tmp_path, without=tuple(left))
+    found = {a["download"] for a in page_of(tmp_path).all("a") if "download" in a}
+    assert found == every.difference(*left.values())
+
+
+def test_a_stranger_s_words_never_become_markup(tmp_path):
+    described = protocol(
+        title=HOSTILE,
+        source=HOSTILE,
+        note=HOSTILE,
+        arms={HOSTILE: {"norm": "bn"}, "none": {"norm": "none"}},
+        published=[{"arm": HOSTILE, "metric": "train/loss", "each": "epoch", "values": [0.5, 0.4], "note": HOSTILE}],
+        claims=[
+            {
+                "claim": HOSTILE,
+                "rule": "difference",
+                "left": {"arm": HOSTILE, "metric": "test/acc"},
+                "right": {"arm": "none", "metric": "test/acc"},
+            }
+        ],
+        mistakes=[{"what": HOSTILE, "changes": HOSTILE}],
+    )
+    write_experiment(tmp_path, described, classes=(HOSTILE, "$x^"))
+    write_cell(tmp_path, "gn").joinpath("result.json").write_text("{")
+    text = build(tmp_path).read_text()
+    assert "<script" not in text
+    assert "alert('x')" not in text
+    found = Page(text)
+    assert not found.all("script")
+    assert found.text.count(HOSTILE) > 8
+    for image in found.all("img"):
+        assert "<script" not in base64.b64decode(image["src"].partition(",")[2]).decode()
+    assert HOSTILE in set(csv_of(found, "accuracy_by_class")["class"])
+
+
+def test_a_stranger_s_words_keep_the_markdown_s_tables(tmp_path):
+    described = protocol(title="a|b <b>", note=HOSTILE, mistakes=[{"what": HOSTILE, "changes": "x"}])
+    write_experiment(
+        tmp_path / "s", described, overrides=("data.root=/home/someone/images", "replicas=4"), without=MOST
+    )
+    assert main([str(tmp_path), "--markdown", str(tmp_path / "docs" / "page.md")]) == 0
+    text = (tmp_path / "docs" / "page.md").read_text()
+    assert "<" not in text
+    assert "a\\|b" in text
+    assert "/home" not in text
+    assert str(tmp_path) not in text
+    assert "replicas=4" in text
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|")
+
+
+def test_the_markdown_tells_the_verdicts_the_mistakes_and_the_published_numbers(tmp_path):
+    write_experiment(tmp_path / "small", without=MOST)
+    assert main([str(tmp_path), "--markdown", str(tmp_path / "page.md")]) == 0
+    text = (tmp_path / "page.md").read_text()
+    recorded = json.loads((tmp_path / "small" / "verdicts.json").read_text())
+    for each in recorded:
+        assert f"{each['estimate']:+.4g}".replace("-", "\N{MINUS SIGN}") in text
+    assert "make reproduce" in text
+    assert "It never shuffles." in text
+    assert "| published | 0.90 | 0.50 | 0.25 |" in text
+    assert "3.0 minutes" in text
+
+
+def test_a_settings_list_that_differs_from_the_protocol_stands_with_the_verdict(tmp_path):
+    write_experiment(tmp_path, overrides=("replicas=4",), without=MOST)
+    text = flat(page_of(tmp_path).text)
+    assert "replicas=4" in text[: text.index("The accuracy is higher")]
+
+
+def test_a_folder_of_sweeps_has_a_section_for_each(tmp_path):
+    write_experiment(tmp_path / "b", without=MOST)
+    for norm in ("bn", "gn", "none"):
+        write_cell(tmp_path / "deep" / "grid", norm, without=MOST)
+    found = page_of(tmp_path)
+    assert len([h for h in found.all("h2") if re.match(r"s\d", h["id"])]) == 2
+    text = flat(found.text)
+    assert "1 experiment, 1 grid, 5 cells, 30 networks" in text
+    assert text.index("A small experiment") < text.index("deep/grid")
+    assert not (tmp_path / "b" / FILE).exists()
+
+
+def test_a_single_run_is_a_sweep_too(tmp_path):
+    write_cell(tmp_path, "none", without=ALL)
+    found = page_of(tmp_path)
+    assert {a["download"] for a in found.all("a") if "download" in a} == {"loss_by_step.csv", "curves_by_epoch.csv"}
+
+
+def test_diverged_replicas_are_said(tmp_path):
+    write_cell(tmp_path, "none", diverged=True, without=MOST)
+    assert f"({REPLICAS} diverged)" in page_of(tmp_path).text
+
+
+@pytest.mark.parametrize("kind", ["damaged", "failed", "unfinished", "without metrics", "broken probes"])
+def test_a_cell_that_is_not_whole_is_left_out_and_said(tmp_path, kind):
+    write_cell(tmp_path, "none", without=ALL)
+    bad = write_cell(tmp_path, "bn", without=ALL, status="failed" if kind == "failed" else "done")
+    if kind == "damaged":
+        (bad / "result.json").write_text('{"status": "do')
+    if kind == "unfinished":
+        (bad / "result.json").unlink()
+        (bad / "train.log").write_text("")
+    if kind == "without metrics":
+        record = json.loads((bad / "result.json").read_text())
+        (bad / "result.json").write_text(json.dumps({**record, "metrics": {"test/acc": 3}}))
+    if kind == "broken probes":
+        (bad / "probes.npz").write_bytes(b"PK no archive")
+    found = flat(page_of(tmp_path).text)
+    assert f"Left out: {bad.name}: " in found
+    assert "1 cell, 6 networks" in found
+    assert "no memory" in found or kind != "failed"
+
+
+def test_an_arm_that_is_missing_leaves_its_claims_unjudged_with_a_reason(tmp_path):
+    write_experiment(tmp_path, without=MOST)
+    (tmp_path / "mnist1d-mlp-none" / "result.json").unlink()
+    text = flat(page_of(tmp_path).text)
+    assert "not judged" in text
+    assert "arm none was not trained" in text
+    assert "not compared: arm none was not trained" in text
+
+
+def test_a_protocol_that_cannot_be_read_leaves_a_grid(tmp_path):
+    write_experiment(tmp_path, without=MOST)
+    (tmp_path / "experiment.json").write_text("{")
+    assert "experiment.json: damaged" in page_of(tmp_path).text
+
+
+def test_no_finished_cells_is_a_line_and_status_one(tmp_path, capsys):
+    write_cell(tmp_path / "sweep", "bn", status="interrupted")
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert main([str(folder)]) == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.count("\n") == 1
+        assert "no finished cells" in output.err
+    assert not (tmp_path / FILE).exists()
+
+
+def test_nothing_but_the_page_and_the_verdicts_is_written(tmp_path):
+    write_experiment(tmp_path, without=MOST)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    build(tmp_path)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after.keys() - before.keys() == {tmp_path / FILE, tmp_path / "verdicts.json"}
+    assert all(after[path] == before[path] for path in before)
+
+
+def test_the_long_curve_is_told_in_means_of_at_most_150_points(tmp_path):
+    folder = write_cell(tmp_path, "none", without=ALL)
+    values = np.random.default_rng(0).uniform(1, 2, (REPLICAS, 1001))
+    rows = [(j + 1, 1, i, "train/step_loss", values[i, j]) for i in range(REPLICAS) for j in range(1001)]
+    pd.DataFrame(rows, columns=["step", "epoch", "replica", "name", "value"]).to_csv(
+        folder / "metrics.csv", index=False
+    )
+    (drawn,) = pictures(collect(tmp_path)[0].sections[0])
+    expected = values[:, : 143 * 7].reshape(REPLICAS, 143, 7).mean(axis=(0, 2))
+    assert drawn.data["mean"].tolist() == pytest.approx(expected.tolist())
+    assert drawn.data["step"].tolist()[:2] == [4.0, 11.0]
+
+
+def test_every_arm_looks_its_own_way_and_none_is_grey():
+    found = looks({name: name for name in ("bn", "none", "gn", "ln", "in", "rms", "wn")})
+    assert found["none"].color == "#444444"
+    assert len({look.color for look in found.values()}) == 7
+    assert len({(str(look.dash), look.marker) for look in found.values()}) == 7
+
+
+def test_activations_that_are_nowhere_finite_leave_their_panel_out(tmp_path):
+    folder = write_cell(tmp_path, "none", diverged=True)
+    found = arrays("none", ("cat", "dog"))
+    found["activations/histogram"][-1] = 0
+    found["variance_by_depth/variance"][-1] = np.nan
+    found["gradients/norm"][-1] = np.nan
+    np.savez_compressed(folder / "probes.npz", allow_pickle=False, **found)
+    drawn = {picture.name: picture for picture in pictures(collect(tmp_path)[0].sections[0])}
+    assert "activations_end" not in drawn
+    assert "activations_start" in drawn
+    assert drawn["gradient_norms"].data["n"].tolist() == [REPLICAS, REPLICAS, 0, 0]
+
+
+def test_each_fit_finds_its_own_curve():
+    k = np.arange(6)
+    assert linear_fit(2 + 3.0 * k) == pytest.approx(2 + 3.0 * k, rel=2e-3)
+    assert linear_fit(20 - 3.0 * k) == pytest.approx(20 - 3.0 * k, rel=2e-3)
+    assert exponential_fit(2 * 1.7**k) == pytest.approx(2 * 1.7**k)

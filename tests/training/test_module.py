@@ -1,0 +1,138 @@
+import functools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import Trainer
+
+from bn_experiments.config import build
+from bn_experiments.data.batches import Batching, Blocks, mini_batches
+from bn_experiments.data.datamodule import DataModule
+from bn_experiments.run import score
+from bn_experiments.seeds import generator
+from bn_experiments.signatures import accepted
+from bn_experiments.training.module import Classification
+from bn_experiments.training.steps import CapturedWalk
+
+TRAINER = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+
+
+def fit(cell, steps_per_execution: int, scheduler=None, captured: bool = False) -> Classification:
+    config = cell.config
+    splits = build.splits(config)
+    replicas = build.replicas(config, splits, "cpu")
+    scheduler = scheduler or build.scheduler(config)
+    module = Classification(replicas, build.optimizer(config), scheduler, gradient_clip_norm=None, captured=captured)
+    batching = Batching(**accepted(Batching, config["data"]))
+    data = DataModule(splits, build.seeds(config), batching, steps_per_execution)
+    options = build.trainer(config)
+    trainer = Trainer(max_epochs=options.max_epochs, precision=options.precision, **TRAINER)
+    trainer.fit(module, data)
+    trainer.test(module, data, verbose=False)
+    return module
+
+
+def test_training_equals_a_loop_written_with_torch_alone(compose_cell):
+    cell = compose_cell("model=lenet", "norm=bn", "replicas=1", "data.batch_size=50", "trainer.max_epochs=2", "seed=4")
+    splits = build.splits(cell.config)
+    network = build.network(cell.config, splits)
+    build.initialize(network, 4, "torch", "ones")
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    for epoch in range(2):
+        order = torch.randperm(225, generator=generator(4, "batches", epoch))
+        for start in range(0, 225, 50):
+            index = order[start : start + 50]
+            optimizer.zero_grad()
+            F.cross_entropy(network(splits.train.x[index]), splits.train.y[index]).backward()
+            optimizer.step()
+    ours = fit(cell, steps_per_execution=3)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(ours.replicas.replica(0).state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+    network.eval()
+    accuracy = (network(splits.test.x).argmax(1) == splits.test.y).double().mean()
+    assert ours.metrics["test/acc"].item() == pytest.approx(accuracy.item(), abs=1e-6)
+    loss = F.cross_entropy(network(splits.test.x), splits.test.y)
+    assert ours.metrics["test/loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
+def test_the_size_of_a_block_changes_no_number(compose_cell, precision):
+    cell = compose_cell("norm=bn", "data.batch_size=30", "trainer.max_epochs=2", f"trainer.precision={precision}")
+    one, many = (fit(cell, steps) for steps in (1, 50))
+    for a, b in zip(one.replicas.parameters(), many.replicas.parameters(), strict=True):
+        assert a.dtype == (torch.float64 if precision == "64-true" else torch.float32)
+        assert torch.equal(a, b)
+
+
+def test_both_arms_see_the_same_batches(compose_cell):
+    seen = {}
+    for norm in ("bn", "none"):
+        config = compose_cell(f"norm={norm}").config
+        batching = Batching(**accepted(Batching, config["data"]))
+        train = build.splits(config).train
+        epochs = [Blocks(train, build.seeds(config), lambda epoch=e: epoch, batching, 7) for e in range(2)]
+        given = [mini_batches(block.examples, block.index.movedim(1, 0)) for blocks in epochs for block in blocks]
+        seen[norm] = [batch for block in given for batch in block]
+    assert len(seen["bn"]) == 6
+    for (x, y), (other_x, other_y) in zip(seen["bn"], seen["none"], strict=True):
+        assert torch.equal(x, other_x)
+        assert torch.equal(y, other_y)
+        assert not torch.equal(x[0], x[1]), "replicas see batches of their own"
+
+
+@pytest.mark.parametrize(("stacked", "optimizers"), [(True, 1), (False, 2)])
+def test_the_schedulers_step_once_an_epoch(compose_cell, stacked, optimizers):
+    rates = []
+
+    class Recording(torch.optim.lr_scheduler.StepLR):
+        def step(self, *args):
+            rates.append(self.optimizer.param_groups[0]["lr"])
+            super().step(*args)
+
+    cell = compose_cell(
+        "trainer.max_epochs=3", "optimizer.lr=0.08", "data.batch_size=30", f"trainer.stack_replicas={stacked}"
+    )
+    fit(cell, 50, scheduler=lambda optimizer: Recording(optimizer, step_size=1, gamma=0.5))
+    expected = [rate for rate in (0.08, 0.04, 0.02) for _ in range(optimizers)]
+    assert rates[optimizers:] == pytest.approx(expected)  # the first is torch's own initial step
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_captured_training_ends_with_the_numbers_of_plain_training(compose_cell, monkeypatch, stacked):
+    graphs = []  # with their memory and counters, though without a device
+    walk = functools.partial(CapturedWalk, capture=lambda function: graphs.append(function) or function)
+    monkeypatch.setattr("bn_experiments.training.module.CapturedWalk", walk)
+    keys = ["norm=bn", "model.dropout=0.2", "data.batch_size=30", "trainer.max_epochs=3", "scheduler=cosine"]
+    cell = compose_cell(*keys, "optimizer=adam", f"trainer.stack_replicas={stacked}")
+    plain, captured = (fit(cell, 5, captured=captured) for captured in (False, True))
+    assert len(graphs) == 3 * len(captured.replicas.parts()), "one for each learning rate and part"
+    for name, tensor in plain.replicas.state_dict().items():
+        assert torch.equal(tensor, captured.replicas.state_dict()[name]), name
+    for name, values in plain.metrics.items():
+        assert torch.equal(values, captured.metrics[name]), name
+
+
+def test_the_same_config_gives_the_same_numbers(compose_cell):
+    cell = compose_cell("norm=bn")
+    first, second = fit(cell, 50), fit(cell, 50)
+    for a, b in zip(first.replicas.parameters(), second.replicas.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_replica_that_diverged_counts_at_chance_and_is_marked():
+    metrics = {
+        "train/loss": torch.tensor([0.1, torch.inf, 0.3]),
+        "test/loss": torch.tensor([0.2, torch.nan, 0.4]),
+        "test/acc": torch.tensor([0.9, 0.0, 0.8]),
+    }
+    scored, diverged = score(metrics, num_classes=10)
+    assert diverged == [False, True, False]
+    assert scored["test/acc"] == pytest.approx([0.9, 0.1, 0.8])
+    assert scored["test/loss"][1] == scored["train/loss"][1] == pytest.approx(torch.log(torch.tensor(10.0)).item())
