@@ -3,13 +3,14 @@
 import hydra
 from omegaconf import DictConfig
 
-from bn_experiments.sweeps.sweep import command_line, run_cell
+from bn_experiments.sweeps.command_line import command_line, composed_cell
+from bn_experiments.sweeps.train_cell import train_cell
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> None:
-    """Trains the cell that Hydra composed."""
-    run_cell(config)
+    """Trains the cell that Hydra composed; the cells of a grid are composed and trained by `sweeps.sweeper`."""
+    train_cell(composed_cell(config))
 
 
 if __name__ == "__main__":

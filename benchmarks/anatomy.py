@@ -16,9 +16,9 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.workloads import Workload, use_images
-from bn_experiments.config import build
+from bn_experiments.config import engine, objects
 from bn_experiments.run import flushed_denormals
-from bn_experiments.training.steps import Step, walk
+from bn_experiments.training.steps import Steps
 
 STEPS, REPEATS = 50, 7
 # which operations belong together, by what their names contain; the first that fits
@@ -56,14 +56,16 @@ def main() -> None:
 def anatomy(workload: Workload, replicas: int, flops_per_s: float, bytes_per_s: float) -> Table:
     """Milliseconds a step by kind of operation, and those that the arithmetic and the memory would take."""
     config = workload.cell(Path(), replicas).config
-    splits = build.splits(config).to(torch.device("cpu"), torch.float32)
-    networks = build.replicas(config, splits, "cpu").train()
-    steps = [(Step(part, build.optimizer(config)(part.parameters()), None), which) for part, which in networks.parts()]
+    splits = objects.splits(config).to(torch.device("cpu"), torch.float32)
+    networks = engine.replicas(config, splits, "cpu").train()
+    steps = [
+        (Steps(part, objects.optimizer(config)(part.parameters()), None), which) for part, which in networks.parts()
+    ]
     index = torch.randint(len(splits.train), (replicas, STEPS, config["data"]["batch_size"]))
 
     def block() -> None:
         for step, which in steps:
-            walk(step, splits.train, index[which].movedim(-2, 0))
+            step(splits.train, index[which].movedim(-2, 0))
 
     whole = quickest(block) / STEPS
     with profile(activities=[ProfilerActivity.CPU]) as profiler:

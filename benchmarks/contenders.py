@@ -20,7 +20,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from benchmarks import rivals
 from benchmarks.workloads import Workload
-from bn_experiments.config import build
+from bn_experiments.config import objects
 from bn_experiments.config.cells import Cell
 from bn_experiments.probes.probing import Probing
 from bn_experiments.records.result import Result
@@ -45,7 +45,7 @@ Contender = Callable[[Workload], float]
 def examples(cell: Cell) -> int:
     """Training examples that all replicas of a cell see."""
     config = cell.config
-    return len(build.splits(config).train) * config["trainer"]["max_epochs"] * config["replicas"]
+    return len(objects.splits(config).train) * config["trainer"]["max_epochs"] * config["replicas"]
 
 
 def ours(workload: Workload) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 
-from bn_experiments.config import build
+from bn_experiments.config import objects
 from bn_experiments.config.cells import Cell
 from bn_experiments.data.splits import Examples, Splits
 from bn_experiments.training.initialization import initialize
@@ -21,7 +21,7 @@ from bn_experiments.training.initialization import initialize
 
 def network_of(cell: Cell, splits: Splits) -> nn.Module:
     """The cell's network as its first replica starts."""
-    network = build.network(cell.config, splits)
+    network = objects.network(cell.config, splits)
     initialize(network, cell.config["seed"], cell.config["init"], cell.config["norm"]["scale_init"])
     return network
 
@@ -33,11 +33,11 @@ def bare_loop(cell: Cell) -> float:
         Seconds of training.
     """
     config = cell.config
-    splits = build.splits(config).to(torch.device("cpu"), torch.float32)
+    splits = objects.splits(config).to(torch.device("cpu"), torch.float32)
     x, y = splits.train.normalize(splits.train.x), splits.train.y
     val_x, val_y = splits.val.normalize(splits.val.x), splits.val.y
     network = network_of(cell, splits)
-    optimizer = build.optimizer(config)(network.parameters())
+    optimizer = objects.optimizer(config)(network.parameters())
     batch_size, shuffle = config["data"]["batch_size"], config["data"]["shuffle"]
     started = time.perf_counter()
     for _ in range(config["trainer"]["max_epochs"]):
@@ -89,10 +89,10 @@ def notebook(cell: Cell) -> float:
         Seconds of training.
     """
     config = cell.config
-    splits = build.splits(config)
+    splits = objects.splits(config)
     train, val = loader(cell, splits.train, config["data"]["shuffle"]), loader(cell, splits.val, False)
     network = network_of(cell, splits)
-    optimizer = build.optimizer(config)(network.parameters())
+    optimizer = objects.optimizer(config)(network.parameters())
     criterion = nn.CrossEntropyLoss()
     started = time.perf_counter()
     for _ in range(config["trainer"]["max_epochs"]):
@@ -148,9 +148,9 @@ def plain_lightning(cell: Cell) -> float:
         Seconds of training.
     """
     config = cell.config
-    splits = build.splits(config)
+    splits = objects.splits(config)
     train, val = loader(cell, splits.train, config["data"]["shuffle"]), loader(cell, splits.val, False)
-    module = PlainModule(network_of(cell, splits), build.optimizer(config))
+    module = PlainModule(network_of(cell, splits), objects.optimizer(config))
     trainer = Trainer(
         max_epochs=config["trainer"]["max_epochs"],
         accelerator="cpu",

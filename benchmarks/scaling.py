@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.contenders import most_resident_bytes
+from benchmarks.workloads import CONF, composed
 from bn_experiments import report
 from bn_experiments.claims import summary
-from bn_experiments.config.cells import composed
+from bn_experiments.config.cells import Cell
 from bn_experiments.records import result as results
 from bn_experiments.records import table
 from bn_experiments.run import run
@@ -61,8 +62,7 @@ def write_results(folder: Path, count: int) -> float:
     """Writes results into folders of their own; gives the bytes of one."""
     from hydra import initialize_config_dir
 
-    conf = Path(__file__).resolve().parents[1] / "conf"
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         cells = {
             norm: composed("config", [*SMALL, f"norm={norm}", f"paths.output_dir={folder.parent}", "name=template"])
             for norm in ("bn", "none")
@@ -103,19 +103,19 @@ def compose_and_check(count: int) -> tuple[float, float]:
     """Seconds a cell: to compose as Hydra does for each job, and for the check of the whole grid."""
     from hydra import compose, initialize_config_dir
 
-    from bn_experiments.config import refusals
+    from bn_experiments.config.composition import cells_of
 
     grid = [*SMALL, "norm=bn,none", f"seed=range(0,{count // 2})"]
-    with initialize_config_dir(str(refusals.CONF), version_base="1.3"):
-        refusals.judge("config", SMALL, multirun=False)  # what is done once
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cells_of("config", SMALL, multirun=False)  # what is done once
         started = time.perf_counter()
         for seed in range(10):
             compose("config", [*SMALL, "norm=bn", f"seed={seed}"], return_hydra_config=True)
         composing = (time.perf_counter() - started) / 10
         started = time.perf_counter()
-        cells, lines = refusals.judge("config", grid, multirun=True)
+        cells, refusals = cells_of("config", grid, multirun=True)
         assert len(cells) == count
-        assert not lines
+        assert not refusals
         return composing, (time.perf_counter() - started) / count
 
 
@@ -126,18 +126,19 @@ def dispatch(count: int) -> float:
     from bn_experiments.sweeps.launchers.ray import RayLauncher
 
     class Idle(RayLauncher):
-        def shared(self) -> bytes:
-            return b""
+        def ended(self, number: int, cell: Cell, loss: str | None) -> None:
+            assert loss is None
 
     launcher = Idle(None, num_cpus=1, num_gpus=0, retries=2)
+    launcher.settings = cast(Any, None)
     as_task: Any = ray.remote(num_cpus=1)
     launcher.task = as_task(_nothing_done)
     started = time.perf_counter()
-    launcher.run({number: ["norm=bn", f"seed={number}"] for number in range(count)})
+    launcher.run({number: Cell({}, {}, Path(f"seed={number}")) for number in range(count)})
     return (time.perf_counter() - started) / count
 
 
-def _nothing_done(shared: bytes, number: int, overrides: list[str]) -> None:
+def _nothing_done(settings: None, number: int, cell: Cell) -> None:
     pass
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 
-from bn_experiments.config.cells import Cell, composed
+from bn_experiments.config.cells import Cell, cell_of
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ARMS = ("bn", "none")
@@ -32,6 +32,12 @@ OVERRIDES = {
     "mnist1d_mlp": ["model=mlp"],
     "mnist1d_lenet": ["model=lenet"],
 }
+
+
+def composed(config_name: str, overrides: Sequence[str]) -> Cell:
+    """The cell that these overrides give, as Hydra composes it."""
+    config = compose(config_name, overrides=list(overrides), return_hydra_config=True)
+    return cell_of(config, config.hydra)
 
 
 def use_images(folder: str) -> None:

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from hydra import initialize_config_dir
 
 from bn_experiments.config.cells import Cell
-from bn_experiments.config.refusals import _composed
+from bn_experiments.config.composition import Base, Composer, base
 from bn_experiments.data.sources import mnist1d
 
 torch.set_num_threads(1)  # the suite's networks are tiny: threads would only wait for each other
@@ -49,7 +47,9 @@ def compose_cell(data_dir: str, tmp_path: Path) -> Iterator[Callable[..., Cell]]
         def cell(*overrides: str) -> Cell:
             keys = {override.split("=")[0] for override in overrides}
             everything = [o for o in small if o.split("=")[0] not in keys] + list(overrides)
-            made, wrong = _composed(composed_groups, everything, options_of)
+            composer = Composer("config", everything)
+            composer.base = composed_once
+            made, wrong = composer.cell(everything)
             assert not wrong
             return made
 
@@ -57,11 +57,6 @@ def compose_cell(data_dir: str, tmp_path: Path) -> Iterator[Callable[..., Cell]]
 
 
 @functools.cache
-def composed_groups(*choices: str) -> DictConfig:
-    """Hydra's config of choices of groups: composed once, for it is what takes the time."""
-    return compose("config", list(choices), return_hydra_config=True)
-
-
-@functools.cache
-def options_of(group: str) -> list[str]:
-    return GlobalHydra.instance().config_loader().get_group_options(group)
+def composed_once(*chosen: str) -> Base:
+    """What Hydra composes of choices of groups, once for all tests, for it is what takes the time."""
+    return base("config", *chosen)

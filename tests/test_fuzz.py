@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from bn_experiments.config import refusals
+from bn_experiments.config.composition import cells_of
 from bn_experiments.run import run
 from tests.conftest import CONF
 
@@ -108,10 +108,10 @@ def test_every_command_trains_or_is_refused_in_lines(data_dir, folder, drawn):
     before = sorted(folder.rglob("*"))
     with initialize_config_dir(str(CONF), version_base="1.3"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cells, lines = refusals.judge("config", words, multirun=False)
-        if lines:
+        cells, refusals = cells_of("config", words, multirun=False)
+        if refusals:
             event("refused")
-            assert all(str(line).strip() and str(line).isprintable() for line in lines)
+            assert all(str(line).strip() and str(line).isprintable() for line in refusals)
             assert sorted(folder.rglob("*")) == before, "a refused command makes nothing"
             return
         (cell,) = cells

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from bn_experiments.config import build
 from bn_experiments.config import dry_run as trial
-from bn_experiments.config.build import Config
+from bn_experiments.config import objects
 from bn_experiments.config.cells import GROUPS, Cell
+from bn_experiments.config.objects import Config
 from bn_experiments.config.options import CellOptions, PathOptions, TrainerOptions
 from bn_experiments.data.batches import Batching
 from bn_experiments.data.splits import split
@@ -93,13 +93,13 @@ def _options(config: Config) -> dict[str, list[Refusal]]:
 
 def _group(config: Config, group: str) -> list[Refusal]:
     """What is wrong with a group's options, against the signatures of what it names."""
-    options = build.options(config, group)
+    options = objects.options(config, group)
     narrowed = NARROWED.get(group)
     if group == "trainer":
         return problems(options, group, TrainerOptions)
     if group == "norm":
         return _norm(config)
-    target = build.target(config, group)
+    target = objects.target(config, group)
     if group == "data":
         given = ["source"]
         if options.get("root") == config["paths"].get("data_dir"):  # which has a line of its own
@@ -118,18 +118,18 @@ def _probes(config: Config) -> list[Refusal]:
                 Refusal(f"probes.{name}", "is no probe", "keys with a _target_", "choose one with probes=[...]")
             )
             continue
-        options = build.options(config["probes"], name)
+        options = objects.options(config["probes"], name)
         # what is taken over from the data has a line of its own there
         given = [key for key in ("batch_size", "eval_batch_size") if options.get(key) == config["data"].get(key)]
         own = {key: value for key, value in options.items() if key not in given}
-        lines += problems(own, f"probes.{name}", build.target(config["probes"], name), Schedule, given=given)
+        lines += problems(own, f"probes.{name}", objects.target(config["probes"], name), Schedule, given=given)
     for name in config["probes"] if not lines else ():
-        build.probe(config, name)  # raises where what a target names makes no probe
+        objects.probe(config, name)  # raises where what a target names makes no probe
     return lines
 
 
 def _norm(config: Config) -> list[Refusal]:
-    options = build.options(config, "norm")
+    options = objects.options(config, "norm")
     if config["norm"]["_target_"] is None:
         return problems(options, "norm", Slot, given=["target", "options"])
     keys = {name: None for name, p in inspect.signature(Slot).parameters.items() if p.kind is p.KEYWORD_ONLY}

@@ -9,9 +9,9 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from bn_experiments.config import build
-from bn_experiments.config.build import Config
+from bn_experiments.config import objects
 from bn_experiments.config.cells import Cell
+from bn_experiments.config.objects import Config
 from bn_experiments.data.batches import Batching
 from bn_experiments.data.splits import Splits
 from bn_experiments.norms.slot import norms_of
@@ -59,13 +59,13 @@ def as_refusal(groups: str, error: Exception) -> Refusal:
 def splits(data: str) -> Splits | Refusal:
     """The splits that the data group, as JSON, describes, or why there are none; the cells of a grid share them."""
     try:
-        return build.splits({"data": json.loads(data)})
+        return objects.splits({"data": json.loads(data)})
     except Exception as error:
         return as_refusal("data", error)
 
 
 def _device(config: Config) -> list[Refusal]:
-    device = build.device(config)
+    device = objects.device(config)
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if there[device]:
         return []
@@ -94,7 +94,7 @@ def _optimizer(config: Config) -> list[Refusal]:
         yield
 
     try:
-        build.optimizer(config)(parameters())
+        objects.optimizer(config)(parameters())
     except _Accepted:
         return []
     except Exception as error:
@@ -107,12 +107,12 @@ def step(config: Config) -> list[Refusal]:
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     try:
-        optimizer = build.optimizer(config)([parameter])
+        optimizer = objects.optimizer(config)([parameter])
         optimizer.step()
     except Exception as error:
         return [_refusal(config, "optimizer", error)]
     try:
-        scheduler = build.scheduler(config)(optimizer)
+        scheduler = objects.scheduler(config)(optimizer)
         optimizer.step()  # a scheduler warns where it steps first
         scheduler.step()
     except Exception as error:
@@ -125,7 +125,7 @@ def _refusal(config: Config, group: str, error: Exception) -> Refusal:
     reason = _reason(error)
     named = [
         f"{group}.{key}={shown(value)}"
-        for key, value in build.options(config, group).items()
+        for key, value in objects.options(config, group).items()
         if re.search(rf"\b({key}|{key.removesuffix('s')}\b)", reason, re.IGNORECASE)
     ]
     target = config[group]["_target_"]
@@ -140,8 +140,8 @@ def _refusal(config: Config, group: str, error: Exception) -> Refusal:
 def _network(cell: Cell, splits: Splits, probes_are_wrong: bool) -> list[Refusal]:
     config = cell.config
     bytes_per_number = 8 if config["trainer"]["precision"] == "64-true" else 4
-    with torch.device("meta"), bounded(config["replicas"], bytes_per_number, build.device(config)):
-        network = build.network(config, splits)
+    with torch.device("meta"), bounded(config["replicas"], bytes_per_number, objects.device(config)):
+        network = objects.network(config, splits)
     initialize(network, config["seed"], config["init"], config["norm"]["scale_init"])
     probes = {} if probes_are_wrong else config["probes"]
     return _no_slot(cell, network) or _batches({**config, "probes": probes}, network.to_empty(device="cpu"), splits)

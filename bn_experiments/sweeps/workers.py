@@ -6,7 +6,7 @@ import joblib
 import psutil
 import torch
 
-from bn_experiments.config import build
+from bn_experiments.config import objects
 from bn_experiments.config.cells import Cell
 
 MEMORY_BYTES = 1.5e9  # that a cell needs beside its data
@@ -25,10 +25,10 @@ def at_a_time(cells: Sequence[Cell]) -> tuple[int, str]:
     Returns:
         The number, and the reason for a person.
     """
-    if any(build.device(cell.config) != "cpu" for cell in cells):
+    if any(objects.device(cell.config) != "cpu" for cell in cells):
         return max(1, min(len(cells), torch.cuda.device_count())), "each has a device to itself"
     cores = joblib.cpu_count()
-    threads = max(build.trainer(cell.config).threads for cell in cells)
+    threads = max(objects.trainer(cell.config).threads for cell in cells)
     in_memory = int(psutil.virtual_memory().available // (MEMORY_BYTES + max(data_bytes(cell) for cell in cells)))
     count = max(1, min(len(cells), cores // threads, in_memory))
     return count, f"{_counted(threads, 'thread')} each, on {_counted(cores, 'core')}; memory for {in_memory}"
@@ -36,7 +36,7 @@ def at_a_time(cells: Sequence[Cell]) -> tuple[int, str]:
 
 def data_bytes(cell: Cell) -> int:
     """What a cell's data set takes in memory; the check of the grid has loaded it."""
-    source = build.source(cell.config)
+    source = objects.source(cell.config)
     return source.train_x.nbytes + source.test_x.nbytes
 
 

@@ -4,10 +4,20 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "mnist1d")
+
+
+def of_this_process(device_kind: str) -> dict[str, Any]:
+    """The fields of a result that say where it comes from.
+
+    Args:
+        device_kind: cpu, cuda or mps.
+    """
+    return {"device": device(device_kind), "versions": versions(), "git_commit": git_commit()}
 
 
 def versions() -> dict[str, str]:

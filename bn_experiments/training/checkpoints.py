@@ -1,7 +1,6 @@
 """Checkpoints: from which a cell that was cut short goes on, whatever cut it."""
 
 import logging
-import math
 import sys
 import warnings
 import zipfile
@@ -13,7 +12,6 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from bn_experiments.config.options import TrainerOptions
 from bn_experiments.system import interruption
 from bn_experiments.system.files import write_whole
 
@@ -23,19 +21,19 @@ IDENTITY = "config_hash"  # the key in a checkpoint that says whose it is
 
 
 class Checkpoints(ModelCheckpoint):
-    """Saves at the end of every epoch that completes `checkpoint_every_n_steps`, and before an interruption.
+    """Saves at the end of every n-th epoch, and before an interruption.
 
     A process that is asked to end does so after the block that it is at: it saves there, also in mid-epoch, and
     raises `Interrupted`.
 
     Args:
-        folder: Of the cell.
+        folder: The folder of the cell.
         identity: What tells the cell's checkpoints from those of another (see `identity.config_hash`).
         options: Of the trainer.
         steps: An epoch's.
     """
 
-    def __init__(self, folder: Path, identity: str, options: TrainerOptions, steps: float):
+    def __init__(self, folder: Path, identity: str, every_n_epochs: int):
         self.file = folder / "checkpoints" / f"{identity}.ckpt"
         self.identity = identity
         super().__init__(
@@ -43,7 +41,7 @@ class Checkpoints(ModelCheckpoint):
             self.file.stem,
             enable_version_counter=False,
             save_on_train_epoch_end=True,
-            every_n_epochs=math.ceil(options.checkpoint_every_n_steps / steps),
+            every_n_epochs=every_n_epochs,
         )
 
     def found(self) -> Path | None:

@@ -35,9 +35,10 @@ class Curves(Callback):
 
     def __init__(self, writer: SummaryWriter, replicas: int, log_every_n_steps: int):
         self.writer = writer
-        self.none = torch.empty(0, replicas)  # of no step, no epoch
+        self.replicas = replicas
+        self.empty = torch.empty(0, replicas)  # the curve of no step, and of no epoch
         self.log_every_n_steps = log_every_n_steps
-        self.losses: list[Tensor] = [self.none]  # (K, R) a block
+        self.losses: list[Tensor] = [self.empty]  # (K, R) for each block
         self.sizes: list[int] = []  # of the mini-batch of each step
         self.epoch_ends: list[int] = []  # steps taken by the end of each epoch
         self.epochs: dict[str, list[Tensor]] = {name: [] for name in BY_EPOCH}  # (R,) an epoch
@@ -89,6 +90,10 @@ class Curves(Callback):
             self.epochs[name].append(pl_module.metrics[name].cpu().double())
         self._draw()
 
+    def examples_taken(self) -> int:
+        """How many examples all replicas took since this process began; those before a checkpoint do not count."""
+        return sum(self.sizes[self.brought :]) * self.replicas
+
     def last(self) -> dict[str, Tensor]:
         """The last point, (R,), of each curve that has one."""
         return {name: values[-1] for name, values in self.epochs.items() if values}
@@ -106,7 +111,7 @@ class Curves(Callback):
             yield _long(name, self._stacked(values), torch.tensor(self.epoch_ends), epochs)
 
     def _stacked(self, values: list[Tensor]) -> Tensor:
-        return torch.stack(values) if values else self.none
+        return torch.stack(values) if values else self.empty
 
     def _draw(self) -> None:
         self._draw_steps()

@@ -1,7 +1,6 @@
 """The LightningModule: the training step of R replicas, and what is measured of them."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,14 +10,14 @@ from torch import Tensor
 from bn_experiments.data.batches import Block, EvaluationBatches
 from bn_experiments.data.splits import Examples
 from bn_experiments.training.replicas import Replicas
-from bn_experiments.training.steps import CapturedWalk, Step, cross_entropy, walk
+from bn_experiments.training.steps import CapturedSteps, Steps, cross_entropy
 
 
 class Classification(LightningModule):
     """Trains R replicas of a network with the cross-entropy, in blocks of mini-batches.
 
     Lightning is handed a block at a time, so that what it does for each batch is done once a block; the
-    module walks the block's mini-batches in manual optimization. For Lightning a block is a batch and a
+    module takes the steps on a block's mini-batches in manual optimization. For Lightning a block is a batch and a
     step: its `global_step` counts blocks.
 
     Args:
@@ -44,7 +43,7 @@ class Classification(LightningModule):
         self.make_scheduler = scheduler
         self.gradient_clip_norm = gradient_clip_norm
         self.captured = captured
-        self.walks: list[tuple[slice | int, Callable[[Examples, Tensor], Tensor]]] = []
+        self.steps: list[tuple[slice | int, Callable[[Examples, Tensor], Tensor]]] = []
         self.metrics: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> Any:
@@ -54,15 +53,15 @@ class Classification(LightningModule):
         return optimizers, self.schedulers
 
     def on_train_start(self) -> None:
-        """Makes the walks, now that networks and optimizers are where and what they will be."""
-        self.walks.clear()
+        """Makes the steps, now that networks and optimizers are where and what they will be."""
+        self.steps.clear()
         for (part, replicas), optimizer in zip(self.replicas.parts(), self.trainer.optimizers, strict=True):
-            step = Step(part, optimizer, self.gradient_clip_norm)
-            self.walks.append((replicas, CapturedWalk(step) if self.captured else partial(walk, step)))
+            steps = Steps(part, optimizer, self.gradient_clip_norm)
+            self.steps.append((replicas, CapturedSteps(steps) if self.captured else steps))
 
     def training_step(self, block: Block, block_index: int) -> dict[str, Tensor]:
-        """Walks a block, each part on its own; gives the loss of each mini-batch and replica, `losses` (K, R)."""
-        losses = [take(block.examples, block.index[replicas].movedim(-2, 0)) for replicas, take in self.walks]
+        """Trains each part on a block, on its own; gives the loss of each mini-batch and replica, `losses` (K, R)."""
+        losses = [take(block.examples, block.index[replicas].movedim(-2, 0)) for replicas, take in self.steps]
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()  # Lightning counts the steps of optimizers that it wraps: here, a step a block
         progress.increment_completed()

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from bn_experiments.config.cells import asked_for, cell_name, cell_of, composed
-from bn_experiments.config.refusals import judge
+from bn_experiments.config.cells import cell_name, cell_of, choices
+from bn_experiments.config.composition import cells_of, overrides_of
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -27,14 +27,19 @@ def hydra():
         yield
 
 
+def composed(config_name, overrides):
+    """The cell that these overrides give, as Hydra composes it."""
+    config = compose(config_name, overrides=list(overrides), return_hydra_config=True)
+    return cell_of(config, config.hydra)
+
+
 def cell(*overrides):
     return composed("config", overrides)
 
 
 def name(*overrides):
     """A default cell's name with these overrides; composing the cell takes Hydra a hundred times as long."""
-    runtime = {"choices": {"data": "mnist1d", "model": "mlp", "norm": "bn", "optimizer": "sgd"}}
-    return cell_name(OmegaConf.create({"runtime": runtime, "overrides": {"task": list(overrides)}}))
+    return cell_name(choices({"data": "mnist1d", "model": "mlp", "norm": "bn", "optimizer": "sgd"}, overrides))
 
 
 def root(text):
@@ -159,7 +164,7 @@ def multirun(*overrides):
     return loader.load_configuration("config", list(overrides), RunMode.MULTIRUN)
 
 
-BASIC = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
+BASIC = "hydra._internal.core_plugins.basic_{0}.Basic{1}"
 
 
 def launched(config):
@@ -167,7 +172,10 @@ def launched(config):
     loader = GlobalHydra.instance().config_loader()
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
     config = copy.deepcopy(config)
-    OmegaConf.update(config, "hydra.launcher", BASIC, force_add=True, merge=False)  # replaced below
+    launcher = {"_target_": BASIC.format("launcher", "Launcher")}
+    OmegaConf.update(config, "hydra.launcher", launcher, force_add=True, merge=False)  # replaced below
+    sweeper = {"_target_": BASIC.format("sweeper", "Sweeper"), "params": config.hydra.sweeper.params}
+    OmegaConf.update(config, "hydra.sweeper", {**sweeper, "max_batch_size": None}, force_add=True, merge=False)
     sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=print, config=config)
     jobs = []
     sweeper.launcher = SimpleNamespace(launch=lambda batch, initial_job_idx: jobs.extend(map(list, batch)) or [])
@@ -184,17 +192,25 @@ def launched(config):
         ["optimizer.lr=0.1,0.2,0.3", "norm=none", "seed=range(0,20,10)"],
         ["model.hidden=[64, 64],[32]", "norm=glob(*n,exclude=in)"],
         ["init=torch,'he_uniform'", "trainer.max_epochs=choice(1,2)"],
-        ["norm=bn,none", "hydra.sweeper.max_batch_size=1", "+model.extra=1,2"],
+        ["norm=bn,none", "hydra.verbose=true", "+model.extra=1,2"],
+        ["model.activation='relu','tanh'", "data.mean=[0.1, 0.2],0.5", 'init="torch"'],
+        ["norm=glob([b*,ln])", "norm.placement=post,pre", "seed=range(3)"],
+        ["experiment=udl_residual"],
+        ["experiment=udl_residual", "norm=ln,bn", "optimizer.lr=0.1,0.2"],
+        ["experiment=sigmoid_mlp", "model.hidden=[8],[8,8]", "optimizer=sgd,adam"],
+        ["~scheduler.step_size", "scheduler=step", "seed=1,2"],
+        ["probes=[activations],[]", "norm=bn", "norm=none,ln"],
     ],
     ids=str,
 )
 def test_a_grid_has_the_cells_that_hydras_sweeper_launches(overrides, tmp_path, data_dir, monkeypatch):
-    monkeypatch.setattr(
-        "bn_experiments.config.check.check_cells", lambda cells, lost: []
-    )  # the cells alone matter here
+    monkeypatch.setattr("bn_experiments.config.check.check_cells", lambda cells, lost: [])  # cells alone matter here
     config = multirun(*overrides, f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}")
-    cells, _ = judge("config", asked_for(config, True), multirun=True)
-    assert cells == [composed("config", job) for job in launched(config)]
+    cells, refusals = cells_of("config", overrides_of(config), multirun=True)
+    jobs = launched(config)
+    assert refusals == []
+    assert cells == [composed("config", job) for job in jobs]
+    assert [list(cell.typed) for cell in cells] == jobs
 
 
 def test_a_grid_begins_with_the_sweepers_own_parameters(tmp_path, data_dir):
@@ -205,8 +221,8 @@ def test_a_grid_begins_with_the_sweepers_own_parameters(tmp_path, data_dir):
     search = f"hydra.searchpath=[file://{tmp_path}]"
     paths = [f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}"]
     config = multirun(search, "experiment=mine", "model=mlp,lenet", "optimizer.lr=0.3", *paths)
-    cells, lines = judge("config", asked_for(config, True), multirun=True)
-    assert lines == []
+    cells, refusals = cells_of("config", overrides_of(config), multirun=True)
+    assert refusals == []
     assert cells == [composed("config", [search, *job]) for job in launched(config)]
     assert [(cell.choices["norm"], cell.config["optimizer"]["lr"]) for cell in cells] == [
         (norm, 0.3) for norm in ("bn", "bn", "none", "none")

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from bn_experiments.config import build
 from bn_experiments.config import check as checks
+from bn_experiments.config import engine
 from bn_experiments.config.cells import GROUPS, cell_of
 from bn_experiments.system import memory
 
@@ -242,7 +242,7 @@ def test_what_can_train_is_not_refused(cell_with, overrides):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
 def test_an_optimizer_whose_step_is_captured_is_not_refused(cell_with, monkeypatch, optimizer):
-    monkeypatch.setattr(build, "captures", lambda config: True)  # as on a GPU, of which the check does without
+    monkeypatch.setattr(engine, "captures", lambda config: True)  # as on a GPU, of which the check does without
     assert check_cells([cell_with(f"optimizer={optimizer}")]) == []
 
 

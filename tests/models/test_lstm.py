@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bn_experiments.config import build
+from bn_experiments.config import objects
 from bn_experiments.config.check import check
 from bn_experiments.models.lstm import LSTM
 from bn_experiments.norms.slot import Slot, norms_of
@@ -152,7 +152,7 @@ def test_it_has_the_weights_of_its_maps_and_norms(compose_cell, norm):
     cell = compose_cell("model=lstm", f"norm={norm}", "model.hidden=10")
     maps = 40 * (1 + 10) + linear(10, 10)
     added = {"none": 40, "bn": 2 * (40 + 40 + 10), "rms": 40 + 40 + 40 + 10, "wn": 40 + 40 + 40}
-    assert count(build.network(cell.config, splits((1, 40)))) == maps + added.get(norm, added["bn"])
+    assert count(objects.network(cell.config, splits((1, 40)))) == maps + added.get(norm, added["bn"])
 
 
 def test_three_norms_can_be_found_and_every_module_gives_a_tensor_a_step_to_look_at():
@@ -173,7 +173,7 @@ def test_three_norms_can_be_found_and_every_module_gives_a_tensor_a_step_to_look
 
 def test_scale_init_sets_all_three_scales(compose_cell):
     cell = compose_cell("model=lstm", "norm=bn", "norm.scale_init=0.1")
-    network = build.network(cell.config, splits((1, 40)))
+    network = objects.network(cell.config, splits((1, 40)))
     initialize(network, 0, cell.config["init"], cell.config["norm"]["scale_init"])
     scales = [network.get_submodule(name).shared.weight for name in NORMS]
     assert [scale.numel() for scale in scales] == [400, 400, 100]
@@ -185,7 +185,7 @@ def test_scale_init_sets_all_three_scales(compose_cell):
 def test_arms_start_from_the_same_weights(compose_cell, norm, init):
     def start(norm: str) -> nn.Module:
         config = compose_cell("model=lstm", f"norm={norm}", f"init={init}").config
-        network = build.network(config, splits((1, 40)))
+        network = objects.network(config, splits((1, 40)))
         initialize(network, 3, config["init"], config["norm"]["scale_init"])
         return network
 
@@ -293,7 +293,7 @@ def test_a_norm_that_finds_no_place_is_refused(compose_cell, changes):
 @pytest.mark.parametrize("reading", ["rows", "pixels"])
 def test_mnist_is_read_both_ways(compose_cell, reading):
     config = compose_cell("model=lstm", "norm=bn", f"model.reading={reading}", "model.hidden=8").config
-    network = build.network(config, splits((1, 28, 28)))
+    network = objects.network(config, splits((1, 28, 28)))
     steps = {"rows": 28, "pixels": 784}[reading]
     assert network.input.norm.shared.running_mean.shape == (steps, 32)
     assert network(torch.randn(4, 1, 28, 28)).shape == (4, 10)

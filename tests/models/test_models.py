@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bn_experiments.config import build
+from bn_experiments.config import objects
 from bn_experiments.data.splits import Examples, Splits
 from bn_experiments.models.lenet import LeNet
 from bn_experiments.norms.slot import Slot, norms_of
@@ -47,7 +47,7 @@ def test_mlp_has_the_weights_of_its_layers(compose_cell, norm, data):
     cell = compose_cell("model=mlp", f"norm={norm}", "model.hidden=[128,64]")
     inputs = torch.Size(SHAPES[data]).numel()
     expected = layer(norm, inputs, 128) + layer(norm, 128, 64) + linear(64, 10)
-    assert count(build.network(cell.config, splits(SHAPES[data]))) == expected
+    assert count(objects.network(cell.config, splits(SHAPES[data]))) == expected
 
 
 @pytest.mark.parametrize("norm", ["none", "bn", "gn", "ln", "in", "rms", "wn"])
@@ -59,14 +59,14 @@ def test_lenet_has_the_weights_of_its_layers(compose_cell, norm, data, positions
     in_linear = "none" if norm == "in" else norm  # instance norm acts on convolutions
     expected = layer(norm, shape[0] * kernel, 6) + layer(norm, 6 * kernel, 16)
     expected += layer(in_linear, 16 * positions, 120) + layer(in_linear, 120, 84) + linear(84, 10)
-    network = build.network(cell.config, splits(shape))
+    network = objects.network(cell.config, splits(shape))
     assert count(network) == expected
 
 
 def test_lenet_on_cifar_has_the_published_number_of_weights(compose_cell):
     # 3x5x5x6+6, 6x5x5x16+16, 400x120+120, 120x84+84, 84x10+10: 62,006 in PyTorch's CIFAR-10 tutorial's network
     cell = compose_cell("model=lenet", "norm=none")
-    assert count(build.network(cell.config, splits((3, 32, 32)))) == 62_006
+    assert count(objects.network(cell.config, splits((3, 32, 32)))) == 62_006
 
 
 @pytest.mark.parametrize("norm", ["none", "bn", "gn", "ln", "rms", "wn"])
@@ -74,7 +74,7 @@ def test_residual_mlp_has_the_weights_of_its_links(compose_cell, norm):
     cell = compose_cell("model=residual_mlp", f"norm={norm}", "model.links=3", "model.width=20")
     added, _ = norm_weights(norm, 20)  # a link's norm reads the trunk: no layer loses its bias
     expected = linear(40, 20) + 3 * (linear(20, 20) + added) + linear(20, 10)
-    assert count(build.network(cell.config, splits((1, 40)))) == expected
+    assert count(objects.network(cell.config, splits((1, 40)))) == expected
 
 
 @pytest.mark.parametrize(("position", "placement"), [("branch", "pre"), ("branch", "post"), ("trunk", "pre")])
@@ -82,7 +82,7 @@ def test_residual_links_follow_their_formula(compose_cell, position, placement):
     cell = compose_cell(
         "model=residual_mlp", "norm=bn", f"model.norm_position={position}", f"norm.placement={placement}"
     )
-    network = build.network(cell.config, splits((1, 40)))
+    network = objects.network(cell.config, splits((1, 40)))
     x = torch.randn(16, 1, 40)
     h = network.input(x.flatten(1))
 
@@ -124,16 +124,16 @@ def test_lenet_equals_the_same_layers_written_out(pooling, shape):
 def test_lenet_refuses_inputs_that_do_not_survive_its_poolings(compose_cell, size, padding, fits):
     cell = compose_cell("model=lenet", "norm=none", f"model.padding={padding}")
     if fits:
-        assert build.network(cell.config, splits((1, size)))(torch.zeros(1, 1, size)).shape == (1, 10)
+        assert objects.network(cell.config, splits((1, size)))(torch.zeros(1, 1, size)).shape == (1, 10)
     else:
         with pytest.raises(ValueError, match=f"examples of shape 1x{size}, too small"):
-            build.network(cell.config, splits((1, size)))
+            objects.network(cell.config, splits((1, size)))
 
 
 def test_no_model_names_a_norm():
     from pathlib import Path
 
-    for file in Path(build.__file__).parent.joinpath("models").glob("*.py"):
+    for file in Path(objects.__file__).parents[1].joinpath("models").glob("*.py"):
         text = file.read_text()
         for word in ("BatchNorm", "GroupNorm", "LayerNorm", "InstanceNorm", "RMSNorm", "weight_norm"):
             assert word not in text, f"{file.name} names {word}"
@@ -143,4 +143,4 @@ def test_no_model_names_a_norm():
 def test_every_hidden_layer_has_a_slot(compose_cell, model):
     cell = compose_cell(f"model={model}", "norm=bn")
     slots = {"mlp": 2, "lenet": 4, "residual_mlp": 5}[model]
-    assert len(norms_of(build.network(cell.config, splits((1, 40))))) == slots
+    assert len(norms_of(objects.network(cell.config, splits((1, 40))))) == slots

@@ -229,9 +229,9 @@ def test_looking_without_a_norm_shows_the_activations_alone():
 
 
 def test_the_probe_leaves_the_running_statistics_of_what_it_is_given(compose_cell):
-    from bn_experiments.config import build
+    from bn_experiments.config import objects
 
-    splits = build.splits(compose_cell().config).to(torch.device("cpu"), torch.float32)
+    splits = objects.splits(compose_cell().config).to(torch.device("cpu"), torch.float32)
     probe = Activations(mode="train", split="val", examples=20, bins=4)
     probe.seeds = range(2)
     slot = batch_norm("pre")

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bn_experiments.config import build
+from bn_experiments.config import engine, objects
 from bn_experiments.probes.probe import fixed_batch
 from bn_experiments.probes.samples import draw_samples
 from bn_experiments.run import run
@@ -98,9 +98,9 @@ def test_the_result_holds_the_last_reading_of_each_probe(probed):
 
 def test_the_last_readings_are_those_of_the_saved_networks(probed):
     cell, result = probed
-    splits = build.splits(cell.config).to(torch.device("cpu"), torch.float32)
+    splits = objects.splits(cell.config).to(torch.device("cpu"), torch.float32)
     (file,) = (cell.folder / "checkpoints").iterdir()
-    replicas = build.replicas(cell.config, splits, "cpu")
+    replicas = engine.replicas(cell.config, splits, "cpu")
     state = torch.load(file, weights_only=True)["state_dict"]
     replicas.load_state_dict({name.removeprefix("replicas."): tensor for name, tensor in state.items()})
     x, _ = fixed_batch(splits.val, (3, 4), 200)  # there are 25: all of them
@@ -253,7 +253,7 @@ def test_the_batch_is_the_same_at_every_epoch_and_in_both_arms_and_a_replicas_ow
 
 
 def test_a_batch_is_drawn_by_the_seed_without_replacement(compose_cell):
-    splits = build.splits(compose_cell().config).to(torch.device("cpu"), torch.float32)
+    splits = objects.splits(compose_cell().config).to(torch.device("cpu"), torch.float32)
     x, y = fixed_batch(splits.train, (5, 6), 30)
     assert x.shape == (2, 30, 1, 40)
     everything, labels = splits.train.slice(0, 225)
@@ -291,8 +291,8 @@ def test_a_cell_of_no_epochs_measures_the_initial_networks_once(compose_cell):
     arrays = npz(cell)
     assert [arrays[f"{probe}/epochs"].tolist() for probe in AXES] == [[0]] * 5
     assert steps(events(cell).Images("samples/training")) == [0]
-    splits = build.splits(cell.config).to(torch.device("cpu"), torch.float32)
-    initial = build.replicas(cell.config, splits, "cpu").replica(1).train()
+    splits = objects.splits(cell.config).to(torch.device("cpu"), torch.float32)
+    initial = engine.replicas(cell.config, splits, "cpu").replica(1).train()
     x, _ = fixed_batch(splits.train, (4,), 200)
     variance = initial(x[0]).var(0, correction=0).mean().item()
     assert arrays["variance_by_depth/variance"][0, 1, -1] == pytest.approx(variance, rel=1e-4)

@@ -12,13 +12,11 @@ from pathlib import Path
 import joblib
 import pandas as pd
 import pytest
-from hydra.core.utils import JobReturn
-from omegaconf import OmegaConf
 
 from bn_experiments.records.result import read
 from bn_experiments.records.table import collect
 from bn_experiments.statistics.intervals import paired_difference
-from bn_experiments.sweeps.sweep import Sweep
+from bn_experiments.sweeps.launchers.launcher import Progress
 from tests.cells_by_hand import write_cell
 from tests.command_line import ONE_AT_A_TIME, command, run, start, train, until
 
@@ -92,19 +90,17 @@ def test_a_quiet_terminal_shows_no_progress(swept):
 
 def test_the_time_left_is_that_of_the_cells_to_come_at_the_pace_of_those_that_ended(compose_cell, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the output for a terminal
-    sweep = Sweep()
-    sweep.folders = [compose_cell(f"seed={seed}").folder for seed in range(6)]
-    sweep.to_train = [1, 2, 3, 4, 5]
-    now = time.time()
+    cells = [compose_cell(f"seed={seed}") for seed in range(6)]
+    progress = Progress(cells=6, to_train=5)
+    now = progress.started + 60
     monkeypatch.setattr(time, "time", lambda: now)
-    sweep.started = now - 60
-    for number, left in {3: "about 0:04:00 left", 1: "about 0:01:30 left", 0: "done before"}.items():
-        write_cell(sweep.folders[number], "bn", {"test/acc": [0.25, 0.75]})
-        sweep.on_job_end(OmegaConf.create({"hydra": {"job": {"num": number}}}), JobReturn())
+    for number, left in {3: "about 0:04:00 left", 1: "about 0:01:30 left"}.items():
+        write_cell(cells[number].folder, "bn", {"test/acc": [0.25, 0.75]})
+        progress.show(number, cells[number])
         line = capsys.readouterr().out.rstrip()
-        assert line.startswith(f"cell {number + 1} of 6  {sweep.folders[number].name}  ")
+        assert line.startswith(f"cell {number + 1} of 6  {cells[number].folder.name}  ")
         assert line.endswith(left)
-        assert ("test accuracy 50.0%" in line) == (number > 0)
+        assert "test accuracy 50.0%" in line
 
 
 def test_the_log_of_a_cell_holds_lightnings_words(swept):

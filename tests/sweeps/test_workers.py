@@ -5,11 +5,11 @@ import psutil
 import pytest
 import torch
 
-from bn_experiments.config import build
+from bn_experiments.config import objects
 from bn_experiments.data.sources import Source
 from bn_experiments.sweeps import workers
+from bn_experiments.sweeps.launchers.launcher import Progress
 from bn_experiments.sweeps.launchers.local import LocalLauncher, _gpu
-from bn_experiments.sweeps.sweep import Sweep
 from bn_experiments.sweeps.workers import MEMORY_BYTES, at_a_time, data_bytes
 
 GB = 10**9
@@ -79,13 +79,13 @@ def test_a_cell_has_a_gpu_to_itself(cells_of, machine, accelerators, monkeypatch
 def test_the_launcher_tells_how_many_cells_it_trains_at_a_time_and_counts_those_to_train(cells_of, machine, capsys):
     machine(4, 100)
     launcher = LocalLauncher(n_jobs=None)
-    launcher.sweep = Sweep()
-    launcher.sweep.cells = cells_of(6)
+    launcher.progress = Progress(cells=6, to_train=6)
+    cells = cells_of(6)
     for to_train, told in {
         6: "training 6 of 6 cells, 4 at a time (1 thread each, on 4 cores; memory for 40)\n",
         2: "training 2 of 6 cells, 2 at a time (1 thread each, on 4 cores; memory for 40)\n",
     }.items():
-        assert launcher._at_a_time(dict.fromkeys(range(to_train), ())) == min(to_train, 4)
+        assert launcher._at_a_time(dict(enumerate(cells[:to_train]))) == min(to_train, 4)
         assert capsys.readouterr().out == told
 
 
@@ -98,7 +98,7 @@ def test_workers_take_turns_on_the_gpus_that_the_sweep_sees(monkeypatch, visible
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [_gpu(slot) for slot in range(4)] == seen
+    assert [_gpu(place) for place in range(4)] == seen
 
 
 def test_the_bytes_of_the_data_are_those_of_all_examples_as_they_are_stored(compose_cell, monkeypatch):
@@ -106,5 +106,5 @@ def test_the_bytes_of_the_data_are_those_of_all_examples_as_they_are_stored(comp
     images, signals = torch.zeros(7, 3, 4, 4, dtype=torch.uint8), torch.zeros(7, 1, 40)
     for x, size in ((images, 48), (signals, 40 * 4)):
         source = Source(x, y, x[:2], y[:2], classes)
-        monkeypatch.setattr(build, "source", lambda config, source=source: source)
+        monkeypatch.setattr(objects, "source", lambda config, source=source: source)
         assert data_bytes(compose_cell("data.train_examples=1")) == (7 + 2) * size

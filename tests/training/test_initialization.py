@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from bn_experiments.config import build
+from bn_experiments.config import objects
 from bn_experiments.norms.slot import norms_of
 from bn_experiments.training.initialization import initialize
 from tests.models.test_models import splits
@@ -13,7 +13,7 @@ NORMS = ["bn", "gn", "ln", "rms", "in", "wn"]
 
 def network(compose_cell, seed: int, *overrides: str) -> torch.nn.Module:
     cell = compose_cell(*overrides)
-    made = build.network(cell.config, splits((1, 40)))
+    made = objects.network(cell.config, splits((1, 40)))
     initialize(made, seed, cell.config["init"], cell.config["norm"]["scale_init"])
     return made
 

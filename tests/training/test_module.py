@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning import Trainer
 
-from bn_experiments.config import build
+from bn_experiments.config import engine, objects
 from bn_experiments.data.batches import Batching, Blocks, mini_batches
 from bn_experiments.data.datamodule import DataModule
 from bn_experiments.run import score
 from bn_experiments.seeds import generator
 from bn_experiments.signatures import accepted
 from bn_experiments.training.module import Classification
-from bn_experiments.training.steps import CapturedWalk
+from bn_experiments.training.steps import CapturedSteps
 
 TRAINER = {
     "accelerator": "cpu",
@@ -26,13 +26,13 @@ TRAINER = {
 
 def fit(cell, steps_per_execution: int, scheduler=None, captured: bool = False) -> Classification:
     config = cell.config
-    splits = build.splits(config)
-    replicas = build.replicas(config, splits, "cpu")
-    scheduler = scheduler or build.scheduler(config)
-    module = Classification(replicas, build.optimizer(config), scheduler, gradient_clip_norm=None, captured=captured)
+    splits = objects.splits(config)
+    replicas = engine.replicas(config, splits, "cpu")
+    scheduler = scheduler or objects.scheduler(config)
+    module = Classification(replicas, objects.optimizer(config), scheduler, gradient_clip_norm=None, captured=captured)
     batching = Batching(**accepted(Batching, config["data"]))
-    data = DataModule(splits, build.seeds(config), batching, steps_per_execution)
-    options = build.trainer(config)
+    data = DataModule(splits, objects.seeds(config), batching, steps_per_execution)
+    options = objects.trainer(config)
     trainer = Trainer(max_epochs=options.max_epochs, precision=options.precision, **TRAINER)
     trainer.fit(module, data)
     trainer.test(module, data, verbose=False)
@@ -41,9 +41,9 @@ def fit(cell, steps_per_execution: int, scheduler=None, captured: bool = False) 
 
 def test_training_equals_a_loop_written_with_torch_alone(compose_cell):
     cell = compose_cell("model=lenet", "norm=bn", "replicas=1", "data.batch_size=50", "trainer.max_epochs=2", "seed=4")
-    splits = build.splits(cell.config)
-    network = build.network(cell.config, splits)
-    build.initialize(network, 4, "torch", "ones")
+    splits = objects.splits(cell.config)
+    network = objects.network(cell.config, splits)
+    objects.initialize(network, 4, "torch", "ones")
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     for epoch in range(2):
         order = torch.randperm(225, generator=generator(4, "batches", epoch))
@@ -76,8 +76,8 @@ def test_both_arms_see_the_same_batches(compose_cell):
     for norm in ("bn", "none"):
         config = compose_cell(f"norm={norm}").config
         batching = Batching(**accepted(Batching, config["data"]))
-        train = build.splits(config).train
-        epochs = [Blocks(train, build.seeds(config), lambda epoch=e: epoch, batching, 7) for e in range(2)]
+        train = objects.splits(config).train
+        epochs = [Blocks(train, objects.seeds(config), lambda epoch=e: epoch, batching, 7) for e in range(2)]
         given = [mini_batches(block.examples, block.index.movedim(1, 0)) for blocks in epochs for block in blocks]
         seen[norm] = [batch for block in given for batch in block]
     assert len(seen["bn"]) == 6
@@ -107,8 +107,8 @@ def test_the_schedulers_step_once_an_epoch(compose_cell, stacked, optimizers):
 @pytest.mark.parametrize("stacked", [True, False])
 def test_captured_training_ends_with_the_numbers_of_plain_training(compose_cell, monkeypatch, stacked):
     graphs = []  # with their memory and counters, though without a device
-    walk = functools.partial(CapturedWalk, capture=lambda function: graphs.append(function) or function)
-    monkeypatch.setattr("bn_experiments.training.module.CapturedWalk", walk)
+    captured = functools.partial(CapturedSteps, capture=lambda function: graphs.append(function) or function)
+    monkeypatch.setattr("bn_experiments.training.module.CapturedSteps", captured)
     keys = ["norm=bn", "model.dropout=0.2", "data.batch_size=30", "trainer.max_epochs=3", "scheduler=cosine"]
     cell = compose_cell(*keys, "optimizer=adam", f"trainer.stack_replicas={stacked}")
     plain, captured = (fit(cell, 5, captured=captured) for captured in (False, True))

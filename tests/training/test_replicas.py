@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bn_experiments.config import build
+from bn_experiments.config import engine, objects
 from bn_experiments.data.splits import Examples
 from bn_experiments.training.initialization import initialize
 from bn_experiments.training.replicas import Replicas, SeparateReplicas, StackedReplicas, clip_gradients
-from bn_experiments.training.steps import Step, walk
+from bn_experiments.training.steps import Steps
 from tests.models.test_models import splits
 
 NORMS = {"mlp": ["none", "bn", "gn", "ln", "rms", "wn"], "lenet": ["none", "bn", "gn", "ln", "in", "rms", "wn"]}
@@ -23,7 +23,7 @@ REPLICAS, STEPS, BATCH = 10, 5, 8
 def networks(compose_cell, *overrides: str) -> list[nn.Module]:
     """Ten networks in float64, so that the order of a sum cannot hide a mistake."""
     config = compose_cell(*overrides).config
-    made = [build.network(config, splits((1, 20))) for _ in range(REPLICAS)]
+    made = [objects.network(config, splits((1, 20))) for _ in range(REPLICAS)]
     for seed, network in enumerate(made):
         initialize(network, seed, config["init"], config["norm"]["scale_init"])
     return [network.double() for network in made]
@@ -41,8 +41,8 @@ def batches(steps: int = STEPS) -> tuple[Examples, Tensor]:
 def train_together(replicas: Replicas, optimizer, clip: float | None = None) -> Tensor:
     """Trains the replicas with the code under test, each part with its own optimizer; their losses (K, R)."""
     examples, index = batches()
-    steps = [(Step(part, optimizer(part.parameters()), clip), which) for part, which in replicas.parts()]
-    return torch.cat([walk(step, examples, index[:, which]).view(STEPS, -1) for step, which in steps], dim=1)
+    steps = [(Steps(part, optimizer(part.parameters()), clip), which) for part, which in replicas.parts()]
+    return torch.cat([step(examples, index[:, which]).view(STEPS, -1) for step, which in steps], dim=1)
 
 
 def train_alone(network: nn.Module, optimizer, i: int, clip: float = torch.inf) -> tuple[nn.Module, Tensor, Tensor]:
@@ -163,9 +163,9 @@ def test_one_replica_is_the_plain_network(compose_cell):
 )
 def test_the_choice_to_stack_follows_the_work_of_a_step(compose_cell, overrides, stacked):
     config = compose_cell(*overrides, "data.batch_size=64").config
-    assert build.stacks(config, splits((1, 40)), "cpu") == stacked
+    assert engine.stacks(config, splits((1, 40)), "cpu") == stacked
 
 
 def test_forward_flops_are_twice_the_multiplications(compose_cell):
     config = compose_cell("model=mlp", "norm=none", "data.batch_size=64").config
-    assert build.forward_flops(config, splits((1, 40))) == 2 * 64 * (40 * 100 + 100 * 100 + 100 * 10)
+    assert engine.forward_flops(config, splits((1, 40))) == 2 * 64 * (40 * 100 + 100 * 100 + 100 * 10)

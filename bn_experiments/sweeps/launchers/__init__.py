@@ -5,47 +5,39 @@ import os
 from importlib import import_module
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.refusal import Refusal
+from bn_experiments.signatures import problems
 
-PREFIX = "hydra_plugins.bn_experiments."  # Hydra 1.3 takes launchers from its own name space alone
+if TYPE_CHECKING:
+    from bn_experiments.sweeps.launchers.launcher import CellLauncher
+
+PACKAGE = __name__
 
 
-def provide(launcher: DictConfig) -> list[Refusal]:
-    """Makes a launcher known to Hydra under the name that its preset gives, which `PREFIX` begins.
+def launcher_of(preset: DictConfig) -> "CellLauncher | list[Refusal]":
+    """The launcher that a preset of `conf/hydra/launcher/` describes, or what is wrong with it.
 
     Args:
-        launcher: The preset; one that is not ours is left to Hydra.
-
-    Returns:
-        What is wrong with it.
+        preset: The preset, with its `_target_`.
     """
-    if not launcher._target_.startswith(PREFIX):
-        return []
-    module, _, name = launcher._target_.removeprefix(PREFIX).rpartition(".")
+    options = cast(dict[str, Any], OmegaConf.to_container(preset))
+    module, _, name = options.pop("_target_").rpartition(".")
+    if not module.startswith(PACKAGE):
+        remedy = "leave it out for this machine, or choose one"
+        return [Refusal("hydra/launcher", f"{module}.{name} trains no checked cell", "local, ray, slurm", remedy)]
     try:
-        found = getattr(import_module(f"{__name__}.{module}"), name)
-    except (ImportError, AttributeError) as error:
+        launcher = getattr(import_module(module), name)
+    except ImportError as error:
         missing = error.name
-        return [
-            Refusal(
-                "hydra/launcher",
-                f"{missing} is not installed",
-                "a launcher whose packages are installed",
-                f'pip install "bn-experiments[{missing}]", or use hydra/launcher=local',
-                value=module,
-            )
-        ]
-    from bn_experiments.signatures import problems  # pydantic takes a while
-
-    options = cast(dict[str, Any], OmegaConf.to_container(launcher))
-    del options["_target_"]
-    Plugins.instance().class_name_to_class[launcher._target_] = found
-    return problems(options, "hydra.launcher", found.__init__, given=["self"])
+        remedy = f'pip install "bn-experiments[{missing}]", or use hydra/launcher=local'
+        got = f"{missing} is not installed"
+        chosen = module.rpartition(".")[2]
+        return [Refusal("hydra/launcher", got, "a launcher whose packages are installed", remedy, value=chosen)]
+    return problems(options, "hydra.launcher", launcher.__init__, given=["self"]) or launcher(**options)
 
 
 def worker_context() -> BaseContext:
@@ -53,17 +45,17 @@ def worker_context() -> BaseContext:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload([f"{__name__}.preload"])
+        context.set_forkserver_preload([f"{PACKAGE}.preload"])
     return context
 
 
-def prepare(launcher: DictConfig) -> None:
+def prepare_workers(preset: DictConfig) -> None:
     """Lets that process import while the grid is being checked, where there will be workers of this machine.
 
     Args:
-        launcher: The preset.
+        preset: The launcher's preset.
     """
-    n_jobs = launcher.get("n_jobs", 1) if launcher._target_.startswith(PREFIX) else 1
+    n_jobs = preset.get("n_jobs", 1) if preset._target_.startswith(PACKAGE) else 1
     several = (os.cpu_count() or 1) > 1 if n_jobs is None else n_jobs != 1
     if several and worker_context().get_start_method() == "forkserver":
         forkserver.ensure_running()

@@ -1,103 +1,82 @@
-"""What the launchers share: which jobs to run, how a worker runs one, and what becomes of one that is lost."""
+"""What the launchers share: which cells they train, and what becomes of one that is lost."""
 
-import os
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import timedelta
+from statistics import fmean
 
-import cloudpickle
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from rich.console import Console
 
-from bn_experiments.config import refusals
-from bn_experiments.sweeps.sweep import Sweep, cell_lost
+from bn_experiments.config.cells import Cell
+from bn_experiments.records import result
+from bn_experiments.sweeps.launchers.worker import JobSettings
+from bn_experiments.sweeps.plan import Plan
+from bn_experiments.sweeps.train_cell import is_done, record_loss
 from bn_experiments.system import interruption
 
-Jobs = Mapping[int, Sequence[str]]  # number to overrides
+Jobs = Mapping[int, Cell]  # number to cell
 
 
-class CellLauncher(Launcher):
-    """Runs the jobs of a sweep whose cells are not done; each can be lost without harm to another."""
+class CellLauncher(ABC):
+    """Trains the cells of a plan that are not done; each can be lost without harm to another."""
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Takes what the jobs have in common."""
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        (self.sweep,) = (callback for callback in hydra_context.callbacks.callbacks if isinstance(callback, Sweep))
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Runs the jobs that are not done. What became of each stands in its cell's record, not in what is returned.
+    def train(self, plan: Plan, settings: JobSettings) -> None:
+        """Trains the cells that are not done; what became of each stands in its record.
 
         Args:
-            job_overrides: Of each job.
-            initial_job_idx: Number of the first.
+            plan: The plan of the command.
+            settings: What its jobs have in common.
 
         Raises:
-            Interrupted: The process was asked to end; the jobs that were running have saved.
+            Interrupted: The process was asked to end; the cells that were training have saved.
         """
-        setup_globals()
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        numbered = dict(enumerate(job_overrides, initial_job_idx))
-        jobs = {number: numbered[number] for number in self.sweep.to_train if number in numbered}
+        self.settings = settings
+        jobs = {number: cell for number, cell in enumerate(plan.cells) if not is_done(cell)}
+        self.progress = Progress(len(plan.cells), len(jobs))
         if jobs:
             self.run(jobs)
         interruption.check()
-        return [JobReturn(overrides, status=JobStatus.COMPLETED) for overrides in job_overrides]
 
     @abstractmethod
     def run(self, jobs: Jobs) -> None:
         """Runs the jobs, and returns early once `interruption.asked`."""
 
-    def shared(self) -> bytes:
-        """What the jobs have in common, for `Worker`; Hydra's task function is in no module that can be imported."""
-        return cloudpickle.dumps(
-            (self.hydra_context, self.task_function, self.config, Singleton.get_state(), str(Path.cwd()))
-        )
+    def ended(self, number: int, cell: Cell, loss: str | None) -> None:
+        """Shows that a job ended, and records the failure of one that could not do so itself; the sweep goes on.
 
-    def lose(self, number: int, overrides: Sequence[str], reason: str) -> None:
-        """Records the failure of a job that could not do so itself; the sweep goes on."""
-        cell_lost(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides)), reason)
+        Args:
+            number: The number of the job.
+            cell: The cell.
+            loss: What kept the job from starting, or from its end.
+        """
+        if loss:
+            record_loss(cell, loss)
+        self.progress.show(number, cell)
 
 
-class Worker:
-    """Runs jobs in a process other than the sweep's, which sees the same files.
+class Progress:
+    """A line for each cell that ended, where the output is a terminal.
 
     Args:
-        shared: See `CellLauncher.shared`.
+        cells: How many cells the grid has.
+        to_train: How many of them are to be trained.
     """
 
-    def __init__(self, shared: bytes):
-        hydra_context, task_function, config, singletons, folder = cloudpickle.loads(shared)
-        os.chdir(folder)
-        setup_globals()
-        Singleton.set_state(singletons)
-        self.shared: tuple[Any, ...] = hydra_context, task_function, config
+    def __init__(self, cells: int, to_train: int):
+        self.cells, self.to_train, self.ended = cells, to_train, 0
+        self.started = time.time()
+        self.console = Console(markup=False, highlight=False)
 
-    def __call__(self, number: int, overrides: Sequence[str]) -> str | None:
-        """Runs a job; gives what kept it from even starting, on one line."""
-        return attempt(number, overrides, *self.shared)
-
-
-def attempt(
-    number: int, overrides: Sequence[str], hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-) -> str | None:
-    """Runs a job in this process as Hydra does; gives what kept it from even starting, on one line."""
-    try:
-        sweep_config = hydra_context.config_loader.load_sweep_config(config, list(overrides))
-        with open_dict(sweep_config):
-            sweep_config.hydra.job.id = str(number)
-            sweep_config.hydra.job.num = number
-        HydraConfig.instance().set_config(sweep_config)
-        job = run_job(task_function, sweep_config, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context)
-        if job.status == JobStatus.FAILED:
-            raise job._return_value  # Hydra's property would print over many lines
-    except OSError as error:
-        return str(error)
-    except Exception as error:
-        return str(refusals.line(error))
-    return None
+    def show(self, number: int, cell: Cell) -> None:
+        """Prints the line: the number of the cell, its folder, what came out, and the time that is left."""
+        self.ended += 1
+        if not self.console.is_terminal:
+            return
+        record = result.read(cell.folder)
+        text: str = record.status if record else "failed"
+        if record and record.status == "done":
+            text = f"test accuracy {fmean(record.metrics['test/acc']):.1%}"
+        left_s = (time.time() - self.started) / self.ended * (self.to_train - self.ended)
+        text += f", about {timedelta(seconds=round(left_s))} left" if left_s else ""
+        self.console.print(f"cell {number + 1} of {self.cells}  {cell.folder.name}  {text}", soft_wrap=True)

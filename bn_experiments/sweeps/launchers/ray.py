@@ -2,14 +2,15 @@
 
 import logging
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import ray
 from pydantic import NonNegativeFloat, NonNegativeInt
 from ray.exceptions import RayError
 
-from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
+from bn_experiments.config.cells import Cell
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs
+from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
 from bn_experiments.system import interruption
 
 
@@ -42,26 +43,25 @@ class RayLauncher(CellLauncher):
             ) from error
         interruption.listen()  # Ray takes SIGTERM for itself, and would end at once
         try:
-            shared = ray.put(self.shared())
-            waiting = {self.task.remote(shared, number, overrides): number for number, overrides in jobs.items()}
+            settings = ray.put(self.settings)
+            waiting = {self.task.remote(settings, number, cell): number for number, cell in jobs.items()}
             with interruption.deferred():
                 while waiting and not interruption.asked():
                     ended, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0.5)
                     for task in ended:
                         number = waiting.pop(task)
-                        if reason := _reason(task):
-                            self.lose(number, jobs[number], reason)
+                        self.ended(number, jobs[number], _loss(task))
                 if waiting:
                     _end(list(waiting))
         finally:
             ray.shutdown()
 
 
-def _work(shared: bytes, number: int, overrides: Sequence[str]) -> str | None:
-    return Worker(shared)(number, overrides)
+def _work(settings: JobSettings, number: int, cell: Cell) -> str | None:
+    return Worker(settings)(number, cell)
 
 
-def _reason(task: Any) -> str | None:
+def _loss(task: Any) -> str | None:
     try:
         return ray.get(task)
     except RayError as error:

@@ -2,15 +2,17 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Literal
 
 import submitit
 from pydantic import PositiveInt
 
+from bn_experiments.config.cells import Cell
 from bn_experiments.refusal import Refusal
-from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs
+from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
 from bn_experiments.system import interruption
 
 POLL_S = 1.0
@@ -53,7 +55,7 @@ class SlurmLauncher(CellLauncher):
 
     def run(self, jobs: Jobs) -> None:
         """Runs the jobs."""
-        work = _Work(self.shared())
+        work = _Work(self.settings)
         to_come = iter(jobs.items())
         running: dict[Any, int] = {}
         with interruption.deferred():
@@ -65,39 +67,38 @@ class SlurmLauncher(CellLauncher):
                 time.sleep(POLL_S)
                 for job in [job for job in running if job.done()]:
                     number = running.pop(job)
-                    if reason := _reason(job):
-                        self.lose(number, jobs[number], reason)
+                    self.ended(number, jobs[number], _loss(job))
             print("saving what is trained: a moment", file=sys.stderr, flush=True)
             for job in running:
                 job.cancel(check=False)  # a SIGTERM
             while not all(job.done() for job in running):
                 time.sleep(POLL_S)
 
-    def _submit(self, work: "_Work", jobs: Iterator[tuple[int, Sequence[str]]]) -> dict[Any, int]:
+    def _submit(self, work: "_Work", jobs: Iterator[tuple[int, Cell]]) -> dict[Any, int]:
         """Hands in jobs, as one array; which of them has which number."""
         batch = list(jobs)
         if not batch:
             return {}
         with self.executor.batch():
-            submitted = [self.executor.submit(work, number, overrides) for number, overrides in batch]
+            submitted = [self.executor.submit(work, number, cell) for number, cell in batch]
         return {job: number for job, (number, _) in zip(submitted, batch, strict=True)}
 
 
 class _Work:
     """What a job of Slurm runs."""
 
-    def __init__(self, shared: bytes):
-        self.shared = shared
+    def __init__(self, settings: JobSettings):
+        self.settings = settings
 
-    def __call__(self, number: int, overrides: Sequence[str]) -> str | None:
-        return Worker(self.shared)(number, overrides)
+    def __call__(self, number: int, cell: Cell) -> str | None:
+        return Worker(self.settings)(number, cell)
 
-    def checkpoint(self, number: int, overrides: Sequence[str]) -> submitit.helpers.DelayedSubmission:
+    def checkpoint(self, number: int, cell: Cell) -> submitit.helpers.DelayedSubmission:
         """The job anew: submitit calls this where Slurm is about to end it."""
-        return submitit.helpers.DelayedSubmission(self, number, overrides)
+        return submitit.helpers.DelayedSubmission(self, number, cell)
 
 
-def _reason(job: Any) -> str | None:
+def _loss(job: Any) -> str | None:
     try:
         return job.result()
     except Exception as error:

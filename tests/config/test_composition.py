@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
-from bn_experiments.config import refusals
-from bn_experiments.config.refusals import explain, judge, line, refuse
+from bn_experiments.config import composition
+from bn_experiments.config.command_errors import as_refusal
+from bn_experiments.config.composition import base, cells_of, explain
 from bn_experiments.refusal import Refusal
+from bn_experiments.sweeps.command_line import refuse
 
 ROOT = Path(__file__).parents[2]
 TOP = "data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, trainer"
@@ -25,18 +27,18 @@ BATCH_0 = "data.batch_size=0: wrong value; allowed: a whole number above 0; chan
 
 @functools.cache
 def composed_once(config_name, choices):
-    return compose(config_name, list(choices), return_hydra_config=True)
+    return base(config_name, *choices)
 
 
 @pytest.fixture
 def told(data_dir, tmp_path, monkeypatch):
     """The lines about a command; Hydra, which takes most of the time, composes the same choices once."""
-    monkeypatch.setattr(refusals, "compose", lambda name, choices, **_: composed_once(name, tuple(choices)))
+    monkeypatch.setattr(composition, "base", lambda name, *choices: composed_once(name, choices))
 
     def lines(*overrides, multirun=False):
         paths = [f"paths.data_dir={data_dir}", f"paths.output_dir={tmp_path}"] if multirun else []
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return [str(refusal) for refusal in judge("config", [*overrides, *paths], multirun)[1]]
+            return [str(refusal) for refusal in cells_of("config", [*overrides, *paths], multirun)[1]]
 
     return lines
 
@@ -64,7 +66,7 @@ def told(data_dir, tmp_path, monkeypatch):
         ("data.train_examples.foo=1", "data.train_examples.foo: no such key; allowed: data.batch_size, "),
         ("model.hidden.foo=1", "model.hidden.foo: no such key; allowed: model.activation, "),
         ("+seed=1", "+seed=1: the key exists; allowed: seed=1; leave out the +"),
-        ("seed=1,2", "seed=1,2: several values; allowed: one a run; add -m to run them all as a grid"),
+        ("seed=1,2", "seed=1,2: several values; allowed: one for a single run; add -m to run them all as a grid"),
         ("seed", "seed: is no override; allowed: key=value or group=option; give it a value"),
         ("seed=[", "seed=[: cannot be read (no viable alternative at input '['); allowed: key=value; complete it, or"),
         ("data.root=a b~", """allowed: key=value; complete it, or quote it, 'data.root="a b~"'"""),
@@ -139,8 +141,8 @@ def test_a_right_command_gives_its_cells_and_no_line(data_dir, tmp_path):
         "norm=bn,none",
     ]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cells, lines = judge("config", overrides, multirun=True)
-    assert lines == []
+        cells, refusals = cells_of("config", overrides, multirun=True)
+    assert refusals == []
     assert [cell.choices["norm"] for cell in cells] == ["bn", "none"]
 
 
@@ -149,7 +151,7 @@ def test_what_is_not_the_overrides_fault_is_told_as_hydra_raised_it():
     mend = "allowed: a folder that can be written; set paths.output_dir to one"
     (found,) = explain(error, ["--config-dir", "/nowhere", "--unknown-flag"])
     assert str(found) == f"/proc/x: cannot be made (No such file or directory); {mend}"
-    assert str(line(ValueError("a\nb"))).startswith("config: a b; allowed: ")
+    assert str(as_refusal(ValueError("a\nb"))).startswith("config: a b; allowed: ")
 
 
 def test_a_line_stays_one_line_whatever_a_value_holds(capsys):

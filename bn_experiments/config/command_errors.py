@@ -1,0 +1,91 @@
+"""What is wrong with a command: the errors of Hydra and OmegaConf as refusals."""
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bn_experiments.config.cells import GROUPS, key_of
+from bn_experiments.refusal import Refusal, unknown_key
+
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError)
+
+
+def as_refusal(error: Exception, override: str = "", config: DictConfig | None = None) -> Refusal:
+    """An error of Hydra or OmegaConf as a refusal; one that is a refusal already stays as it is.
+
+    Args:
+        error: What was raised.
+        override: The override that it is about, where that is known.
+        config: The configuration that the override was to change.
+    """
+    for refusal in (error, error.__cause__):
+        if isinstance(refusal, Refusal):
+            return refusal
+    text = str(error)
+    no_such_key = re.match(r"Could not (override|delete from config\. '.+' does not exist)", text)
+    if config is not None and (no_such_key or type(error) in (ValueError, AssertionError)):  # below a list, or null
+        return _unknown(override, getattr(error.__cause__, "full_key", None) or key_of(override), config)
+    if "An item is already at" in text:
+        return Refusal(override, "the key exists", override[1:], "leave out the +")
+    if isinstance(error, OSError) and error.filename:
+        remedy = "set paths.output_dir to one"
+        return Refusal(error.filename, f"cannot be made ({error.strerror})", "a folder that can be written", remedy)
+    full_key = getattr(error, "full_key", None)
+    if full_key:
+        got = f"leaves {full_key} without a value ({text.splitlines()[0]})"
+        return Refusal(override or full_key, got, "a value, or ${key} of a key that has one", "change it")
+    reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+    return Refusal(override or "config", reason, "what python train.py --help shows", "change it")
+
+
+def unreadable(override: str, error: Exception) -> Refusal:
+    """The refusal of an override that Hydra's grammar cannot read."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return Refusal(override, "is no override", "key=value or group=option", "give it a value")
+    reason = " ".join(str(error).split()).split(" expecting ")[0]
+    quoted = value.replace('"', '\\"')
+    remedy = "write $HOME for ~" if value.startswith("~") else f"""complete it, or quote it, '{key}="{quoted}"'"""
+    return Refusal(override, f"cannot be read ({reason})", "key=value", remedy)
+
+
+def no_option(override: Override, options: Sequence[str]) -> Refusal | None:
+    """The refusal of an option that its group does not have.
+
+    Args:
+        override: The override, with one value.
+        options: The options of what it names; none where that is no group.
+    """
+    group, value, typed = override.key_or_group, override.value(), str(override.input_line)
+    if not options or override.is_delete() or isinstance(value, dict):
+        return None
+    if group in GROUPS and not override.package and (override.is_add() or override.is_force_add()):
+        return Refusal(typed, f"the config has its {group}", f"{group}=option", "leave out the +")
+    if all(part in options for part in (value if isinstance(value, list) else [value])):
+        return None
+    near = difflib.get_close_matches(str(value).lower(), options, n=1)
+    may_be_added = group in GROUPS and isinstance(value, str) and re.fullmatch(r"[\w-]+", value)
+    add = f", or add conf/{group}/{value}.yaml" if may_be_added else ""
+    remedy = f"did you mean {group}={near[0]}?" if near else f"choose one{add}"
+    return Refusal(typed, "no such option", ", ".join(options), remedy)
+
+
+def _unknown(override: str, key: str, config: DictConfig) -> Refusal:
+    parent, node = _nearest(config, key)
+    names = [str(name) for name in node if name not in ("_target_", "_partial_")]
+    refusal = unknown_key(key, [f"{parent}.{name}".lstrip(".") for name in names])
+    if refusal.remedy == "leave it out" and "_target_" in node and override.startswith(key):
+        refusal.remedy += f", or write +{key} if its class takes it"
+    return refusal
+
+
+def _nearest(config: DictConfig, key: str) -> tuple[str, DictConfig]:
+    """The node that holds the key, or would if its parents existed."""
+    parent = key.rpartition(".")[0]
+    node = OmegaConf.select(config, parent) if parent else config
+    return (parent, node) if isinstance(node, DictConfig) else _nearest(config, parent)

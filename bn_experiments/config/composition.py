@@ -1,0 +1,220 @@
+"""Composition: the cells that a command asks for, each composed once, and all that is wrong with the command.
+
+All use of Hydra's private parts is in this file.
+"""
+
+import copy
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from bn_experiments.config.cells import Cell, key_of, typed
+from bn_experiments.config.command_errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
+from bn_experiments.refusal import Refusal
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def overrides_of(config: DictConfig) -> list[str]:
+    """The overrides of a multirun, with all values of each: those of the sweeper, then those of the command line.
+
+    Of Hydra's own there is the search path alone, for the options that lie elsewhere.
+    """
+    search = [override for override in typed(config.hydra, "hydra") if override.startswith("hydra.searchpath")]
+    params = config.hydra.sweeper.get("params") or {}
+    return [*search, *(f"{key}={value}" for key, value in params.items()), *typed(config.hydra, "task")]
+
+
+def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tuple[list[Cell], list[Refusal]]:
+    """The cells that a command asks for, checked, and all that is wrong with it.
+
+    Hydra stops at the first error. So what cannot be read or chosen is left out, with the keys of a group
+    that has no right option; each cell is composed from the rest, and checked as far as that goes.
+
+    Args:
+        config_name: The name of the primary config.
+        overrides: The overrides as they were typed, with all values of a grid.
+        multirun: Whether a key may have several values.
+    """
+    composer = Composer(config_name, overrides)
+    read = [composer.read(override, multirun) for override in overrides]
+    refusals = [refusal for found, _ in read for refusal in found]
+    unread = {key_of(override) for override, (_, parsed) in zip(overrides, read, strict=True) if parsed is None}
+    right = [parsed for _, parsed in read if parsed and parsed.key_or_group.split(".")[0] not in unread]
+    cells, left_out, kept = [], unread, False
+    for point in points(right) if multirun else [[str(override.input_line) for override in right]]:
+        try:
+            cell, wrong = composer.cell(point)
+        except COMPOSITION_ERRORS as error:
+            refusals.append(as_refusal(error))
+            continue
+        cells.append(cell)
+        refusals += wrong.values()
+        left_out |= {key_of(override) for override in wrong}
+        kept |= len(wrong) < len(point)
+    if kept or not refusals:  # a command of nothing but typing errors is answered in a second, without torch
+        from bn_experiments.config.check import check_cells
+
+        refusals += check_cells(cells, {name.split(".")[0] for name in left_out})
+    return cells, list(dict.fromkeys(refusals))
+
+
+def explain(error: Exception, arguments: Sequence[str]) -> list[Refusal]:
+    """All that is wrong with a command line that Hydra could not compose.
+
+    Args:
+        error: What Hydra raised: the first thing it found.
+        arguments: The command line.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        parsed = get_args_parser().parse_args(list(arguments))
+        search_path = create_config_search_path(str(CONF))
+        if parsed.config_dir:
+            search_path.prepend("command-line", f"file://{Path(parsed.config_dir).resolve()}")
+        Hydra.create_main_hydra2("train", search_path)
+        brings_grid = any(key_of(override) == "experiment" for override in parsed.overrides)
+        _, refusals = cells_of(parsed.config_name or "config", parsed.overrides, parsed.multirun or brings_grid)
+    except (SystemExit, *COMPOSITION_ERRORS):
+        refusals = []
+    finally:
+        GlobalHydra.instance().clear()
+    return refusals or [as_refusal(error)]
+
+
+def points(overrides: Iterable[Override]) -> Iterator[list[str]]:
+    """The overrides of each cell of a grid, in the order of Hydra's own sweeper: the last key varies fastest.
+
+    A key that comes twice has the values of its last override, and the place of its first.
+    """
+    axes = {}
+    for override in overrides:
+        key = override.get_key_element()
+        swept = override.is_sweep_override()
+        values = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        axes[key] = [f"{key}={value}" for value in values]
+    return map(list, itertools.product(*axes.values()))
+
+
+@dataclass(frozen=True)
+class Base:
+    """The configuration that choices of groups give, before keys are set.
+
+    Args:
+        config: The configuration without Hydra's own part.
+        options: The option that was chosen of each group.
+    """
+
+    config: DictConfig
+    options: Mapping[str, str]
+
+
+class Composer:
+    """Composes the cells of one command.
+
+    Composing choices of groups takes Hydra ten times as long as all else here, and the cells of a grid share
+    choices: each combination is composed once, and the keys that a cell sets are set on a copy of it.
+
+    Args:
+        config_name: The name of the primary config.
+        overrides: The overrides of the command, among which the search path is looked for.
+    """
+
+    def __init__(self, config_name: str, overrides: Sequence[str]):
+        self.loader = GlobalHydra.instance().config_loader()
+        search = [override for override in overrides if key_of(override) == "hydra.searchpath"]
+        self.options = functools.cache(
+            lambda group: self.loader.get_group_options(group, config_name=config_name, overrides=search)
+        )
+        self.base = functools.cache(functools.partial(base, config_name))
+        self.parse = functools.cache(self._parse)
+        self.chooses = functools.cache(self._chooses)
+
+    def read(self, override: str, multirun: bool) -> tuple[list[Refusal], Override | None]:
+        """An override with those of its values that are right, None if there are none, and a refusal of each other."""
+        try:
+            parsed = self.parse(override)
+            swept = parsed.is_sweep_override()
+            values = list(parsed.sweep_string_iterator()) if swept else [""]
+            each = [self.parse(f"{parsed.get_key_element()}={value}") for value in values] if swept else [parsed]
+        except HydraException as error:
+            return [unreadable(override, error)], None
+        if swept and parsed.key_or_group == "experiment":
+            remedy = "start one after another"
+            return [Refusal(override, "several experiments", "one, which brings its own grid", remedy)], None
+        if swept and not multirun:
+            remedy = "add -m to run them all as a grid"
+            return [Refusal(override, "several values", "one for a single run", remedy)], None
+        refusals = [
+            Refusal(override, f"{value} comes {count} times", "each value once", "leave out what repeats")
+            for value, count in Counter(values).items()
+            if count > 1
+        ]
+        found = [no_option(one, self.options(one.key_or_group)) for one in each]
+        refusals += [refusal for refusal in dict.fromkeys(found) if refusal]
+        right = [value for value, refusal in zip(values, found, strict=True) if not refusal]
+        if not right:
+            return refusals or [Refusal(override, "stands for no value", "one or more", "change it")], None
+        if not swept:
+            return refusals, parsed
+        return refusals, self.parse(f"{parsed.get_key_element()}={','.join(dict.fromkeys(right))}")
+
+    def cell(self, overrides: list[str]) -> tuple[Cell, dict[str, Refusal]]:
+        """The cell that overrides give, less those that are wrong, and a refusal of each of these."""
+        chosen = [override for override in overrides if self.chooses(override)]
+        settings = [override for override in overrides if not self.chooses(override)]
+        start = self.base(*chosen)
+        try:
+            return self._changed(start.config, settings, start.options, overrides)[1], {}
+        except COMPOSITION_ERRORS:
+            config, cell = self._changed(start.config, [], start.options, chosen)
+        wrong = {}
+        for setting in settings:
+            try:
+                config, cell = self._changed(config, [setting], start.options, [*cell.typed, setting])
+            except COMPOSITION_ERRORS as error:
+                wrong[setting] = as_refusal(error, setting, start.config)
+        return cell, wrong
+
+    def _changed(
+        self, config: DictConfig, settings: Iterable[str], options: Mapping[str, str], overrides: Sequence[str]
+    ) -> tuple[DictConfig, Cell]:
+        """A copy of a configuration with settings applied, and its cell, which is named by the overrides."""
+        changed = copy.deepcopy(config)
+        ConfigLoaderImpl._apply_overrides_to_config([self.parse(setting) for setting in settings], changed)
+        own = [override for override in overrides if not override.startswith("hydra")]
+        return changed, Cell.of(changed, options, own)
+
+    def _parse(self, override: str) -> Override:
+        parsed = OverridesParser.create(self.loader).parse_override(override)
+        parsed.config_loader = self.loader  # for glob()
+        return parsed
+
+    def _chooses(self, override: str) -> bool:
+        """Whether it has a say in what is composed: it names the option of a group, or tells Hydra where to look."""
+        if key_of(override).startswith("hydra."):
+            return True
+        return bool(self.options(key_of(override))) and not isinstance(self.parse(override).value(), dict)
+
+
+def base(config_name: str, *chosen: str) -> Base:
+    """What Hydra composes of choices of groups, and of where it looks for them."""
+    config = compose(config_name, list(chosen), return_hydra_config=True)
+    options = {str(group): option for group, option in config.hydra.runtime.choices.items()}
+    with open_dict(config):
+        del config["hydra"]
+    OmegaConf.set_struct(config, True)
+    return Base(config, options)

@@ -1,0 +1,138 @@
+"""From a configuration to the objects that it describes, one by one; nothing below sees a configuration."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+from torch import nn
+
+from bn_experiments.config.options import TrainerOptions
+from bn_experiments.data.sources import Source
+from bn_experiments.data.splits import Splits, split
+from bn_experiments.norms.slot import Slot
+from bn_experiments.probes.probe import Probe, Schedule
+from bn_experiments.refusal import Refusal
+from bn_experiments.signatures import accepted
+from bn_experiments.training.initialization import initialize
+
+Config = Mapping[str, Any]
+
+
+def target(config: Config, group: str) -> Callable[..., Any]:
+    """What the group's `_target_` names.
+
+    Raises:
+        ValueError: It cannot be imported.
+    """
+    path = config[group]["_target_"]
+    try:
+        return get_object(path)
+    except Exception as error:
+        raise Refusal(
+            f"{group}._target_",
+            f"cannot be imported ({' '.join(str(error).split())})",
+            "the dotted path of an installed class or function",
+            "check its spelling, or install its package",
+            value=path,
+        ) from error
+
+
+def options(config: Config, group: str) -> dict[str, Any]:
+    """The group's keys, less Hydra's own."""
+    return {key: value for key, value in config[group].items() if key not in ("_target_", "_partial_")}
+
+
+def source(config: Config) -> Source:
+    """The whole data set; each is loaded once a process."""
+    load = target(config, "data")
+    return load(**accepted(load, options(config, "data")))
+
+
+def splits(config: Config) -> Splits:
+    """The data set, split and normalized as the config says."""
+    return split(source(config), **accepted(split, options(config, "data")))
+
+
+def slot(config: Config) -> Slot:
+    """The norm of this arm."""
+    return Slot(config["norm"]["_target_"], **options(config, "norm"))
+
+
+def network(config: Config, splits: Splits) -> nn.Module:
+    """One network for the data, not initialized."""
+    return target(config, "model")(
+        input_shape=splits.input_shape,
+        num_classes=splits.num_classes,
+        norm=slot(config),
+        **options(config, "model"),
+    )
+
+
+def networks(config: Config, splits: Splits) -> list[nn.Module]:
+    """The network of each replica, initialized from its seed."""
+    made = [network(config, splits) for _ in seeds(config)]
+    for replica, seed in zip(made, seeds(config), strict=True):
+        initialize(replica, seed, config["init"], config["norm"]["scale_init"])
+    return made
+
+
+def seeds(config: Config) -> range:
+    """Of the replicas."""
+    return range(config["seed"], config["seed"] + config["replicas"])
+
+
+def optimizer(config: Config, captured: bool = False) -> Callable[..., torch.optim.Optimizer]:
+    """Makes an optimizer of parameters, one whose step can be captured as a CUDA graph where it is."""
+    make = target(config, "optimizer")
+    capturable = {"capturable": True} if captured and make is not torch.optim.SGD else {}
+    return partial(make, **{**options(config, "optimizer"), **capturable})
+
+
+def scheduler(config: Config) -> Callable[..., torch.optim.lr_scheduler.LRScheduler]:
+    """Makes a scheduler of an optimizer."""
+    return partial(target(config, "scheduler"), **options(config, "scheduler"))
+
+
+def probe(config: Config, name: str) -> Probe:
+    """The probe of that name.
+
+    Raises:
+        ValueError: Its `_target_` makes something else.
+    """
+    keys = config["probes"][name]
+    make = target(config["probes"], name)
+    found = make(**accepted(make, keys))
+    if not isinstance(found, Probe):
+        raise Refusal(
+            f"probes.{name}._target_",
+            "makes no probe",
+            "a class derived from bn_experiments.probes.probe.Probe",
+            "change it",
+            value=keys["_target_"],
+        )
+    return found
+
+
+def probes(config: Config) -> dict[str, tuple[Probe, Schedule]]:
+    """What is measured of the cell beside its curves, and when, by the name that the config gives."""
+    found = {}
+    for name, keys in config["probes"].items():
+        made = probe(config, name)
+        made.seeds = seeds(config)
+        found[name] = (made, Schedule(**accepted(Schedule, keys)))
+    return found
+
+
+def trainer(config: Config) -> TrainerOptions:
+    """How the cell is trained."""
+    return TrainerOptions(**options(config, "trainer"))
+
+
+def device(config: Config) -> str:
+    """The kind of device that the accelerator names: cpu, cuda or mps."""
+    accelerator = config["trainer"]["accelerator"]
+    if accelerator == "auto":
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    return {"gpu": "cuda"}.get(accelerator, accelerator)

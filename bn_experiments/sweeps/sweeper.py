@@ -1,0 +1,76 @@
+"""The sweep: Hydra's sweeper and callback, which plan a command, have its cells trained and compare them."""
+
+import sys
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.experimental.callback import Callback
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from bn_experiments.refusal import Refusal
+from bn_experiments.sweeps.command_line import refuse
+from bn_experiments.sweeps.comparison import finish
+from bn_experiments.sweeps.launchers import launcher_of, prepare_workers
+from bn_experiments.sweeps.launchers.worker import JobSettings
+from bn_experiments.sweeps.plan import plan_of_cell, plan_of_grid
+
+TARGET = "hydra_plugins.bn_experiments.GridSweeper"  # Hydra 1.3 takes sweepers from its own name space alone
+
+
+class GridSweeper(Sweeper):
+    """Trains every cell of a grid, once.
+
+    Hydra's own sweeper hands the overrides of each cell to a worker, which composes them again. Here a cell is
+    composed once: what was checked is what a worker is handed and trains.
+
+    Args:
+        params: The values of each key, of which an experiment's file makes its grid.
+    """
+
+    def __init__(self, params: dict[str, str] | None):
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Takes the configuration, with Hydra's own part."""
+        self.config: DictConfig = config
+        self.callbacks = hydra_context.callbacks
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Checks the whole grid, trains the cells that are not done, and compares the arms, whatever ends the sweep.
+
+        Args:
+            arguments: The overrides of the command line, which the configuration has too.
+        """
+        prepare_workers(self.config.hydra.launcher)
+        plan = plan_of_grid(self.config)
+        launcher = launcher_of(self.config.hydra.launcher)
+        if isinstance(launcher, list):
+            refuse(launcher)
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, plan.folder / "multirun.yaml")
+        try:
+            launcher.train(plan, JobSettings(self.config, self.callbacks))
+        finally:
+            status = finish(plan)
+        sys.exit(status)
+
+
+class CommandCallback(Callback):
+    """Hydra's callback around a command: it checks and compares a single run, and has a grid swept by `GridSweeper`."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Checks the cell."""
+        self.plan = plan_of_cell(config)
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Prints the cell's numbers."""
+        sys.exit(finish(self.plan))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Makes our sweeper known to Hydra, and refuses others, which would train cells that nobody checked."""
+        if config.hydra.sweeper._target_ != TARGET:
+            chosen = str(config.hydra.runtime.choices["hydra/sweeper"])
+            refuse([Refusal("hydra/sweeper", "checks no cell", "grid", "leave it out", value=chosen)])
+        Plugins.instance().class_name_to_class[TARGET] = GridSweeper
