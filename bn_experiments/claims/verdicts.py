@@ -16,7 +16,7 @@ from rich.table import Table
 from bn_experiments.claims.protocol import Claim, Protocol, is_of
 from bn_experiments.records import result as results
 from bn_experiments.records.quantities import NotMeasured, Quantity, measured
-from bn_experiments.statistics import rules as claims
+from bn_experiments.statistics import rules
 from bn_experiments.system.files import write_whole
 
 FILE = "verdicts.json"
@@ -46,7 +46,7 @@ class Verdict:
     context: str
     claim: str
     rule: str
-    verdict: claims.Verdict | Literal["not judged"]
+    verdict: rules.Outcome | Literal["not judged"]
     estimate: float | None
     low: float | None
     high: float | None
@@ -104,7 +104,7 @@ def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
     for family in by_family.values():
         pairs = [(group, claim) for group in family for claim in protocol.claims]
         evidence = [_evidence(group, claim) for group, claim in pairs]
-        judged = iter(claims.judge([e for e in evidence if isinstance(e, claims.Evidence)]))
+        judged = iter(rules.decide([e for e in evidence if isinstance(e, rules.Evidence)]))
         for (group, claim), each in zip(pairs, evidence, strict=True):
             common = (protocol.name, group.context, claim.claim, claim.rule)
             if isinstance(each, str):
@@ -123,7 +123,7 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _evidence(group: Group, claim: Claim) -> claims.Evidence | str:
+def _evidence(group: Group, claim: Claim) -> rules.Evidence | str:
     """What the rule makes of the measurements, or why there are none."""
     try:
         arrays = _paired(group, claim.quantities)
@@ -133,7 +133,7 @@ def _evidence(group: Group, claim: Claim) -> claims.Evidence | str:
             for name, value in claim.arguments.items()
             if name not in arrays
         }
-        return claims.RULES[claim.rule](**arrays, **numbers)
+        return rules.RULES[claim.rule](**arrays, **numbers)
     except ValueError as error:
         return str(error)
 

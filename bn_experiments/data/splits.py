@@ -161,7 +161,7 @@ def _scale_and_shift(x: Tensor, normalization: str, mean: PerChannel, std: PerCh
     elif normalization == "given":
         means, stds = _per_channel("mean", mean, shape), _per_channel("std", std, shape)
     else:
-        means, stds = _moments(x, unit)
+        means, stds = _mean_and_std(x, unit)
         means, stds = means.view(shape), stds.view(shape)
     if not bool((stds > 0).all()):
         raise Refusal(
@@ -187,7 +187,7 @@ def _per_channel(key: str, value: PerChannel, shape: tuple[int, ...]) -> Tensor:
     return values.expand(shape[0]).reshape(shape)
 
 
-def _moments(x: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+def _mean_and_std(x: Tensor, unit: float) -> tuple[Tensor, Tensor]:
     """Mean and population standard deviation of x / unit over all but the channels, in float64, by chunks."""
     total = torch.zeros(2, x.shape[1], dtype=torch.float64)
     for chunk in x.split(5000):

@@ -116,7 +116,7 @@ class LSTM(nn.Module):
             norm.parametrize(hidden_layer)
         elif norm.wants(hidden_layer):
             _refuse_after_activation(norm)
-            norms = [PerStep(norm.norm(width, dim=1), steps) for width in (4 * hidden, 4 * hidden, hidden)]
+            norms = [PerStep(norm.make(width, dim=1), steps) for width in (4 * hidden, 4 * hidden, hidden)]
             if norm.bias == "auto" and norms[0].bias is not None:
                 input_layer.register_parameter("bias", None)
         self.input = Term(input_layer, norms[0])

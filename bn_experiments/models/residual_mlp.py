@@ -31,7 +31,7 @@ class Link(nn.Module):
         if norm.wants(self.layer) and norm.parametrizes:
             norm.parametrize(self.layer)
         elif norm.wants(self.layer):
-            self.norm = norm.norm(width, dim=1)
+            self.norm = norm.make(width, dim=1)
         self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
 
     def forward(self, h: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class Slot:
         """Puts the parametrization on `layer`, in place."""
         self.find(dim=1)(**{self.width_argument: layer}, **self.options)
 
-    def norm(self, width: int, dim: int) -> nn.Module:
+    def make(self, width: int, dim: int) -> nn.Module:
         """A norm for `width` features with `dim` spatial axes, as it goes into a network.
 
         Raises:
@@ -135,7 +135,7 @@ class Slot:
                 self.parametrize(layer)
             else:
                 weight = cast(Tensor, layer.weight)  # (out, in), or (out, in, kernel ...)
-                norm = self.norm(len(weight), dim=max(weight.dim() - 2, 1))
+                norm = self.make(len(weight), dim=max(weight.dim() - 2, 1))
                 parts.insert(1 if self.placement == "pre" else 2, ("norm", norm))
                 shifts = getattr(norm, "bias", None) is not None
                 if self.placement == "pre" and self.bias == "auto" and shifts:

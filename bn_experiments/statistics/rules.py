@@ -16,7 +16,7 @@ from statsmodels.stats.multitest import multipletests
 from bn_experiments.statistics.evidence import LEVEL, ROUNDING, Array, Evidence, assess, is_excluded, p_outside
 from bn_experiments.statistics.growth import akaike_difference
 
-Verdict = Literal["holds", "fails", "inconclusive"]
+Outcome = Literal["holds", "fails", "inconclusive"]
 
 
 def difference(left: ArrayLike, right: ArrayLike, *, above: float = 0.0) -> Evidence:
@@ -168,23 +168,23 @@ RULES: dict[str, Callable[..., Evidence]] = {
 }
 
 
-def judge(evidence: Sequence[Evidence]) -> list[tuple[Verdict, float]]:
-    """The verdict on each claim of one experiment, with p adjusted for their number.
+def decide(evidence: Sequence[Evidence]) -> list[tuple[Outcome, float]]:
+    """The outcome of each claim of one experiment, with p adjusted for their number.
 
     Holm's step-down: p_(i) of m in ascending order becomes max_{j <= i} min(1, (m - j + 1) p_(j)). Evidence without a p
     is inconclusive and is not counted in m. Source: Holm 1979, https://www.jstor.org/stable/4615733.
 
-    >>> judge([Evidence(1.0, 0.5, 1.5, 10, 0.01, False), Evidence(-1.0, -2.0, -0.5, 10, 1.0, True)])
+    >>> decide([Evidence(1.0, 0.5, 1.5, 10, 0.01, False), Evidence(-1.0, -2.0, -0.5, 10, 1.0, True)])
     [('holds', 0.02), ('fails', 1.0)]
     """
     adjusted = np.array([e.p for e in evidence], dtype=np.float64)
     tested = ~np.isnan(adjusted)
     if tested.any():
         adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
-    return [(_verdict(e, p), p) for e, p in zip(evidence, adjusted.tolist(), strict=True)]
+    return [(_outcome(e, p), p) for e, p in zip(evidence, adjusted.tolist(), strict=True)]
 
 
-def _verdict(evidence: Evidence, p: float) -> Verdict:
+def _outcome(evidence: Evidence, p: float) -> Outcome:
     if p <= LEVEL:
         return "holds"
     return "fails" if evidence.excluded else "inconclusive"

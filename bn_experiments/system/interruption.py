@@ -87,7 +87,7 @@ def check() -> None:
         raise Interrupted(_process.signum or signal.SIGTERM)
 
 
-def obey(stop: Event) -> None:
+def become_worker(stop: Event) -> None:
     """Makes this process a worker: it ends when its parent says so, or dies, and signals mean nothing to it.
 
     Args:

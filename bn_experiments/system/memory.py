@@ -15,7 +15,7 @@ MOST_TENSORS = 10_000  # of weights, in one network: more take minutes to make
 
 
 @contextmanager
-def bounded(replicas: int, bytes_per_number: int, device: str) -> Iterator[None]:
+def refuse_what_does_not_fit(replicas: int, bytes_per_number: int, device: str) -> Iterator[None]:
     """Within it, no network can be made that is too large to train.
 
     Args:

@@ -102,7 +102,7 @@ def _gpu(slot: int) -> str | None:
 
 def _begin(stop: Event, gpu: str | None, shared: bytes) -> None:
     """Makes this process a worker."""
-    interruption.obey(stop)
+    interruption.become_worker(stop)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     _worker.append(Worker(shared))
