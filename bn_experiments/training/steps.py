@@ -12,12 +12,12 @@ from bn_experiments.training.replicas import clip_gradients
 
 
 class Step:
-    """A training step: the gradient of the mean cross-entropy, clipped or not, and what the optimizer makes of it.
+    """A training step: the gradient of the mean cross-entropy, its clipping, and the update of the optimizer.
 
     Args:
-        part: A stack of replicas, (R, B, ...) to logits (R, B, C), or one network, (B, ...) to (B, C).
-        optimizer: Over its parameters.
-        gradient_clip_norm: Largest 2-norm of each replica's gradient. None: not clipped.
+        part: A stack of replicas, which maps (R, B, ...) to logits (R, B, C), or one network, (B, ...) to (B, C).
+        optimizer: The optimizer of its parameters.
+        gradient_clip_norm: The largest 2-norm of each replica's gradient. None: no clipping.
     """
 
     def __init__(self, part: nn.Module, optimizer: torch.optim.Optimizer, gradient_clip_norm: float | None):
@@ -27,7 +27,11 @@ class Step:
         self.parameters = list(part.parameters())
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """Takes the step; gives the loss before it, of each replica: (R,), or () for one network."""
+        """Takes the step on x (R, B, ...) and y (R, B), or (B, ...) and (B,) for one network.
+
+        Returns:
+            The loss of each replica before the step, in nats: (R,), or () for one network.
+        """
         for parameter in self.parameters:
             parameter.grad = None
         loss = batch_loss(self.part(x), y)
@@ -36,7 +40,7 @@ class Step:
             clip_gradients(self.part, self.gradient_clip_norm)
         self.optimizer.step()
         if torch.is_autocast_enabled(x.device.type):
-            torch.clear_autocast_cache()  # it holds the weights of before the step
+            torch.clear_autocast_cache()  # it holds the weights before the step
         return loss.detach()
 
 
@@ -44,18 +48,18 @@ def walk(step: Step, examples: Examples, index: Tensor) -> Tensor:
     """Takes a step for each mini-batch.
 
     Args:
-        step: Of one part.
-        examples: What the mini-batches are taken from.
-        index: (K, R, B), or (K, B) for one network.
+        step: The step of one part of the replicas.
+        examples: The examples from which the mini-batches are taken.
+        index: The indices (K, R, B) of their examples, or (K, B) for one network.
 
     Returns:
-        The losses (K, R), or (K,).
+        The losses (K, R) in nats, each before its step, or (K,) for one network.
     """
     return torch.stack([step(x, y) for x, y in mini_batches(examples, index)])
 
 
 def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
-    """What repeats on the device what `function` does there."""
+    """A function that repeats the work of `function` on the device."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         function()
@@ -63,19 +67,19 @@ def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
 
 
 class CapturedWalk:
-    """The same walk, its step captured as a CUDA graph and replayed: one launch a step in place of one a kernel.
+    """A walk whose step is captured as a CUDA graph: it has one launch for each step in place of one for each kernel.
 
-    The graph holds all that lies between two steps: it reads from the device which mini-batch is next, takes
-    it, trains on it, writes the loss down and counts. The first steps on mini-batches of one size are taken
-    eagerly, for they make what the optimizer keeps; a graph holds the learning rate as a constant, so a new
-    rate makes a new graph.
+    The graph holds the whole step: it reads the position of the mini-batch from the device, takes the mini-batch,
+    trains on it, stores the loss and increments the position. The first steps on mini-batches of one size are eager,
+    because they create the state of the optimizer. A graph holds the learning rate as a constant, so a new rate needs
+    a new graph.
 
     Args:
-        step: Of one part.
-        capture: Makes of a function one that repeats what it does on the device.
+        step: The step of one part of the replicas.
+        capture: The function that captures another one (see `cuda_graph`).
     """
 
-    EAGER = 3  # steps before a capture
+    EAGER = 3  # number of eager steps before a capture
 
     def __init__(self, step: Step, capture: Callable[[Callable[[], None]], Callable[[], None]] = cuda_graph):
         self.step = step
@@ -84,7 +88,10 @@ class CapturedWalk:
         self.graphs: dict[torch.Size, Graph] = {}
 
     def __call__(self, examples: Examples, index: Tensor) -> Tensor:
-        """As `walk`; `index` is never longer than the first one of its size."""
+        """Takes a step for each mini-batch, with the shapes of `walk`.
+
+        For each size of mini-batches, K is at most that of the first call with this size.
+        """
         rates = [float(group["lr"]) for group in self.step.optimizer.param_groups]
         if rates != self.rates:
             self.rates = rates
@@ -103,11 +110,11 @@ class Graph:
     """A captured step with the memory that it reads and writes.
 
     Args:
-        step: Of one part.
-        examples: What the mini-batches are taken from.
-        index: (K, ...): the most mini-batches that a replay takes, and the size that all of them have.
-        like: Losses that eager steps gave, one or more.
-        capture: As `CapturedWalk` has it.
+        step: The step of one part of the replicas.
+        examples: The examples from which the mini-batches are taken.
+        index: The indices (K, ...) of K mini-batches. K is the largest number in a replay, (...) the size of all.
+        like: The losses (k, R), or (k,) for one network, of k >= 1 eager steps, whose shape and dtype the graph takes.
+        capture: The function that captures another one (see `cuda_graph`).
     """
 
     def __init__(
@@ -127,7 +134,7 @@ class Graph:
         self.once = capture(self._once)
 
     def replay(self, index: Tensor) -> Tensor:
-        """Takes a step for each mini-batch at `index` (K, ...); gives the losses, K of them."""
+        """Takes a step for each mini-batch at `index` (K, ...); returns the losses (K, R), or (K,) for one network."""
         self.index[: len(index)] = index
         self.at.zero_()
         for _ in index:
@@ -141,7 +148,7 @@ class Graph:
 
 
 def batch_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy over a mini-batch, in nats.
+    """The mean cross-entropy over a mini-batch in nats, mean_b (log sum_c exp logits_bc - logits_b[y_b]).
 
     Shapes: logits (R, B, C), y (R, B) to (R,); logits (B, C), y (B,) to ().
     """
@@ -149,7 +156,7 @@ def batch_loss(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of each example, in nats.
+    """The cross-entropy of each example in nats, log sum_c exp logits_c - logits_y.
 
     Shapes: logits (R, B, C), y (R, B) to (R, B).
 
