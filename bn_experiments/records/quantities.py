@@ -131,7 +131,7 @@ def probes(folder: Path) -> dict[str, NDArray]:
 
 
 def axis_labels(arrays: dict[str, NDArray], probe: str) -> list[str]:
-    """The labels of a probe, on the axis after the replicas in its readings."""
+    """The L labels of a probe, on the axis after the replicas in its readings (readings, R, L, ...)."""
     (labels,) = [array for key, array in arrays.items() if key.startswith(f"{probe}/") and array.dtype.kind == "U"]
     return [str(label) for label in labels]
 

@@ -91,7 +91,7 @@ def slope(
         raise ValueError(f"slope: above={above}, near={near}, margin={margin}; give above, or near and margin")
     k = np.arange(curves.shape[1]) - (curves.shape[1] - 1) / 2
     weights = k / (k @ k)
-    with np.errstate(all="ignore"):  # what is not finite comes out as NaN evidence
+    with np.errstate(all="ignore"):  # values that are not finite give NaN evidence
         y = np.log(curves) if log else curves
         slopes = (y * weights).sum(axis=1)
     rounding = ROUNDING * _largest(y) * float(np.abs(weights).sum())
@@ -219,4 +219,4 @@ def _require_positive(rule: str, margin: float) -> None:
 
 
 def _largest(values: Array) -> float:
-    return float(np.abs(values).max(initial=1e-80))  # the cube of its rounding does not underflow
+    return float(np.abs(values).max(initial=1e-80))  # above 0, so that the cube of the rounding does not underflow
