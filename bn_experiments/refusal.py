@@ -1,4 +1,4 @@
-"""A refusal: an error that a person can act on, with what was asked for and what to do instead."""
+"""Refusals: errors that tell the user what is wrong and what to do about it."""
 
 import difflib
 import json
@@ -9,16 +9,16 @@ from typing import Any
 
 
 class Refusal(ValueError):
-    """A value of the configuration, or a file, that the program does not take.
+    """An error about a value of the configuration, or a file, that the program does not accept.
 
-    As text it is one line: `key=value: got; allowed: ...; remedy`. Nothing else puts such a line together.
+    Its text is one line, `key=value: got; allowed: ...; remedy`, and no other code makes such a line.
 
     Args:
         key: The key that is wrong, such as `data.batch_size`, or the file.
-        got: What is wrong with it, as a clause whose subject is the key.
-        allowed: The values that it may have.
-        remedy: What to do, in the imperative.
-        value: The value that it has, where it has one that can be shown.
+        got: The problem, as a clause with the key as its subject.
+        allowed: The values that the key may have.
+        remedy: The action that solves the problem, in the imperative.
+        value: The value that the key has, if it can be shown.
     """
 
     ABSENT = object()
@@ -33,10 +33,10 @@ class Refusal(ValueError):
         return "".join(character if character.isprintable() else " " for character in line)
 
     def noting(self, note: str) -> "Refusal":
-        """The same refusal with a note in brackets at its end."""
+        """The same refusal with a note in brackets at the end of its text."""
         return Refusal(self.key, self.got, self.allowed, f"{self.remedy} ({note})")
 
-    def __reduce__(self) -> tuple[Any, ...]:  # a worker's refusal reaches the sweep's process
+    def __reduce__(self) -> tuple[Any, ...]:  # pickle sends the refusal of a worker to the process of the sweep
         return Refusal, (self.key, self.got, self.allowed, self.remedy)
 
     def __eq__(self, other: object) -> bool:
@@ -47,7 +47,7 @@ class Refusal(ValueError):
 
 
 def unknown_key(key: str, known: Iterable[str]) -> Refusal:
-    """The refusal of a key that does not exist.
+    """The refusal of a key that does not exist, with the most similar of the known keys.
 
     >>> print(unknown_key("data.batchsize", ["data.batch_size", "data.root"]))
     data.batchsize: no such key; allowed: data.batch_size, data.root; did you mean data.batch_size?
@@ -59,7 +59,7 @@ def unknown_key(key: str, known: Iterable[str]) -> Refusal:
 
 
 def shown(value: Any) -> str:
-    """A value as one types it, on one line and, but for a path, not too long.
+    """A value as the user types it, on one line of at most 80 characters; a path is never cut.
 
     >>> shown([64, 64]), shown(None), shown("a b"), shown(float("nan"))
     ('[64,64]', 'null', "'a b'", 'nan')

@@ -1,4 +1,4 @@
-"""Random streams: every draw is seeded by what it is for, so that arms share what they can share."""
+"""Random streams: the purpose of a draw decides its seed, so that arms share the draws that both need."""
 
 import hashlib
 
@@ -6,14 +6,14 @@ import torch
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """The seed of the stream that serves `purpose` in replica `seed`.
+    """The seed of the random stream for `purpose` in the replica with the seed `seed`.
 
-    The first 8 bytes of SHA-256 over `seed/purpose/...`, less the sign bit: streams of different
-    purposes or seeds are unrelated, and the same on every machine.
+    It is the first 8 bytes of SHA-256 over `seed/purpose/...` without the last bit. Streams with different purposes or
+    seeds are unrelated, and each is the same on every machine.
 
     Args:
-        seed: The replica's seed.
-        *purpose: What the stream is for, such as a layer's name, or ("batches", epoch).
+        seed: The seed of the replica.
+        *purpose: The use of the stream, such as the name of a layer, or ("batches", epoch).
 
     Returns:
         A seed in [0, 2^63).
@@ -26,5 +26,5 @@ def derive(seed: int, *purpose: str | int) -> int:
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU generator at the start of the stream that serves `purpose` (see `derive`)."""
+    """A CPU generator at the start of the random stream for `purpose` (see `derive`)."""
     return torch.Generator().manual_seed(derive(seed, *purpose))

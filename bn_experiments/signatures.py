@@ -1,4 +1,4 @@
-"""Signatures: what the arguments of a function may be, in words, and what is wrong with given ones."""
+"""Signatures: which arguments a function accepts, in words, and which of the given options are wrong."""
 
 import inspect
 import json
@@ -15,7 +15,7 @@ BOUNDS = {"exclusiveMinimum": "above", "minimum": "of at least", "exclusiveMaxim
 
 
 def accepted(target: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that `target` takes by name.
+    """The options that are arguments of `target`.
 
     >>> accepted(lambda a, b: 0, {"b": 1, "c": 2})
     {'b': 1}
@@ -31,15 +31,15 @@ def problems(
     narrowed: Mapping[str, tuple[Any, Any]] | None = None,
     elsewhere: Iterable[str] = (),
 ) -> list[Refusal]:
-    """Every way in which options do not fit what they are for.
+    """A refusal for each option that its target does not accept, and for each that is missing.
 
     Args:
-        options: Key to value, without `_target_` and `_partial_`.
-        group: The keys' prefix in the config, for the lines; "" for the top level.
-        *targets: The functions or classes that take the options; a key of several goes to the last.
-        given: Arguments that the caller passes, which no config sets.
-        narrowed: Type and default (`...`: none) of arguments, where the signature's are too wide.
-        elsewhere: Keys that exist beside these, for the lines.
+        options: The values by key, without `_target_` and `_partial_`.
+        group: The prefix of the keys in the config, for the refusals; "" at the top level.
+        *targets: The functions or classes that get the options; a key that several have is checked against the last.
+        given: The arguments that the caller passes; a config cannot set them.
+        narrowed: The type and default (`...` if it has none) of arguments with a too wide type in the signature.
+        elsewhere: Other keys that exist in the config, for the refusals.
 
     >>> print(*problems({"lr": 0.1, "b": 1}, "optimizer", lambda lr: 0))
     optimizer.b: no such key; allowed: optimizer.lr; leave it out
@@ -73,7 +73,7 @@ def _problem(key: str, name: str, options: Mapping[str, Any], fields: Mapping[st
 
 
 def _fields(targets: Iterable[Callable[..., Any]], given: set[str]) -> tuple[dict[str, Any], bool]:
-    """(Type, default) by argument, and whether a target takes any keyword."""
+    """The (type, default) of each argument by name, and whether a target accepts any keyword."""
     fields: dict[str, Any] = {}
     takes_any = False
     for target in targets:
@@ -96,12 +96,12 @@ def _fields(targets: Iterable[Callable[..., Any]], given: set[str]) -> tuple[dic
 def _signature(target: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(target, eval_str=True)
-    except (NameError, TypeError):  # annotations of other people's classes that cannot be evaluated
+    except (NameError, TypeError):  # a class of another package has annotations that cannot be evaluated
         return inspect.signature(target)
 
 
 def allowed(hint: Any) -> str:
-    """The values of a type, in words.
+    """The allowed values of a type, in words.
 
     >>> from typing import Annotated, Literal
     >>> from pydantic import Field
@@ -114,14 +114,14 @@ def allowed(hint: Any) -> str:
 
 
 class _Schema(GenerateJsonSchema):
-    """JSON schema in which a type that no config can hold, such as a tensor, stands as one that nothing fits."""
+    """A JSON schema in which no value fits a type that a config cannot hold, such as a tensor."""
 
     def handle_invalid_for_json_schema(self, *_: Any) -> dict[str, Any]:
         return {"not": {}}
 
 
 def _alternatives(schema: Mapping[str, Any]) -> list[str]:
-    """A JSON schema in words, each alternative apart."""
+    """The alternatives of a JSON schema, each in words."""
     if "description" in schema:
         return [schema["description"]]
     if "anyOf" in schema:

@@ -1,1 +1,1 @@
-"""Claims: what is claimed of the arms, and whether it holds."""
+"""Claims: statements about the arms of an experiment, and the verdicts on them."""

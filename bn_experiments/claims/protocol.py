@@ -1,4 +1,4 @@
-"""The protocol of an experiment: which cells its arms are, what was published of them, and what is claimed."""
+"""The protocol of an experiment: its arms, the numbers that were published of them, and its claims."""
 
 import dataclasses
 import inspect
@@ -24,7 +24,7 @@ FINAL = ("train/loss", "val/loss", "val/acc", "test/loss", "test/acc")
 
 @dataclass(frozen=True)
 class Published(Quantity):
-    """Numbers that were published of one run of an arm: one, or those of a curve's first points."""
+    """The published numbers of one run of an arm: a single number, or those of the first points of a curve."""
 
     __pydantic_config__ = STRICT
 
@@ -34,7 +34,7 @@ class Published(Quantity):
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, and the rule that judges it, with the rule's arguments: quantities and numbers."""
+    """A statement about the arms, with the rule that judges it and the rule's arguments, quantities and numbers."""
 
     claim: str
     rule: str
@@ -42,13 +42,13 @@ class Claim:
 
     @property
     def quantities(self) -> dict[str, Quantity]:
-        """The arguments that are measured."""
+        """The arguments that are measured, by name."""
         return {name: value for name, value in self.arguments.items() if isinstance(value, Quantity)}
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake of the published work, and which of its numbers that changes."""
+    """A mistake in the published work, and the numbers that it changes."""
 
     __pydantic_config__ = STRICT
 
@@ -58,18 +58,18 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What `conf/experiment/<name>.yaml` says under `experiment`.
+    """The entry `experiment` of `conf/experiment/<name>.yaml`.
 
     Args:
-        name: Of the experiment.
-        title: For people.
-        source: Of the published numbers.
-        arms: Name to the keys and groups that tell its cells from others.
-        published: Numbers to compare with.
-        claims: Judged together.
-        mistakes: Of the source.
+        name: The name of the experiment.
+        title: The title for the report.
+        source: The source of the published numbers.
+        arms: The keys and values that select the cells of each arm, by the arm's name.
+        published: The published numbers, which are compared with the measured ones.
+        claims: The claims, which are judged together.
+        mistakes: The mistakes in the source.
         axes: The keys that the experiment's own grid sets.
-        note: What sets these results apart, such as other data than the protocol's.
+        note: A remark on these results, such as that the data are not the protocol's.
     """
 
     __pydantic_config__ = STRICT
@@ -86,16 +86,16 @@ class Protocol:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """All that is published or claimed."""
+        """The quantities of all published numbers and claims."""
         return [*self.published, *(quantity for claim in self.claims for quantity in claim.quantities.values())]
 
     def write(self, folder: Path) -> None:
-        """Writes `experiment.json` into a sweep's folder, which is then this experiment's."""
+        """Writes `experiment.json` into a sweep's folder, which marks it as a folder of this experiment."""
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / FILE, json.dumps(self.as_dict(), indent=1) + "\n")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, which `parse` takes back."""
+        """The protocol as plain values, which `parse` reads."""
         plain = asdict(self)
         for claim in plain["claims"]:
             claim.update(claim.pop("arguments"))
@@ -103,30 +103,30 @@ class Protocol:
 
 
 def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[Refusal]]:
-    """The protocol that a config's `experiment` describes, or a line for each thing that is wrong with it."""
+    """The protocol that a config's `experiment` describes, or a refusal for each wrong entry."""
     plain = dict(config)
-    lines: list[Refusal] = []
+    refusals: list[Refusal] = []
     listed = config.get("claims") or []
     if not isinstance(listed, list):
         return None, [Refusal("experiment.claims", "wrong value", "a list of claims", "change it", value=listed)]
-    claims = [_claim(i, claim, lines) for i, claim in enumerate(listed)]
+    claims = [_claim(i, claim, refusals) for i, claim in enumerate(listed)]
     plain["claims"] = [claim for claim in claims if claim is not None]
     try:
         protocol = TypeAdapter(Protocol).validate_python(plain)
     except ValidationError as error:
-        return None, lines + _lines("experiment", error)
-    if lines:
-        return None, lines
-    lines = [
+        return None, refusals + _refusals("experiment", error)
+    if refusals:
+        return None, refusals
+    refusals = [
         Refusal("experiment", f"{quantity.arm} is no arm", ", ".join(protocol.arms), "add it to experiment.arms")
         for quantity in protocol.quantities
         if quantity.arm not in protocol.arms
     ]
-    return (None, list(dict.fromkeys(lines))) if lines else (protocol, [])
+    return (None, list(dict.fromkeys(refusals))) if refusals else (protocol, [])
 
 
 def is_of(selector: Mapping[str, Any], choices: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Whether a cell, its choices and its config, is one of the arm with these keys.
+    """Whether the selector, keys with values, fits a cell with these choices of groups and this config.
 
     >>> is_of({"norm": "bn", "data.size": None}, {"norm": "bn"}, {"data": {"size": None}})
     True
@@ -144,37 +144,37 @@ def is_of(selector: Mapping[str, Any], choices: Mapping[str, Any], config: Mappi
 
 
 def unmeasured(protocol: Protocol, probes: Collection[str]) -> list[Refusal]:
-    """A line for each quantity of the experiment that nothing measures.
+    """A refusal for each quantity of the experiment that nothing measures.
 
     Args:
-        protocol: The experiment's.
-        probes: All that there are to choose from. One that the command left out is no error: the claims that need it
-            are not judged, and say so.
+        protocol: The protocol of the experiment.
+        probes: The names of all probes that exist. If the command leaves one out, there is no refusal: the claims that
+            need it are not judged, and give the reason.
     """
-    lines = []
+    refusals = []
     for quantity in protocol.quantities:
         known: Collection[str] = CURVES if quantity.each else FINAL
         if quantity.metric in known or (not quantity.each and quantity.metric.partition("/")[0] in probes):
             continue
         known = [*known, *(f"{probe}/..." for probe in sorted(probes) if not quantity.each)]
-        lines.append(Refusal("experiment", f"nothing measures {quantity.metric}", ", ".join(known), "change it"))
-    return list(dict.fromkeys(lines))
+        refusals.append(Refusal("experiment", f"nothing measures {quantity.metric}", ", ".join(known), "change it"))
+    return list(dict.fromkeys(refusals))
 
 
-def _claim(i: int, claim: Any, lines: list[Refusal]) -> Claim | None:
-    """A claim whose arguments are those of its rule; what is wrong goes to `lines`."""
+def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
+    """The claim, with its rule's arguments; None if it cannot be made. Each wrong entry adds to `refusals`."""
     key = f"experiment.claims[{i}]"
     if not isinstance(claim, Mapping) or not isinstance(claim.get("claim"), str):
-        lines.append(Refusal(key, "no claim", "claim, rule and the rule's arguments", "say what is claimed"))
+        refusals.append(Refusal(key, "no claim", "claim, rule and the rule's arguments", "say what is claimed"))
         return None
     if claim.get("rule") not in RULES:
-        lines.append(Refusal(f"{key}.rule", "no such rule", ", ".join(RULES), "choose one", value=claim.get("rule")))
+        refusals.append(Refusal(f"{key}.rule", "no such rule", ", ".join(RULES), "choose one", value=claim.get("rule")))
         return None
     arguments = {name: value for name, value in claim.items() if name not in ("claim", "rule")}
     parameters = inspect.signature(RULES[claim["rule"]]).parameters
     needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
     if not needed <= set(arguments) <= set(parameters):
-        lines.append(
+        refusals.append(
             Refusal(
                 key,
                 f"{claim['rule']} got {', '.join(arguments) or 'nothing'}",
@@ -188,17 +188,17 @@ def _claim(i: int, claim: Any, lines: list[Refusal]) -> Claim | None:
             try:
                 arguments[name] = TypeAdapter(Quantity).validate_python(dict(value))
             except ValidationError as error:
-                lines += _lines(f"{key}.{name}", error)
+                refusals += _refusals(f"{key}.{name}", error)
         elif not isinstance(value, int | float):
-            lines.append(Refusal(f"{key}.{name}", "wrong value", "a quantity or a number", "change it", value=value))
+            refusals.append(Refusal(f"{key}.{name}", "wrong value", "a quantity or a number", "change it", value=value))
     found = Claim(claim["claim"], claim["rule"], arguments)
-    if not any(line.key.startswith(f"{key}.") for line in lines) and (reason := _refusal(found)):
-        lines.append(Refusal(key, reason, f"what the rule {found.rule} takes", "change it"))
+    if not any(refusal.key.startswith(f"{key}.") for refusal in refusals) and (reason := _objection(found)):
+        refusals.append(Refusal(key, reason, f"what the rule {found.rule} takes", "change it"))
     return found
 
 
-def _refusal(claim: Claim) -> str | None:
-    """What the claim's rule has against its arguments, tried on three replicas; None if it takes them."""
+def _objection(claim: Claim) -> str | None:
+    """The error of the claim's rule on its arguments, tried on three replicas; None if there is no error."""
     if not claim.quantities:
         return "nothing of it is measured"
     try:
@@ -217,15 +217,15 @@ def _refusal(claim: Claim) -> str | None:
 
 
 def _is_curve(quantity: Quantity) -> bool:
-    """Whether it has several numbers a replica: a curve, or several or all labels of a probe's axis."""
+    """Whether a quantity has several numbers for each replica: a curve, or several or all labels of a probe."""
     if quantity.each is not None or quantity.labels is not None:
         return True
     return quantity.label is None and quantity.metric not in FINAL
 
 
-def _lines(key: str, error: ValidationError) -> list[Refusal]:
-    """A refusal of each entry that is missing, unknown or wrong."""
-    lines: list[Refusal] = []
+def _refusals(key: str, error: ValidationError) -> list[Refusal]:
+    """A refusal for each entry that is missing, unknown or wrong."""
+    refusals: list[Refusal] = []
     for problem in error.errors(include_url=False):
         names = [part for part in problem["loc"] if isinstance(part, str)]
         at = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
@@ -235,10 +235,10 @@ def _lines(key: str, error: ValidationError) -> list[Refusal]:
         if names[-1] not in fields:
             known = dataclasses.fields({"published": Published, "mistakes": Mistake}.get(names[0], Protocol))
             known = dataclasses.fields(Quantity) if "claims" in key else known
-            lines.append(unknown_key(at, [field.name for field in known]))
+            refusals.append(unknown_key(at, [field.name for field in known]))
         elif problem["type"] == "missing":
-            lines.append(Refusal(at, "is missing", allowed(fields[names[-1]]), "set it in the experiment's file"))
+            refusals.append(Refusal(at, "is missing", allowed(fields[names[-1]]), "set it in the experiment's file"))
         else:
             hint = fields[names[-1]]
-            lines.append(Refusal(at, "wrong value", allowed(hint), "change it", value=problem["input"]))
-    return list(dict.fromkeys(lines))
+            refusals.append(Refusal(at, "wrong value", allowed(hint), "change it", value=problem["input"]))
+    return list(dict.fromkeys(refusals))

@@ -1,4 +1,4 @@
-"""Comparisons: published numbers beside the measured ones."""
+"""Comparisons of published numbers with measured numbers."""
 
 from dataclasses import dataclass, replace
 
@@ -10,16 +10,16 @@ from bn_experiments.statistics.intervals import prediction_interval
 
 @dataclass(frozen=True)
 class Comparison:
-    """Published numbers beside the measured ones.
+    """Published numbers with the measured numbers of the same quantity.
 
     Args:
-        published: The numbers, and what they belong to.
-        mean: Of the replicas, a number a point.
-        low: Of the 95% prediction interval: where a single further run would lie.
-        high: The same.
-        n: Replicas behind it.
-        inside: Whether the published number lies in that interval, a point each.
-        reason: Why there is no comparison.
+        published: The published numbers with their quantity.
+        mean: The mean over replicas at each point.
+        low: The lower end, at each point, of the 95% prediction interval for a single further run.
+        high: The upper end of that interval at each point.
+        n: The number of replicas.
+        inside: Whether the published number lies in that interval, at each point.
+        reason: The reason why there is no comparison; None if there is one.
     """
 
     published: Published
@@ -32,7 +32,7 @@ class Comparison:
 
 
 def compare(published: Published, group: Group) -> Comparison:
-    """Published numbers beside those of the arm that they belong to, as far as both go."""
+    """Compares published numbers with those of their arm, at the points that both have."""
     nothing = Comparison(published, [], [], [], 0, [])
     if published.arm not in group.arms:
         return replace(nothing, reason=f"arm {published.arm} was not trained")
@@ -40,7 +40,7 @@ def compare(published: Published, group: Group) -> Comparison:
         values = measured(group.arms[published.arm], published)
     except ValueError as error:
         return replace(nothing, reason=str(error))
-    values = values[:, None] if values.ndim == 1 else values
+    values = values[:, None] if values.ndim == 1 else values  # (R, P)
     points = min(values.shape[1], len(published.values))
     found = [prediction_interval(values[:, i].tolist()) for i in range(points)]
     inside = [e.low <= number <= e.high for e, number in zip(found, published.values, strict=False)]

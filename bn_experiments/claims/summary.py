@@ -1,4 +1,4 @@
-"""Summaries: the arms of a grid side by side, each with its interval and its difference to the baseline."""
+"""Summaries: the mean of each arm of a grid with its interval, and its difference to the baseline arm."""
 
 from pathlib import Path
 
@@ -15,17 +15,18 @@ CONTEXT = ["sweep", "data", "model", "optimizer", "settings"]
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """Every arm's mean and 95% interval, and its paired difference to the baseline arm.
+    """The mean of each arm with its 95% interval, and its paired difference to the baseline arm.
 
-    Arms are compared within the same sweep, data, model, optimizer and settings, replica by replica: the seeds
-    that both have.
+    Two arms are compared if they have the same sweep, data, model, optimizer and settings. The pairs are the replicas
+    with the seeds that both arms have.
 
     Args:
-        runs: As `table.collect` gives them.
+        runs: The table from `table.collect`.
 
     Returns:
-        A row for each sweep, data, model, optimizer, settings, arm and metric: mean, low, high, n, diverged, then
-        difference, difference_low, difference_high, pairs and p, which are NaN for the baseline and without one.
+        One row for each sweep, data, model, optimizer, settings, arm and metric. Its numbers are mean, low, high, n and
+        diverged, then difference, difference_low, difference_high, pairs and p. The latter are NaN for the baseline and
+        if there is no baseline.
     """
     metrics = [name for name in runs.columns if "/" in name]
     rows = []
@@ -61,13 +62,13 @@ def _difference(values: pd.Series, baseline: pd.DataFrame | None) -> dict[str, f
 
 
 def write(summary: pd.DataFrame, folder: Path) -> None:
-    """Writes `summary.csv` and `summary.md`."""
+    """Writes `summary.csv` and `summary.md` into a folder."""
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
     write_whole(folder / "summary.md", markdown(summary))
 
 
 def markdown(summary: pd.DataFrame) -> str:
-    """The summary as a Markdown document: a table for each metric."""
+    """The summary as a Markdown document with a table for each metric."""
     lines = ["# Summary", "", EXPLANATION]
     for metric, rows in summary.groupby("metric", sort=False):
         lines += ["", f"## {metric}{UNIT.get(str(metric), '')}", ""]
@@ -77,7 +78,7 @@ def markdown(summary: pd.DataFrame) -> str:
 
 
 def show(summary: pd.DataFrame, console: Console) -> None:
-    """Prints the test accuracies: a table for each data set."""
+    """Prints the test accuracies, in a table for each data set."""
     accuracies = summary[summary["metric"] == "test/acc"]
     settings = [set(text.split()) for text in accuracies["settings"]]
     shared = set.intersection(*settings) if settings else set()
@@ -109,7 +110,7 @@ EXPLANATION = (
 
 
 def _words(row: dict) -> list[str]:
-    """A row of the summary as text; accuracies in per cent."""
+    """The cells of a row of the summary as text, accuracies in per cent."""
     factor, digits = (100, 2) if row["metric"] in UNIT else (1, 4)
     others = [row["optimizer"]] if row["optimizer"] != "sgd" else []
     model = " ".join([row["model"], *others, *filter(None, [row["settings"]])])

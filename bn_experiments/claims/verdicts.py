@@ -1,4 +1,4 @@
-"""Verdicts: an experiment's claims judged on its cells."""
+"""Verdicts: the claims of an experiment, judged on its cells."""
 
 import json
 import math
@@ -16,37 +16,37 @@ from rich.table import Table
 from bn_experiments.claims.protocol import Claim, Protocol, is_of
 from bn_experiments.records import result as results
 from bn_experiments.records.quantities import NotMeasured, Quantity, measured
-from bn_experiments.statistics import rules as claims
+from bn_experiments.statistics import rules
 from bn_experiments.system.files import write_whole
 
 FILE = "verdicts.json"
-LEAST_REPLICAS = 6  # fewer do not show how they are spread; with five, Wilcoxon's test cannot reach p = .05
+LEAST_REPLICAS = 6  # fewer do not show their distribution; with five, Wilcoxon's test cannot reach p = .05
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judgement of a claim.
+    """The outcome of a claim, with the evidence for it.
 
     Args:
-        experiment: Its name.
-        context: What else the cells have in common, such as the data set and the settings of the command.
-        claim: What is claimed.
-        rule: By which it is judged (see `claims`).
-        verdict: holds, fails, inconclusive, or not judged, where an arm or a measurement is missing.
-        estimate: The rule's statistic, the mean over replicas; null where there is none.
-        low: Of the 95% interval.
-        high: Of the 95% interval.
-        n: Replicas behind it.
-        p: After Holm's correction over the claims that were judged together.
-        at: Of an ordering: the index of the point that decides.
-        reason: Why it was not judged.
+        experiment: The name of the experiment.
+        context: The settings that the cells share, such as the data set and those of the command, as text.
+        claim: The statement.
+        rule: The name of the rule that judges the claim (see `statistics.rules`).
+        verdict: The outcome, or not judged if an arm or a measurement is missing.
+        estimate: The mean of the rule's statistic over replicas; None if there is none.
+        low: The lower end of the 95% interval of the mean.
+        high: The upper end of the 95% interval of the mean.
+        n: The number of replicas.
+        p: The p after Holm's correction over the claims that are judged together.
+        at: The index of the point that decides, for the rule ordering.
+        reason: The reason why the claim was not judged; None if it was.
     """
 
     experiment: str
     context: str
     claim: str
     rule: str
-    verdict: claims.Verdict | Literal["not judged"]
+    verdict: rules.Outcome | Literal["not judged"]
     estimate: float | None
     low: float | None
     high: float | None
@@ -61,9 +61,10 @@ class Group:
     """Cells that differ in their arms alone.
 
     Args:
-        context: What they have in common beyond the protocol, as text.
-        family: The part of it that the protocol's own grid does not vary: a family's claims are corrected together.
-        arms: Name to folder.
+        context: The settings that the cells share beyond the protocol, as text.
+        family: The part of the context that the protocol's own grid does not vary. Holm's correction goes over all
+            claims of a family.
+        arms: The folder of each arm's cell, by the arm's name.
     """
 
     context: str
@@ -72,7 +73,7 @@ class Group:
 
 
 def groups(protocol: Protocol, folders: Iterable[Path]) -> list[Group]:
-    """The finished cells of an experiment, put together so that each arm is there at most once."""
+    """The finished cells of an experiment in groups, each with at most one cell for an arm."""
     keys = {key for selector in protocol.arms.values() for key in selector}
     found: dict[tuple[str, str, str], dict[str, Path]] = {}
     for folder in folders:
@@ -96,7 +97,7 @@ def groups(protocol: Protocol, folders: Iterable[Path]) -> list[Group]:
 
 
 def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
-    """Every claim of the experiment on every group of its cells; Holm's correction goes over a family's claims."""
+    """The verdict on each claim for each group of cells; Holm's correction goes over all claims of a family."""
     by_family: dict[str, list[Group]] = {}
     for group in groups(protocol, folders):
         by_family.setdefault(group.family, []).append(group)
@@ -104,7 +105,7 @@ def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
     for family in by_family.values():
         pairs = [(group, claim) for group in family for claim in protocol.claims]
         evidence = [_evidence(group, claim) for group, claim in pairs]
-        judged = iter(claims.judge([e for e in evidence if isinstance(e, claims.Evidence)]))
+        judged = iter(rules.decide([e for e in evidence if isinstance(e, rules.Evidence)]))
         for (group, claim), each in zip(pairs, evidence, strict=True):
             common = (protocol.name, group.context, claim.claim, claim.rule)
             if isinstance(each, str):
@@ -119,12 +120,12 @@ def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
 
 
 def _finite(number: float) -> float | None:
-    """JSON has no NaN."""
+    """The number, or None in place of NaN, which JSON does not have."""
     return number if math.isfinite(number) else None
 
 
-def _evidence(group: Group, claim: Claim) -> claims.Evidence | str:
-    """What the rule makes of the measurements, or why there are none."""
+def _evidence(group: Group, claim: Claim) -> rules.Evidence | str:
+    """The evidence of the claim's rule, or the reason why there is none."""
     try:
         arrays = _paired(group, claim.quantities)
         replicas = len(next(iter(arrays.values())))
@@ -133,13 +134,13 @@ def _evidence(group: Group, claim: Claim) -> claims.Evidence | str:
             for name, value in claim.arguments.items()
             if name not in arrays
         }
-        return claims.RULES[claim.rule](**arrays, **numbers)
+        return rules.RULES[claim.rule](**arrays, **numbers)
     except ValueError as error:
         return str(error)
 
 
 def _paired(group: Group, quantities: Mapping[str, Quantity]) -> dict[str, NDArray[np.float64]]:
-    """The quantities of the seeds that all their arms have."""
+    """The quantities (R,) or (R, P) by name, for the R seeds that all their arms have."""
     arrays, seeds = {}, {}
     for name, quantity in quantities.items():
         if quantity.arm not in group.arms:
@@ -155,19 +156,19 @@ def _paired(group: Group, quantities: Mapping[str, Quantity]) -> dict[str, NDArr
 
 
 def write(protocol: Protocol, folder: Path) -> list[Verdict]:
-    """Judges all cells of a sweep's folder, and writes `verdicts.json` there."""
+    """Judges the claims on all cells of a sweep's folder, and writes `verdicts.json` there."""
     verdicts = judge(protocol, cells_in(folder))
     write_whole(folder / FILE, json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
     return verdicts
 
 
 def cells_in(folder: Path) -> list[Path]:
-    """The folders of the cells right below a sweep's folder."""
+    """The folders of the cells, which lie directly in a sweep's folder."""
     return sorted(path.parent for path in folder.glob(f"*/{results.FILE}"))
 
 
 def show(verdicts: Iterable[Verdict], console: Console) -> None:
-    """Prints the verdicts as a table, one for each context."""
+    """Prints the verdicts, in a table for each experiment and context."""
     by_context: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         by_context.setdefault(f"{verdict.experiment}: {verdict.context}", []).append(verdict)
@@ -192,7 +193,7 @@ EXPLANATION = (
 
 
 def estimate(verdict: Verdict) -> str:
-    """An estimate with its interval, to four significant digits."""
+    """The estimate of a verdict with its interval, to four significant digits."""
     if verdict.estimate is None:
         return ""
     if verdict.low is None or verdict.high is None:

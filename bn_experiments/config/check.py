@@ -136,7 +136,7 @@ def _norm(config: Config) -> list[Refusal]:
     slot = Slot(config["norm"]["_target_"], **{**keys, **options})
     given = ["target", "options", slot.width_argument]
     # a key of both is the slot's
-    return problems(options, "norm", slot.find(dim=1), Slot, given=given, narrowed=NARROWED["norm"])
+    return problems(options, "norm", slot.import_target(dim=1), Slot, given=given, narrowed=NARROWED["norm"])
 
 
 def _folder(folder: Path) -> list[Refusal]:

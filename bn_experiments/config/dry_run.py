@@ -17,7 +17,7 @@ from bn_experiments.data.splits import Splits
 from bn_experiments.norms.slot import norms_of
 from bn_experiments.refusal import Refusal, shown
 from bn_experiments.signatures import accepted
-from bn_experiments.system.memory import bounded
+from bn_experiments.system.memory import refuse_what_does_not_fit
 from bn_experiments.training.initialization import initialize
 from bn_experiments.training.replicas import StackedReplicas
 
@@ -140,7 +140,8 @@ def _refusal(config: Config, group: str, error: Exception) -> Refusal:
 def _network(cell: Cell, splits: Splits, probes_are_wrong: bool) -> list[Refusal]:
     config = cell.config
     bytes_per_number = 8 if config["trainer"]["precision"] == "64-true" else 4
-    with torch.device("meta"), bounded(config["replicas"], bytes_per_number, objects.device(config)):
+    fits = refuse_what_does_not_fit(config["replicas"], bytes_per_number, objects.device(config))
+    with torch.device("meta"), fits:
         network = objects.network(config, splits)
     initialize(network, config["seed"], config["init"], config["norm"]["scale_init"])
     probes = {} if probes_are_wrong else config["probes"]

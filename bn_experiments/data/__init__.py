@@ -1,1 +1,1 @@
-"""Data: each source gives tensors, which are split, kept on the device and handed out in seeded batches."""
+"""Data: sources give tensors, which are split, kept on the device and cut into seeded batches."""

@@ -1,4 +1,4 @@
-"""Batches: the mini-batches of an epoch, drawn by (seed, epoch), so that arms see the same ones."""
+"""Batches: the mini-batches of an epoch. (seed, epoch) seeds their order, so that arms see the same mini-batches."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 from bn_experiments.data.splits import Examples
 from bn_experiments.seeds import generator
 
-TAKEN_AT_ONCE = 2**18  # numbers: a MB of them, half of what a core caches today
+TAKEN_AT_ONCE = 2**18  # numbers; as float32 they fill 1 MB, about half of a core's cache
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Batching:
     """How splits are cut into batches.
 
     Args:
-        batch_size: B, of the training batches.
-        shuffle: Whether each epoch and replica has its own order. False: all take the examples as they come.
-        drop_last: Whether a last batch of fewer than B is left out.
-        eval_batch_size: Of validation and test batches.
+        batch_size: The size B of the training batches.
+        shuffle: Whether each epoch and replica has its own order. False: the order of the split.
+        drop_last: Whether a last batch of fewer than B examples is left out.
+        eval_batch_size: The size of the validation and test batches.
     """
 
     batch_size: PositiveInt
@@ -32,7 +32,7 @@ class Batching:
     eval_batch_size: PositiveInt
 
     def sizes(self, count: int) -> set[int]:
-        """The sizes of the training batches of `count` examples.
+        """The sizes of the training batches into which `count` examples are cut.
 
         >>> sorted(Batching(64, True, False, 1000).sizes(130))
         [2, 64]
@@ -42,13 +42,13 @@ class Batching:
 
 
 class Block:
-    """K consecutive mini-batches, handed to Lightning as one.
+    """K consecutive mini-batches, which Lightning gets as one batch.
 
-    Lightning would look into a tuple or a dataclass for tensors to move and convert; this is neither.
+    A block is neither a tuple nor a dataclass: Lightning would search those for tensors to move and convert.
 
     Args:
-        examples: What the mini-batches are taken from.
-        index: (R, K, B).
+        examples: The examples from which the mini-batches are taken.
+        index: The indices (R, K, B) of the examples in the K mini-batches of each replica.
     """
 
     def __init__(self, examples: Examples, index: Tensor):
@@ -60,14 +60,14 @@ class Block:
 
 
 def mini_batches(examples: Examples, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The mini-batches at `index`, several of them taken at once while these fit into a processor's cache.
+    """Yields the K mini-batches at `index`; it takes as many at once as fit into a processor's cache.
 
     Args:
-        examples: What they are taken from.
-        index: (K, ...).
+        examples: The examples from which the mini-batches are taken.
+        index: The indices (K, ...), where ... is (B,) or (R, B).
 
     Yields:
-        x (..., channels, ...) and y (...).
+        x (..., channels, ...) and y (...) of one mini-batch.
     """
     at_once = max(1, TAKEN_AT_ONCE // (index[0].numel() * examples.x[0].numel()))
     for part in index.split(at_once):
@@ -76,16 +76,17 @@ def mini_batches(examples: Examples, index: Tensor) -> Iterator[tuple[Tensor, Te
 
 
 class Blocks:
-    """The training data as Lightning sees them: each iteration is the current epoch, in blocks.
+    """The training data for Lightning: each iteration is the current epoch, in blocks.
 
-    Lightning saves its state with a checkpoint, and an epoch that was cut short goes on after its last block.
+    Lightning saves the state of this object in a checkpoint. So an epoch that was interrupted continues after its last
+    block.
 
     Args:
         examples: The training split.
-        seeds: Of the R replicas. Replica r's order in an epoch is a permutation seeded by (seed, epoch).
-        epoch: Tells the current epoch.
-        batching: Size and order of the batches.
-        steps_per_execution: K.
+        seeds: The seeds of the R replicas. (seed, epoch) seeds the permutation that is a replica's order.
+        epoch: A function that returns the current epoch.
+        batching: The size and order of the batches.
+        steps_per_execution: The number K of mini-batches in each block.
     """
 
     def __init__(
@@ -103,27 +104,27 @@ class Blocks:
         self.steps_per_execution = steps_per_execution
         self.full, rest = divmod(len(examples), batching.batch_size)
         self.last = 0 if batching.drop_last else rest
-        self.taken = 0  # blocks of the current epoch
-        self.to_skip = 0  # of the next iteration, which were taken before
+        self.taken = 0  # blocks of the current epoch that were given out
+        self.to_skip = 0  # blocks of the next iteration that a run before this one has taken
 
     def state_dict(self) -> dict[str, int]:
-        """How many blocks of the current epoch were taken; none at its end."""
+        """The number of blocks of the current epoch that were taken; 0 at its end."""
         return {"taken": self.taken % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on after the blocks that were taken."""
+        """Sets the next iteration to start after the blocks that were taken."""
         self.to_skip = state["taken"]
 
     @property
     def steps(self) -> int:
-        """Mini-batches an epoch."""
+        """The number of mini-batches in each epoch."""
         return self.full + (self.last > 0)
 
     def __len__(self) -> int:
         return math.ceil(self.full / self.steps_per_execution) + (self.last > 0)
 
     def order(self, epoch: int) -> Tensor:
-        """(R, N): the order in which each replica takes the examples in `epoch`."""
+        """The order (R, N) in which each replica takes the N examples in `epoch`."""
         count = len(self.examples)
         if not self.batching.shuffle:
             return torch.arange(count).expand(len(self.seeds), -1)
@@ -138,7 +139,7 @@ class Blocks:
     def _blocks(self) -> Iterator[Block]:
         order = self.order(self.epoch()).to(self.examples.y.device)
         in_full_batches = self.full * self.batching.batch_size
-        batches = order[:, :in_full_batches].reshape(len(self.seeds), self.full, self.batching.batch_size)
+        batches = order[:, :in_full_batches].reshape(len(self.seeds), self.full, self.batching.batch_size)  # (R, K, B)
         for index in batches.split(self.steps_per_execution, dim=1) if self.full else ():
             yield Block(self.examples, index)
         if self.last:
@@ -146,11 +147,11 @@ class Blocks:
 
 
 class EvaluationBatches:
-    """A split in order, handed to Lightning as one batch: the same for every replica.
+    """A split in its own order, the same for every replica, which Lightning gets as one batch.
 
     Args:
         examples: The split.
-        batch_size: B; the last batch may be smaller.
+        batch_size: The size B of the batches; the last one may be smaller.
     """
 
     def __init__(self, examples: Examples, batch_size: int):
@@ -164,6 +165,6 @@ class EvaluationBatches:
         yield self
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batch after batch, x (B, ...) and y (B,)."""
+        """Yields x (B, channels, ...) and y (B,) of each batch."""
         for start in range(0, len(self.examples), self.batch_size):
             yield self.examples.slice(start, start + self.batch_size)

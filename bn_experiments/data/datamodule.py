@@ -1,4 +1,4 @@
-"""The LightningDataModule: puts the splits on the device and hands out their batches."""
+"""The LightningDataModule, which puts the splits on the device and gives out their batches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +14,10 @@ class DataModule(LightningDataModule):
     """Seeded training blocks for R replicas, and shared batches for evaluation.
 
     Args:
-        splits: The data.
-        seeds: Of the R replicas.
-        batching: Size and order of the batches.
-        steps_per_execution: Mini-batches a block.
+        splits: The training, validation and test examples.
+        seeds: The seeds of the R replicas.
+        batching: The size and order of the batches.
+        steps_per_execution: The number of mini-batches in each block.
     """
 
     def __init__(self, splits: Splits, seeds: Sequence[int], batching: Batching, steps_per_execution: int):
@@ -28,13 +28,13 @@ class DataModule(LightningDataModule):
         self.steps_per_execution = steps_per_execution
 
     def setup(self, stage: str) -> None:
-        """Moves the data to the trainer's device; they are normalized in its precision."""
+        """Moves the data to the trainer's device, and sets the trainer's precision for their normalization."""
         assert self.trainer is not None
         dtype = torch.float64 if self.trainer.precision == "64-true" else torch.float32
         self.splits = self.splits.to(self.trainer.strategy.root_device, dtype)
 
     def train_dataloader(self) -> Blocks:
-        """The current epoch, in blocks."""
+        """The current epoch of the training split, in blocks."""
         return Blocks(
             self.splits.train,
             self.seeds,
@@ -48,13 +48,13 @@ class DataModule(LightningDataModule):
         return self.trainer.current_epoch
 
     def val_dataloader(self) -> EvaluationBatches:
-        """The validation split."""
+        """The batches of the validation split."""
         return EvaluationBatches(self.splits.val, self.batching.eval_batch_size)
 
     def test_dataloader(self) -> EvaluationBatches:
-        """The test set."""
+        """The batches of the test set."""
         return EvaluationBatches(self.splits.test, self.batching.eval_batch_size)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """The batch as it is: the data are on the device already."""
+        """The batch without a change, since the data are on the device already."""
         return batch

@@ -1,4 +1,4 @@
-"""Image folders: a data set of one's own, read from files."""
+"""Image folders: a user's own data set, read from image files."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,19 +17,19 @@ from bn_experiments.seeds import generator
 
 @cache
 def image_folder(root: str, image_size: PositiveInt | None) -> Source:
-    """Images in `root`/train/<class>/ and `root`/test/<class>/, as RGB (3, H, W).
+    """The images in `root`/train/<class>/ and `root`/test/<class>/, as uint8 RGB (N, 3, H, W) in 0..255.
 
-    The test images come in a fixed random order. In that of the folders a batch would hold one class, and what is
-    measured with the statistics of the batch would be of no use.
+    The test images come in a fixed random order. In the order of the folders a batch would hold a single class, and
+    measurements with the statistics of such a batch would be useless.
 
     Args:
-        root: The folder.
-        image_size: Pixels: the shorter side is resized to it and the middle cut out. None: all images have
-            one size.
+        root: The folder that holds train and test.
+        image_size: The side of the square images in pixels: the shorter side is resized to it, and the middle is cut
+            out. None: the images stay as they are, and all must have one size.
 
     Raises:
-        ValueError: A folder is missing or empty, the two parts have different classes, a file is damaged,
-            or the images differ in size and `image_size` is None.
+        Refusal: A folder is missing or empty, train and test have different classes, a file is damaged, or the images
+            differ in size and `image_size` is None.
     """
     parts = {part: _find_images(Path(root) / part) for part in ("train", "test")}
     classes, test_classes = (part.classes for part in parts.values())
@@ -71,7 +71,7 @@ def _open_image(path: str) -> Any:
 
 
 def _read_images(samples: list[tuple[str, int]], image_size: int | None) -> Tensor:
-    """(N, 3, H, W) uint8; Pillow decodes outside Python's lock, so threads help."""
+    """The images as uint8 (N, 3, H, W). Pillow decodes without Python's lock, so threads make it faster."""
 
     def read(sample: tuple[str, int]) -> np.ndarray:
         from torchvision.transforms import functional
@@ -83,7 +83,7 @@ def _read_images(samples: list[tuple[str, int]], image_size: int | None) -> Tens
                 "data.root",
                 f"{sample[0]} is damaged ({reason(error)})",
                 "images that Pillow reads",
-                "mend or delete the file",
+                "repair or delete the file",
             ) from error
         if image_size is not None:
             image = functional.center_crop(functional.resize(image, image_size), image_size)

@@ -1,4 +1,4 @@
-"""Sources: each function gives a published data set as tensors, loaded once a process."""
+"""Sources: each function returns a published data set as tensors. A process loads each data set once."""
 
 import hashlib
 import random
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bn_experiments.refusal import Refusal
 
-# MD5 of MNIST's decompressed files; those of the compressed ones are torchvision's (datasets.MNIST.resources)
+# MD5 of MNIST's decompressed files; torchvision has those of the compressed files (datasets.MNIST.resources)
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -40,7 +40,10 @@ class Source(NamedTuple):
 def mnist1d(root: str) -> Source:
     """MNIST-1D: 4,000 training and 1,000 test signals (1, 40), made locally and kept in `root` if it can be written.
 
-    The package's generator with its default arguments, seed 42, gives the published set.
+    The package's generator makes the published data set with its default arguments, seed 42.
+
+    Raises:
+        Refusal: The file in `root` is damaged.
 
     Source: Greydanus & Kobak 2024, arXiv:2011.14439.
     """
@@ -52,7 +55,7 @@ def mnist1d(root: str) -> Source:
                 partial = file.with_suffix(".partial.npz")
                 np.savez(partial, allow_pickle=False, **_make_mnist1d())
                 partial.replace(file)
-    except OSError:  # a folder that cannot be written, such as a shared one: made again by each process
+    except OSError:  # the folder cannot be written, such as a shared one: each process makes the data again
         arrays = _read_npz(file) if file.exists() else _make_mnist1d()
     else:
         arrays = _read_npz(file)
@@ -63,6 +66,9 @@ def mnist1d(root: str) -> Source:
 @cache
 def mnist(root: str) -> Source:
     """MNIST: 60,000 training and 10,000 test images (1, 28, 28), checked against their published digests.
+
+    Raises:
+        Refusal: A file is damaged, or is missing and cannot be downloaded.
 
     Source: LeCun et al. 1998, doi:10.1109/5.726791.
     """
@@ -75,6 +81,9 @@ def mnist(root: str) -> Source:
 def fashion_mnist(root: str) -> Source:
     """Fashion-MNIST: 60,000 training and 10,000 test images (1, 28, 28).
 
+    Raises:
+        Refusal: A file is damaged, or is missing and cannot be downloaded.
+
     Source: Xiao et al. 2017, arXiv:1708.07747.
     """
     from torchvision.datasets import FashionMNIST
@@ -85,6 +94,9 @@ def fashion_mnist(root: str) -> Source:
 @cache
 def cifar10(root: str) -> Source:
     """CIFAR-10: 50,000 training and 10,000 test images (3, 32, 32), checked against torchvision's digests.
+
+    Raises:
+        Refusal: A file is damaged, or is missing and cannot be downloaded.
 
     Source: Krizhevsky 2009, Learning multiple layers of features from tiny images, chapter 3.
     """
@@ -126,7 +138,7 @@ def _digits() -> tuple[str, ...]:
 
 
 def _idx_images(dataset: Any, root: str, name: str, md5: dict[str, str]) -> Source:
-    """The four idx files that MNIST and its drop-in replacements consist of."""
+    """A data set that consists of four idx files, as MNIST and its drop-in replacements do."""
     raw = Path(root) / dataset.__name__ / "raw"
     _download(dataset, root, name, f"{dataset.__name__}/raw/{', '.join(md5)} (or .gz)")
     for file, digest in md5.items():
@@ -161,13 +173,13 @@ def _idx_images(dataset: Any, root: str, name: str, md5: dict[str, str]) -> Sour
 
 
 def _download(dataset: Any, root: str, name: str, files: str) -> None:
-    """Fetches what is missing through torchvision, which checks digests; one process at a time."""
+    """Downloads missing files with torchvision, which checks digests; one process at a time."""
     with _alone(Path(root), name):
         try:
             dataset(root, train=True)
             dataset(root, train=False)
             return
-        except RuntimeError:  # torchvision's word for files that are missing or damaged
+        except RuntimeError:  # torchvision raises it for files that are missing or damaged
             pass
         except Exception as error:
             raise Refusal(
@@ -192,7 +204,7 @@ def _download(dataset: Any, root: str, name: str, files: str) -> None:
 
 @contextmanager
 def _alone(root: Path, name: str) -> Iterator[None]:
-    """Within it no other process fetches this data set; where nothing can be written, none can anyway."""
+    """A context in which no other process downloads this data set; a folder that cannot be written needs no lock."""
     lock = FileLock(root / f".{name}.lock")
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -202,7 +214,7 @@ def _alone(root: Path, name: str) -> Iterator[None]:
         return
     try:
         yield
-    except ValueError:  # what is refused leaves nothing
+    except ValueError:  # a refusal leaves no file behind
         Path(lock.lock_file).unlink(missing_ok=True)
         raise
     finally:
@@ -210,8 +222,8 @@ def _alone(root: Path, name: str) -> Iterator[None]:
 
 
 def _fetch(dataset: Any, root: Path, partial: Path) -> None:
-    """Downloads and unpacks beside the place where the files go, so that a half of one is never found there."""
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    """Downloads and unpacks into the folder `partial`, then moves the files, so that `root` never holds half a file."""
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     try:
         partial.mkdir()
         for there in (dataset.__name__, getattr(dataset, "base_folder", ""), getattr(dataset, "filename", "")):
@@ -219,7 +231,7 @@ def _fetch(dataset: Any, root: Path, partial: Path) -> None:
                 shutil.copytree(root / there, partial / there)
             elif there and (root / there).exists():
                 shutil.copy(root / there, partial / there)
-        with _impatient():
+        with _short_timeout():
             dataset(str(partial), train=True, download=True)
             dataset(str(partial), train=False, download=True)
         for file in [path for path in partial.rglob("*") if path.is_file()]:
@@ -231,8 +243,8 @@ def _fetch(dataset: Any, root: Path, partial: Path) -> None:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """A connection that does not answer within three seconds counts as none."""
+def _short_timeout() -> Iterator[None]:
+    """A context in which a connection that does not answer within three seconds has failed."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(3)
     try:
@@ -242,5 +254,5 @@ def _impatient() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """The message of an error on one line, or the name of its class if it has no message."""
     return str(error).strip().replace("\n", " ") or type(error).__name__

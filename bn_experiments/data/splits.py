@@ -1,4 +1,4 @@
-"""Splits: a source cut into training, validation and test examples, with one scale for all three."""
+"""Splits: the training, validation and test examples of a source, with one scale and shift for all three."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -16,13 +16,13 @@ PerChannel = float | list[float]
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples on one device, stored as the source gives them and normalized as they are taken.
+    """Examples on one device, stored as the source has them; `take` and `slice` normalize them.
 
     Args:
-        x: (N, channels, ...), uint8 or float.
-        y: Labels (N,).
-        scale: (channels, 1, ...), what x is multiplied by; its dtype is that of the normalized x.
-        shift: The same shape, added after that.
+        x: The examples (N, channels, ...), uint8 or float.
+        y: The labels (N,).
+        scale: The factors (channels, 1, ...) of x. The normalized x has their dtype.
+        shift: The numbers (channels, 1, ...) that are added to scale x.
     """
 
     x: Tensor
@@ -39,28 +39,28 @@ class Examples:
         return Examples(self.x.to(device), self.y.to(device), scale, shift)
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The examples at `index` of any shape (...): x (..., channels, ...) and y (...)."""
+        """The examples at an index of any shape (...), normalized: x (..., channels, ...) and y (...)."""
         x = self.x.index_select(0, index.flatten())
         return self.normalize(x).view(*index.shape, *self.x.shape[1:]), self.y[index]
 
     def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """The examples from `start` to before `stop`: x (B, channels, ...) and y (B,)."""
+        """The B = stop - start examples from `start` on, normalized: x (B, channels, ...) and y (B,)."""
         return self.normalize(self.x[start:stop]), self.y[start:stop]
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Scales and shifts x, in the dtype of scale: scale x + shift."""
+        """The normalized examples scale x + shift, (B, channels, ...) like x, in the dtype of scale."""
         return x.to(self.scale.dtype, copy=True).mul_(self.scale).add_(self.shift)
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What a network is trained, chosen and judged on, and what it is called on.
+    """The examples for training, validation and test, and the names of their classes.
 
     Args:
         train: The training split.
         val: The validation split.
         test: The test set.
-        classes: Names of the classes.
+        classes: The names of the classes.
     """
 
     train: Examples
@@ -70,12 +70,12 @@ class Splits:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one example: (channels, L) or (channels, H, W)."""
+        """The shape of one example, (channels, L) or (channels, H, W)."""
         return tuple(self.train.x.shape[1:])
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.classes)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Splits":
@@ -95,24 +95,26 @@ def split(
     mean: PerChannel,
     std: PerChannel,
 ) -> Splits:
-    """Cuts a source into splits, and settles their scale.
+    """Cuts a source into splits, and sets their scale and shift.
 
-    uint8 is scaled to [0, 1] first; then x becomes (x - mean) / std.
+    uint8 is scaled to [0, 1] first; then x (N, channels, ...) becomes (x - mean) / std.
 
     Args:
         source: The whole data set.
-        train_examples: Keep the first so many training examples, before the split. None: all.
-        val_split: Validate on the last examples of the training set (tail), on a random part of it, or on
-            the test set, which leaves the training set whole.
-        val_fraction: Share of the training set, rounded to whole examples; without effect for test.
-        split_seed: Of the random part; the same for every replica and arm.
-        normalization: none; given: by `mean` and `std`; train: by those of the training split, a channel each.
-        mean: A number, or one a channel.
-        std: The same.
+        train_examples: The number of training examples that are kept, the first ones, before the split. None: all.
+        val_split: The validation split: the last examples of the training set (tail), a random part of it (random),
+            or the test set (test), which leaves the training set whole.
+        val_fraction: The fraction of the training set that is for validation, rounded to whole examples; without
+            effect for test.
+        split_seed: The seed of the random part, the same for every replica and arm.
+        normalization: The mean and std: 0 and 1 (none), `mean` and `std` (given), or those of each channel of the
+            training split (train).
+        mean: One number, or one number for each channel, for given.
+        std: One number, or one number for each channel, above 0, for given.
 
     Raises:
-        ValueError: More examples are asked for than there are, a split would be empty, or mean and std do
-            not fit the channels.
+        Refusal: The training set has fewer than `train_examples`, a split would be empty, mean and std do not fit the
+            channels, or a std is not above 0.
     """
     total = len(source.train_y)
     if train_examples is not None and train_examples > total:
@@ -153,7 +155,7 @@ def split(
 
 
 def _scale_and_shift(x: Tensor, normalization: str, mean: PerChannel, std: PerChannel) -> tuple[Tensor, Tensor]:
-    """Scale and shift (channels, 1, ...) in float64, such that scale x + shift is the normalized x."""
+    """The scale and shift (channels, 1, ...) in float64, such that scale x + shift is the normalized x."""
     unit = 255.0 if x.dtype == torch.uint8 else 1.0
     shape = (x.shape[1], *(1,) * (x.dim() - 2))
     if normalization == "none":
@@ -161,7 +163,7 @@ def _scale_and_shift(x: Tensor, normalization: str, mean: PerChannel, std: PerCh
     elif normalization == "given":
         means, stds = _per_channel("mean", mean, shape), _per_channel("std", std, shape)
     else:
-        means, stds = _moments(x, unit)
+        means, stds = _mean_and_std(x, unit)
         means, stds = means.view(shape), stds.view(shape)
     if not bool((stds > 0).all()):
         raise Refusal(
@@ -187,8 +189,8 @@ def _per_channel(key: str, value: PerChannel, shape: tuple[int, ...]) -> Tensor:
     return values.expand(shape[0]).reshape(shape)
 
 
-def _moments(x: Tensor, unit: float) -> tuple[Tensor, Tensor]:
-    """Mean and population standard deviation of x / unit over all but the channels, in float64, by chunks."""
+def _mean_and_std(x: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+    """The mean and population standard deviation (channels,) of x / unit (N, channels, ...), in float64, by chunks."""
     total = torch.zeros(2, x.shape[1], dtype=torch.float64)
     for chunk in x.split(5000):
         values = chunk.transpose(0, 1).flatten(1).double() / unit

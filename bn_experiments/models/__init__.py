@@ -1,1 +1,1 @@
-"""Networks: plain modules that map a batch of examples to logits, with a slot for the norm."""
+"""Networks: plain modules with a slot for the norm, which map a batch of examples to logits."""

@@ -22,24 +22,26 @@ _POOL = {
 
 
 class LeNet(nn.Module):
-    """Convolutions with a norm slot, an activation and pooling by 2 each, then hidden layers, then the output.
+    """Convolutional layers, then fully connected hidden layers, then a linear map to the classes.
+
+    Each convolutional layer is a convolution, a norm slot, an activation and a pooling by 2.
 
     Shapes: x (B, C_in, L) or (B, C_in, H, W) to logits (B, C).
 
     Args:
-        input_shape: (C_in, L) or (C_in, H, W).
-        num_classes: C.
-        norm: The slot, of convolutional and hidden layers alike.
-        channels: Of each convolution.
-        kernel_size: Of every convolution.
-        padding: Zeros on each side, of every convolution.
-        pooling: max or average.
-        hidden: Widths of the fully connected hidden layers.
-        activation: Its name.
-        dropout: Probability, after each fully connected hidden layer.
+        input_shape: The shape of one example, (C_in, L) or (C_in, H, W).
+        num_classes: The number C of classes.
+        norm: The slot in every convolutional and hidden layer.
+        channels: The number of output channels of each convolution.
+        kernel_size: The kernel size of every convolution.
+        padding: The number of zeros on each side, in every convolution.
+        pooling: The kind of pooling, max or average.
+        hidden: The width of each fully connected hidden layer.
+        activation: The name of the activation.
+        dropout: The probability that a unit is zeroed, after each fully connected hidden layer.
 
     Raises:
-        ValueError: The input has no position to convolve over, or too few to survive the poolings.
+        Refusal: The input has no positions, or too few for the convolutions and poolings.
 
     Source: LeCun et al. 1998, doi:10.1109/5.726791, section II.B.
     """
@@ -71,12 +73,12 @@ class LeNet(nn.Module):
         self.output = nn.Linear(hidden[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, L) or (B, C_in, H, W) to logits (B, C)."""
+        """Maps x (B, C_in, L) or (B, C_in, H, W) to logits (B, C)."""
         return self.output(self.hidden(self.features(x).flatten(1)))
 
 
 def _sizes_after_pooling(input_shape: Sequence[int], convolutions: int, kernel_size: int, padding: int) -> list[int]:
-    """Positions along each spatial axis that are left after all convolutions and poolings by 2."""
+    """The number of positions on each spatial axis after all convolutions and poolings by 2."""
 
     def left(size: int) -> int:
         for _ in range(convolutions):

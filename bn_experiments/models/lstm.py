@@ -1,4 +1,4 @@
-"""The LSTM, with a norm in each of its three terms."""
+"""The LSTM, with norms on its input term, its hidden term and its memory cell."""
 
 import math
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from bn_experiments.refusal import Refusal
 
 
 class InputLayer(nn.Linear):
-    """W_x v + b, drawn as `torch.nn.LSTM` draws it, from U(-1/sqrt(H), 1/sqrt(H)).
+    """The linear map W_x v + b. Weight and bias start as in `torch.nn.LSTM`, from U(-1/sqrt(H), 1/sqrt(H)).
 
-    A linear layer's own draw follows the number of its inputs, which is H in the hidden term alone.
+    `nn.Linear` would take the bound from its number of inputs, which is H in the hidden term alone.
 
     Shapes: v (B, F) to (B, 4 H).
     """
 
     def reset_parameters(self) -> None:
-        """Draws the weight, then the bias."""
+        """Draws the weight (4 H, F), then the bias (4 H,)."""
         bound = 1 / math.sqrt(self.out_features / 4)
         for parameter in (self.weight, self.bias):
             if parameter is not None:
@@ -31,13 +31,13 @@ class InputLayer(nn.Linear):
 
 
 class Term(nn.Module):
-    """A term of the gates: N(W v) + b, or W v + b.
+    """One term of the gates: N(W v) + b with a norm N, or W v + b without one.
 
     Shapes: v (B, F) to (B, 4 H).
 
     Args:
-        layer: W, and b if it has a bias.
-        norm: N.
+        layer: The linear map W, with the bias b if it has one.
+        norm: The norm N. None: no norm.
     """
 
     def __init__(self, layer: nn.Linear, norm: PerStep | None):
@@ -46,7 +46,7 @@ class Term(nn.Module):
         self.norm = norm
 
     def forward(self, v: Tensor, step: int) -> Tensor:
-        """The term at `step`."""
+        """The term (B, 4 H) of v (B, F) at the time step `step`."""
         if self.norm is None:
             return self.layer(v)
         term = self.norm(F.linear(v, self.layer.weight), step)
@@ -54,44 +54,44 @@ class Term(nn.Module):
 
 
 class MemoryCell(nn.Module):
-    """What the cell shows of its memory, h = sigmoid(o) tanh(N(c)), or sigmoid(o) tanh(c).
+    """The state h = sigmoid(o) tanh(N(c)) with a norm N, or sigmoid(o) tanh(c) without one.
 
-    Shapes: c, o and h (B, H).
+    Shapes: memory c (B, H) and output gate o (B, H) to h (B, H).
 
     Args:
-        norm: N.
+        norm: The norm N. None: no norm.
     """
 
     def __init__(self, norm: PerStep | None):
         super().__init__()
         self.norm = norm
-        self.activation = nn.Tanh()  # a module, so that there is something to look at in every arm
+        self.activation = nn.Tanh()  # a module, so that probes find it in every arm
 
     def forward(self, c: Tensor, o: Tensor, step: int) -> Tensor:
-        """The state h at `step`."""
+        """The state h (B, H) of c (B, H) and o (B, H) at the time step `step`."""
         shown = c if self.norm is None else self.norm(c, step)
         return o.sigmoid() * self.activation(shown)
 
 
 class LSTM(nn.Module):
-    """Reads an example step by step, from h = c = 0; then a linear map of the last h to the classes.
+    """An LSTM that reads an example in time steps, from h = c = 0, then a linear map of the last h to the classes.
 
-    (i, f, g, o) = N(W_h h) + N(W_x x_t) + b, side by side in torch's order; c = sigmoid(f) c + sigmoid(i) tanh(g);
-    h = sigmoid(o) tanh(N(c)). The three norms keep the statistics of each step apart. Without them it is
-    `torch.nn.LSTM`, with one bias in place of two. The source holds the shifts of the first two norms at zero
-    and keeps b; here `norm.bias=auto` keeps the shifts and drops b.
+    (i, f, g, o) = N(W_h h) + N(W_x x_t) + b, in torch's order; c = sigmoid(f) c + sigmoid(i) tanh(g);
+    h = sigmoid(o) tanh(N(c)). Each of the three norms has separate statistics for each time step. Without norms the
+    network is `torch.nn.LSTM` with one bias in place of two. The source holds the shifts of the first two norms at
+    zero and keeps b; here `norm.bias=auto` keeps the shifts and removes b.
 
-    Shapes: x (B, C, L), which is L steps of C features, or (B, C, H, W), to logits (B, classes).
+    Shapes: x (B, C, L), which is L time steps of C features, or x (B, C, H, W), to logits (B, classes).
 
     Args:
-        input_shape: (C, L) or (C, H, W).
-        num_classes: Of the logits.
-        norm: The slot, of both linear maps and the cell.
-        hidden: Width of h and c.
-        reading: Of images: rows, H steps of C W features; or pixels, H W steps of C features.
+        input_shape: The shape of one example, (C, L) or (C, H, W).
+        num_classes: The number of classes.
+        norm: The slot on both linear maps and on the memory cell.
+        hidden: The width of h and c.
+        reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features.
 
     Raises:
-        ValueError: The input has no positions, or a norm is asked for after the activation.
+        Refusal: The input has no positions, or the norm is placed after the activation.
 
     Source: Cooijmans et al. 2016, arXiv:1603.09025, equations 6 to 8.
     """
@@ -111,12 +111,12 @@ class LSTM(nn.Module):
         steps, features = _steps_and_features(input_shape, self.rows)
         input_layer, hidden_layer = InputLayer(features, 4 * hidden), nn.Linear(hidden, 4 * hidden, bias=False)
         norms: list[PerStep] | list[None] = [None] * 3
-        if norm.wants(hidden_layer) and norm.parametrizes:
+        if norm.applies_to(hidden_layer) and norm.parametrizes:
             norm.parametrize(input_layer)
             norm.parametrize(hidden_layer)
-        elif norm.wants(hidden_layer):
+        elif norm.applies_to(hidden_layer):
             _refuse_after_activation(norm)
-            norms = [PerStep(norm.norm(width, dim=1), steps) for width in (4 * hidden, 4 * hidden, hidden)]
+            norms = [PerStep(norm.make(width, dim=1), steps) for width in (4 * hidden, 4 * hidden, hidden)]
             if norm.bias == "auto" and norms[0].bias is not None:
                 input_layer.register_parameter("bias", None)
         self.input = Term(input_layer, norms[0])
@@ -125,11 +125,10 @@ class LSTM(nn.Module):
         self.output = nn.Linear(hidden, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, L) or (B, C, H, W) to logits (B, classes)."""
-        # (B, C, H, W) to (H, B, C, W), or (B, C, ...) to (positions, B, C)
-        steps = x.movedim(2, 0).flatten(2) if self.rows else x.flatten(2).movedim(2, 0)
+        """Maps x (B, C, L) or (B, C, H, W) to logits (B, classes)."""
+        steps = x.movedim(2, 0).flatten(2) if self.rows else x.flatten(2).movedim(2, 0)  # (T, B, F)
         h = c = x.new_zeros(len(x), self.width)
-        with parametrize.cached():  # the weights stay the same over the steps
+        with parametrize.cached():  # the weights stay the same over the time steps
             for t, x_t in enumerate(steps.unbind()):
                 i, f, g, o = (self.hidden(h, t) + self.input(x_t, t)).chunk(4, dim=1)
                 c = f.sigmoid() * c + i.sigmoid() * g.tanh()

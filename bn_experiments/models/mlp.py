@@ -14,17 +14,19 @@ from bn_experiments.norms.slot import Slot
 
 
 class MLP(nn.Module):
-    """Hidden layers of a linear map, a norm slot, an activation and dropout; then a linear map to the classes.
+    """Fully connected hidden layers, then a linear map to the classes.
+
+    Each hidden layer is a linear map, a norm slot, an activation and dropout.
 
     Shapes: x (B, ...) of `input_shape` to logits (B, C).
 
     Args:
-        input_shape: Of one example, flattened here.
-        num_classes: C.
-        norm: The slot.
-        hidden: Width of each hidden layer.
-        activation: Its name.
-        dropout: Probability, after each hidden layer.
+        input_shape: The shape of one example, which the network flattens.
+        num_classes: The number C of classes.
+        norm: The slot in each hidden layer.
+        hidden: The width of each hidden layer.
+        activation: The name of the activation.
+        dropout: The probability that a unit is zeroed, after each hidden layer.
     """
 
     def __init__(
@@ -43,12 +45,12 @@ class MLP(nn.Module):
         self.output = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) to logits (B, C)."""
+        """Maps x (B, ...) to logits (B, C)."""
         return self.output(self.hidden(x.flatten(1)))
 
 
 def hidden_layers(widths: Sequence[int], norm: Slot, activation: ActivationName, dropout: float) -> nn.Sequential:
-    """Fully connected hidden layers (B, widths[0]) to (B, widths[-1]), each with the slot around it."""
+    """Fully connected hidden layers with a norm slot each; they map (B, widths[0]) to (B, widths[-1])."""
     layers = nn.Sequential()
     for inputs, outputs in pairwise(widths):
         layer = norm.around(nn.Linear(inputs, outputs), named_activation(activation))

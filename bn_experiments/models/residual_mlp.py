@@ -15,10 +15,10 @@ from bn_experiments.norms.slot import Slot
 class Link(nn.Module):
     """One residual link: h + W f(norm(h)) (branch), or h' + W f(h') with h' = norm(h) (trunk).
 
-    With `norm.placement=post` the branch is h + W norm(f(h)). The norm reads the trunk, no layer of its
-    own, so there is no bias to drop.
+    With `norm.placement=post` the branch is h + W norm(f(h)). No linear layer stands directly before the norm, so
+    `norm.bias=auto` removes no bias.
 
-    Shapes: (B, F) to the same.
+    Shapes: h (B, F) to (B, F).
     """
 
     def __init__(self, width: int, norm: Slot, activation: nn.Module, dropout: float, norm_position: str):
@@ -28,14 +28,14 @@ class Link(nn.Module):
         self.activation = activation
         self.layer = nn.Linear(width, width)
         self.norm: nn.Module = nn.Identity()
-        if norm.wants(self.layer) and norm.parametrizes:
+        if norm.applies_to(self.layer) and norm.parametrizes:
             norm.parametrize(self.layer)
-        elif norm.wants(self.layer):
-            self.norm = norm.norm(width, dim=1)
+        elif norm.applies_to(self.layer):
+            self.norm = norm.make(width, dim=1)
         self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B, F) to the same."""
+        """Maps h (B, F) to (B, F)."""
         if self.norm_position == "trunk":
             h = self.norm(h)
             branch = self.activation(h)
@@ -47,19 +47,19 @@ class Link(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """A linear map to the trunk, residual links, a linear map to the classes.
+    """A linear map to the trunk, then residual links, then a linear map to the classes.
 
     Shapes: x (B, ...) of `input_shape` to logits (B, C).
 
     Args:
-        input_shape: Of one example, flattened here.
-        num_classes: C.
-        norm: The slot, one a link.
-        links: Number of residual links.
-        width: Of the trunk.
-        activation: Its name.
-        dropout: Probability, before each link's linear map.
-        norm_position: branch or trunk (see `Link`).
+        input_shape: The shape of one example, which the network flattens.
+        num_classes: The number C of classes.
+        norm: The slot in each link.
+        links: The number of residual links.
+        width: The width F of the trunk.
+        activation: The name of the activation.
+        dropout: The probability that a unit is zeroed, before the linear map of each link.
+        norm_position: The place of the norm, branch or trunk (see `Link`).
 
     Source: Prince 2023, Understanding Deep Learning, section 11.2 and figure 11.6; branch: He et al. 2016,
     arXiv:1603.05027, figure 1b.
@@ -85,5 +85,5 @@ class ResidualMLP(nn.Module):
         self.output = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) to logits (B, C)."""
+        """Maps x (B, ...) to logits (B, C)."""
         return self.output(self.links(self.input(x.flatten(1))))

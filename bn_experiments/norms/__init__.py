@@ -1,1 +1,1 @@
-"""Normalization: the slot that a network offers, and the norms that torch lacks."""
+"""Normalization: the slot that a network offers for a norm, and the norms that torch lacks."""

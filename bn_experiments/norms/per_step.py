@@ -1,4 +1,4 @@
-"""Separate statistics per time step: a norm whose buffers exist once a step, while its parameters are shared."""
+"""Norms in recurrent networks: each time step has its own statistics, and all time steps share the parameters."""
 
 import torch
 from torch import Tensor, nn
@@ -6,17 +6,17 @@ from torch.func import functional_call
 
 
 class PerStep(nn.Module):
-    """A norm inside a recurrent network: at step t it reads and updates the statistics of step t.
+    """A norm inside a recurrent network: at time step t it reads and updates the statistics of time step t.
 
-    Each buffer of the norm, (...), becomes (T, ...); its parameters stay as they are. Steps from T on, of
-    sequences longer than those trained on, use the statistics of step T - 1. A norm without buffers is the
-    same at every step.
+    Each buffer of the norm, of shape (...), becomes (T, ...). The parameters keep their shapes. A sequence may be
+    longer than those of the training; its time steps from T on use the statistics of time step T - 1. A norm without
+    buffers does the same at every time step.
 
-    Shapes: x (B, F) to the same.
+    Shapes: x (B, F) to (B, F).
 
     Args:
-        norm: Changed in place; `shared` here.
-        steps: T.
+        norm: The norm, which is changed in place.
+        steps: The number T of time steps.
 
     Source: Cooijmans et al. 2016, arXiv:1603.09025, section 3.
 
@@ -36,24 +36,24 @@ class PerStep(nn.Module):
 
     @property
     def weight(self) -> Tensor | None:
-        """The norm's scale, if it has one."""
+        """The scale of the norm, (F,); None if it has none."""
         return getattr(self.shared, "weight", None)
 
     @property
     def bias(self) -> Tensor | None:
-        """The norm's shift, if it has one."""
+        """The shift of the norm, (F,); None if it has none."""
         return getattr(self.shared, "bias", None)
 
     def forward(self, x: Tensor, step: int) -> Tensor:
-        """(B, F) to the same, with the statistics of `step`, which counts from 0."""
+        """Normalizes x (B, F) to (B, F) with the statistics of the time step `step`, which counts from 0."""
         step = min(step, self.steps - 1)
         slices = {name: buffer[step] for name, buffer in self.shared.named_buffers()}
         if not slices:
             return self.shared(x)
         if not self.training:
             return functional_call(self.shared, slices, (x,))
-        # torch.vmap's rule for batch norm updates a slice of a stacked buffer in a copy, and loses it:
-        # the norm is given copies, which are put back
+        # torch.vmap's rule for batch norm updates a copy of a slice, so that the update is lost:
+        # the norm updates copies that are made here, and they are written back
         copies = {name: buffer.clone(memory_format=torch.contiguous_format) for name, buffer in slices.items()}
         y = functional_call(self.shared, copies, (x,))
         for name, buffer in slices.items():
@@ -61,5 +61,5 @@ class PerStep(nn.Module):
         return y
 
     def extra_repr(self) -> str:
-        """The number of steps."""
+        """The number of time steps, for the printed network."""
         return f"steps={self.steps}"

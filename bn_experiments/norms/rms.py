@@ -1,20 +1,20 @@
-"""Root mean square normalization for features first: torch's own takes them last."""
+"""Root mean square normalization with the features on the second axis; torch's own has them on the last axis."""
 
 import torch
 from torch import Tensor, nn
 
 
 class RMSNorm(nn.Module):
-    r"""Divides each example by its root mean square, over all features and positions.
+    r"""Divides each example by its root mean square over all features and positions.
 
-    y = gamma_F x / sqrt(mean(x^2) + eps), the mean over all axes but the batch's. On (B, F) it equals
+    y = gamma_F x / sqrt(mean(x^2) + eps), where the mean goes over all axes except B. On (B, F) it equals
     `torch.nn.RMSNorm(F)`.
 
-    Shapes: (B, F, ...) to the same.
+    Shapes: x (B, F, ...) to (B, F, ...).
 
     Args:
-        num_features: F.
-        eps: Added to the mean square.
+        num_features: The number F of features.
+        eps: The number that is added to the mean square.
         affine: Whether there is a scale gamma (F,), which starts at one.
 
     Source: Zhang & Sennrich 2019, arXiv:1910.07467, equation 4.
@@ -34,8 +34,8 @@ class RMSNorm(nn.Module):
             nn.init.ones_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, F, ...) to the same."""
-        mean_square = x.square().mean(dim=tuple(range(1, x.dim())), keepdim=True)
+        """Normalizes x (B, F, ...) to (B, F, ...)."""
+        mean_square = x.square().mean(dim=tuple(range(1, x.dim())), keepdim=True)  # (B, 1, ...)
         x = x * torch.rsqrt(mean_square + self.eps)
         if self.weight is None:
             return x

@@ -1,4 +1,4 @@
-"""The slot: the place in a network where a norm goes, chosen by config alone."""
+"""The slot: the place in a network where a norm goes. The config alone decides which norm it is."""
 
 import inspect
 from collections import OrderedDict
@@ -15,24 +15,21 @@ LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,)}
 
 
 class Slot:
-    """Puts the norm of an arm around the hidden layers of a network.
+    """The place for the norm of an arm at each hidden layer of a network.
 
-    The norm is any class that takes a width and maps (B, F), (B, F, L) or (B, F, H, W) to the same
-    shape, or any parametrization, a function that takes a layer as `module` and changes its weight
-    (`torch.nn.utils.parametrizations`). The width or the layer goes to the one argument that the class
-    needs and the options do not give.
+    The norm is a class or a parametrization. A class takes a width, and its modules map (B, F), (B, F, L) or
+    (B, F, H, W) to the same shape. A parametrization is a function that takes a layer as `module` and changes its
+    weight (`torch.nn.utils.parametrizations`). The width or the layer goes to the first argument that the options do
+    not set.
 
     Args:
-        target: Import path of the class or function; `{dim}` in it stands for the number of spatial
-            axes, 1 after linear layers. None: no norm.
-        placement: Before (pre) or after (post) the activation.
-        bias: auto drops the bias of a layer that feeds a norm with a shift of its own; keep keeps it.
-        scale_init: What the norm's scale starts at: ones, uniform in (0, 1), or a number.
-        layers: Which layers get the norm.
-        **options: The rest goes to the class.
-
-    Raises:
-        ValueError: The target cannot be imported, or has no place for the width.
+        target: The import path of the class or function. `{dim}` in it stands for the number of spatial axes, which
+            is 1 after linear layers. None: no norm.
+        placement: The place of the norm, before (pre) or after (post) the activation.
+        bias: auto removes the bias of a layer whose output goes to a norm with a shift of its own; keep keeps it.
+        scale_init: The start value of the norm's scale: ones, uniform in (0, 1), or a number.
+        layers: The layers that get the norm.
+        **options: The arguments of the class or function.
     """
 
     def __init__(
@@ -52,8 +49,12 @@ class Slot:
         self.layers = layers
         self.options = options
 
-    def find(self, dim: int) -> Callable[..., nn.Module]:
-        """The class or function that the target names for `dim` spatial axes."""
+    def import_target(self, dim: int) -> Callable[..., nn.Module]:
+        """The class or function that the target names for `dim` spatial axes.
+
+        Raises:
+            Refusal: The target cannot be imported.
+        """
         path = str(self.target).replace("{dim}", str(dim))
         try:
             found = get_object(path)
@@ -69,8 +70,12 @@ class Slot:
 
     @cached_property
     def width_argument(self) -> str:
-        """The name of the argument that takes the width, or the layer for a parametrization (`module`)."""
-        target = self.find(dim=1)
+        """The name of the argument that takes the width; `module`, which takes the layer, for a parametrization.
+
+        Raises:
+            Refusal: The target cannot be imported, or has no argument for the width.
+        """
+        target = self.import_target(dim=1)
         for name, parameter in inspect.signature(target).parameters.items():
             if name not in self.options and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
                 return name
@@ -84,23 +89,23 @@ class Slot:
 
     @property
     def parametrizes(self) -> bool:
-        """Whether the norm changes a layer's weight, not what flows through the network."""
+        """Whether the norm is a parametrization, which changes a layer's weight and not the layer's output."""
         return self.target is not None and self.width_argument == "module"
 
-    def wants(self, layer: nn.Module) -> bool:
-        """Whether `layer` is one of those that get the norm."""
+    def applies_to(self, layer: nn.Module) -> bool:
+        """Whether `layer` gets the norm."""
         kinds = LAYERS["conv"] + LAYERS["linear"] if self.layers == "all" else LAYERS[self.layers]
         return self.target is not None and isinstance(layer, kinds)
 
     def parametrize(self, layer: nn.Module) -> None:
         """Puts the parametrization on `layer`, in place."""
-        self.find(dim=1)(**{self.width_argument: layer}, **self.options)
+        self.import_target(dim=1)(**{self.width_argument: layer}, **self.options)
 
-    def norm(self, width: int, dim: int) -> nn.Module:
-        """A norm for `width` features with `dim` spatial axes, as it goes into a network.
+    def make(self, width: int, dim: int) -> nn.Module:
+        """A norm for `width` features with `dim` spatial axes.
 
         Raises:
-            ValueError: The class refuses the width or an option.
+            Refusal: The target cannot be imported, or the class does not take the width or an option.
         """
         groups = self.options.get("num_groups")
         if isinstance(groups, int) and groups >= 1 and width % groups:
@@ -108,12 +113,12 @@ class Slot:
             raise Refusal(
                 "norm.num_groups",
                 f"does not divide the {width} features of a layer",
-                str(allowed),
+                allowed,
                 "choose one, or change the width",
                 value=groups,
             )
         try:
-            return self.find(dim)(**{self.width_argument: width}, **self.options)
+            return self.import_target(dim)(**{self.width_argument: width}, **self.options)
         except (TypeError, ValueError, RuntimeError) as error:
             raise Refusal(
                 "norm._target_",
@@ -126,16 +131,19 @@ class Slot:
     def around(self, layer: nn.Module, activation: nn.Module) -> nn.Sequential:
         """One hidden layer: `layer`, norm, activation (pre), or `layer`, activation, norm (post).
 
-        The children are called layer, norm and activation whatever their order, so that a layer's name,
-        which seeds its initial weights, is the same in every arm.
+        The children have the names layer, norm and activation in any order. So a layer has the same name in every
+        arm, and the name seeds its initial weights.
+
+        Raises:
+            Refusal: The norm cannot be made (see `make`).
         """
         parts: list[tuple[str, nn.Module]] = [("layer", layer), ("activation", activation)]
-        if self.wants(layer):
+        if self.applies_to(layer):
             if self.parametrizes:
                 self.parametrize(layer)
             else:
                 weight = cast(Tensor, layer.weight)  # (out, in), or (out, in, kernel ...)
-                norm = self.norm(len(weight), dim=max(weight.dim() - 2, 1))
+                norm = self.make(len(weight), dim=max(weight.dim() - 2, 1))
                 parts.insert(1 if self.placement == "pre" else 2, ("norm", norm))
                 shifts = getattr(norm, "bias", None) is not None
                 if self.placement == "pre" and self.bias == "auto" and shifts:
@@ -144,7 +152,7 @@ class Slot:
 
 
 def norms_of(network: nn.Module) -> dict[str, nn.Module]:
-    """The norms of a network by name: its modules called `norm`, in the order of depth."""
+    """The norms of a network by name, in the order of depth: its modules with the name `norm`."""
     return {
         name: module
         for name, module in network.named_modules()

@@ -1,1 +1,1 @@
-"""Records: what a run leaves behind, written whole and read back."""
+"""Records: the files of a run, which are written whole and read back."""

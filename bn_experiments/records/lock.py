@@ -1,4 +1,4 @@
-"""The lock on a cell's folder: one process trains a cell, and it ends with that process."""
+"""The lock on a cell's folder: a single process trains a cell, and the lock ends with that process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,30 +9,30 @@ from filelock import FileLock, Timeout
 from bn_experiments.system.files import PARTIAL
 
 LOCK = ".claim"  # the file that is locked while a process trains the cell
-PATIENCE_S = 3.0  # for a process that is ending
+WAIT_S = 3.0  # the wait for a process that is about to end
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Within it a cell's folder is this process's, unless it is another's; the lock ends with the process.
+    """A context in which this process holds the lock on a cell's folder, unless another process holds it.
 
     Args:
-        folder: Exists.
+        folder: The folder of the cell, which exists.
 
     Yields:
-        Whether it is ours. One whose owner is about to end is waited for.
+        Whether this process holds the lock. It waits a few seconds for a process that is about to end.
     """
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=PATIENCE_S)
+        lock.acquire(timeout=WAIT_S)
     except Timeout:
         yield False
         return
-    except NotImplementedError:  # a file system that has no locks
+    except NotImplementedError:  # the file system has no locks
         yield True
         return
     try:
-        for partial in folder.rglob(f".*{PARTIAL}"):  # of a process that was killed
+        for partial in folder.rglob(f".*{PARTIAL}"):  # left by a process that was killed
             partial.unlink()
         yield True
     finally:
@@ -40,7 +40,7 @@ def locked(folder: Path) -> Iterator[bool]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process is at work in a cell's folder."""
+    """Whether another process holds the lock on a cell's folder."""
     if not (folder / LOCK).exists():
         return False
     try:

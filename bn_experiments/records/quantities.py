@@ -1,4 +1,4 @@
-"""Measurements: a quantity of every replica of a cell, read from what its run left behind."""
+"""Quantities: one number or one curve for each replica of a cell, read from the files of its run."""
 
 import zipfile
 from dataclasses import dataclass
@@ -20,16 +20,17 @@ COLUMNS = {"step": "int64", "epoch": "int64", "replica": "int64", "name": "str",
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number, or a curve, of each replica of an arm.
+    """One number or one curve for each replica of an arm.
 
     Args:
-        arm: Its name.
+        arm: The name of the arm.
         metric: A metric of the result (test/acc), a curve of metrics.csv (train/loss), or <probe>/<quantity>.
-        each: epoch, or N steps: a curve by epoch, or of means over N steps. Absent: the final number.
-        moment: Of a probe: its first reading, which must be of the initial networks, or its last.
-        label: Of a probe: one label of its axis, such as a layer.
-        labels: Of a probe: several, which make a curve.
-        minus: Of a probe: a label whose value is taken off, such as train, for a gap.
+        each: The points of a curve: one for each epoch (epoch), or the mean of each N steps (N steps). None: the final
+            number.
+        moment: The reading of a probe: the first one, which must be of the initial networks (start), or the last (end).
+        label: One label on the axis of a probe, such as a layer.
+        labels: Several labels on the axis of a probe, which make a curve.
+        minus: A label of a probe that is subtracted, such as train for a gap.
     """
 
     __pydantic_config__ = STRICT
@@ -44,27 +45,27 @@ class Quantity:
 
 
 class NotMeasured(ValueError):
-    """The run did not measure what is asked for; the message says what is missing."""
+    """The run did not measure the quantity; the message says what is missing."""
 
 
 class Damaged(NotMeasured):
-    """A file that is there cannot be read."""
+    """A file of the run is there and cannot be read."""
 
 
 def measured(folder: Path, quantity: Quantity) -> Array:
     """The quantity of each replica, in the order of the result's seeds.
 
-    Where a replica diverged, what is no longer finite of its losses and accuracies counts at chance.
+    If a replica diverged, its losses and accuracies that are not finite count as those at chance.
 
     Args:
-        folder: Of a finished cell.
-        quantity: What to read.
+        folder: The folder of a finished cell.
+        quantity: The quantity.
 
     Returns:
-        (R,), or (R, P) for a curve.
+        One number for each replica (R,), or one curve for each replica (R, P).
 
     Raises:
-        NotMeasured: The run has no such number.
+        NotMeasured: The run has no such quantity.
     """
     result = results.read(folder)
     assert result is not None
@@ -86,7 +87,19 @@ def measured(folder: Path, quantity: Quantity) -> Array:
 
 
 def curve(folder: Path, name: str, each: str) -> Array:
-    """A curve of `metrics.csv`: (R, epochs), or (R, P), each point the mean of so many steps; a rest is left out."""
+    """A curve of `metrics.csv` for each replica.
+
+    Args:
+        folder: The folder of a finished cell.
+        name: The name of the curve, such as train/loss.
+        each: The points of the curve, epoch or N steps (see `Quantity`).
+
+    Returns:
+        One point for each epoch (R, epochs), or the mean of each N steps (R, P), without a last point of fewer steps.
+
+    Raises:
+        NotMeasured: There is no such curve, or it has fewer than N steps.
+    """
     table = curves(folder)
     rows = table[table["name"] == name]
     if rows.empty:
@@ -98,33 +111,37 @@ def curve(folder: Path, name: str, each: str) -> Array:
     if steps.shape[1] < size:
         raise NotMeasured(f"{name} has {steps.shape[1]} steps, fewer than {size}")
     points = steps.shape[1] // size
-    return steps[:, : points * size].reshape(len(steps), points, size).mean(axis=2)
+    return steps[:, : points * size].reshape(len(steps), points, size).mean(axis=2)  # (R, P)
 
 
 def curves(folder: Path) -> pd.DataFrame:
-    """All of `metrics.csv`: step, epoch, replica, name, value."""
+    """The table of `metrics.csv`, with the columns step, epoch, replica, name and value."""
     return _table(folder / "metrics.csv", _stamp(folder / "metrics.csv"))
 
 
 def probe_names(folder: Path) -> set[str]:
-    """The probes that the run left readings of."""
+    """The names of the probes with readings in `probes.npz`."""
     return {key.partition("/")[0] for key in probes(folder)}
 
 
 def probes(folder: Path) -> dict[str, NDArray]:
-    """The arrays of `probes.npz`; none where there is no such file."""
+    """The arrays of `probes.npz` by name, the readings (readings, R, ...); empty if there is no such file."""
     file = folder / "probes.npz"
     return _arrays(file, _stamp(file)) if file.exists() else {}
 
 
 def axis_labels(arrays: dict[str, NDArray], probe: str) -> list[str]:
-    """The labels of the axis that follows the replicas' in a probe's readings."""
+    """The L labels of a probe, on the axis after the replicas in its readings (readings, R, L, ...)."""
     (labels,) = [array for key, array in arrays.items() if key.startswith(f"{probe}/") and array.dtype.kind == "U"]
     return [str(label) for label in labels]
 
 
 def reading(folder: Path, quantity: Quantity) -> Array:
-    """A probe's reading at the quantity's moment: (R,) for one label, (R, P) for several or all."""
+    """The reading of a probe for a quantity: (R,) for one label, (R, P) for several or all labels.
+
+    Raises:
+        NotMeasured: The probe has no such quantity, moment or label.
+    """
     arrays = probes(folder)
     probe = quantity.metric.partition("/")[0]
     if quantity.metric not in arrays:

@@ -1,4 +1,4 @@
-"""Results: what a cell leaves behind, as a record on disk."""
+"""Results: the record of a cell on disk, with its metrics and where they come from."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -14,23 +14,23 @@ Status = Literal["done", "failed", "interrupted"]
 
 @dataclass(frozen=True)
 class Result:
-    """What a cell leaves behind.
+    """The record of a cell.
 
     Args:
-        status: done, failed or interrupted.
-        cell: The chosen option of each group, and `overrides`, every other key that was set.
-        config: Resolved.
-        config_hash: Of the config, less what does not change a number (see `identity.config_hash`).
-        seeds: Of the replicas.
-        metrics: Name to one number a replica; accuracies in [0, 1], losses in nats.
-        diverged: Whether each replica's loss left the finite numbers; it is then scored at chance.
-        probes: The last reading of each probe: quantity to label to one number a replica, null where it is not finite.
-        timing: setup_s and train_s in seconds; samples_per_s, training examples of all replicas a second.
-        device: Kind, name and threads.
-        versions: Of Python and the packages that matter.
-        git_commit: Of the code, with -dirty where it was changed; null outside a checkout.
-        error: What ended a failed cell, else null.
-        schema: Of this record.
+        status: The state of the cell: done, failed or interrupted.
+        cell: The chosen option of each group, and under `overrides` all other keys that were set.
+        config: The resolved config.
+        config_hash: The hash of the part of the config that decides the numbers (see `identity.config_hash`).
+        seeds: The seeds of the replicas.
+        metrics: One number for each replica, by name; accuracies in [0, 1], losses in nats.
+        diverged: Whether the loss of each replica is no longer finite; its metrics are then those at chance.
+        probes: The last reading of each probe, by quantity and label: one number for each replica, null if not finite.
+        timing: The times setup_s and train_s in seconds; samples_per_s, training examples of all replicas per second.
+        device: The kind and name of the device, and its threads.
+        versions: The versions of Python and of the packages that a number may depend on.
+        git_commit: The commit of the code, with -dirty if files were changed since; null outside a checkout.
+        error: The error that ended a failed cell, else null.
+        schema: The version of this record's format.
     """
 
     status: Status
@@ -49,12 +49,12 @@ class Result:
     schema: int = SCHEMA
 
     def write(self, folder: Path) -> None:
-        """Writes `result.json` into `folder`: to another name first, so that it is never half there."""
+        """Writes `result.json` into `folder`, whole or not at all."""
         write_whole(folder / FILE, json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
 
 
 def read(folder: Path) -> Result | None:
-    """The result in `folder`; None where there is none that can be read."""
+    """The result in `folder`; None if there is no result that can be read."""
     try:
         record = json.loads((folder / FILE).read_text())
         return Result(**{field.name: record[field.name] for field in fields(Result)})

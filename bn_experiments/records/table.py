@@ -1,4 +1,4 @@
-"""Tables of results: one row for each cell and replica."""
+"""Tables of results, with one row for each cell and replica."""
 
 import math
 from collections.abc import Iterable
@@ -11,22 +11,22 @@ from bn_experiments.records.result import FILE, read
 
 
 def collect(folder: str | Path) -> pd.DataFrame:
-    """All finished runs below a folder, one row for each cell and replica.
+    """The table of all finished cells below a folder, with one row for each cell and replica.
 
-    Columns: folder, sweep (the folder above it), the groups (data, model, norm, optimizer, scheduler, trainer),
-    settings (the overrides beyond the groups), seed, diverged, every metric by name, config_hash.
+    The columns are folder, sweep (the folder above it), the groups (data, model, norm, optimizer, scheduler, trainer),
+    settings (the overrides of other keys), seed, diverged, each metric by name, and config_hash.
 
     Args:
-        folder: Such as "outputs" or "outputs/grid".
+        folder: The folder, such as "outputs" or "outputs/grid".
 
     Returns:
-        The table; empty where there is no result.
+        The table, which is empty if there is no result.
     """
     return frame(sorted(path.parent for path in Path(folder).rglob(FILE)))
 
 
 def frame(folders: Iterable[Path]) -> pd.DataFrame:
-    """The table of `collect`, for the cells in these folders."""
+    """The table of `collect` for the cells in these folders."""
     cells = []
     for folder in folders:
         result = read(folder)
@@ -38,7 +38,7 @@ def frame(folders: Iterable[Path]) -> pd.DataFrame:
         cells.append((shared, result.seeds, result.diverged, result.metrics, result.config_hash))
     if not cells:
         return pd.DataFrame()
-    columns: dict[str, list[Any]] = {}  # a column at a time: a large grid has 100,000 rows
+    columns: dict[str, list[Any]] = {}  # column by column, since a large grid has 100,000 rows
     for name in dict.fromkeys(key for shared, *_ in cells for key in shared):
         columns[name] = [shared.get(name) for shared, seeds, *_ in cells for _ in seeds]
     columns["seed"] = [seed for _, seeds, *_ in cells for seed in seeds]

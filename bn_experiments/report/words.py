@@ -11,8 +11,8 @@ from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.records import quantities as measurements
 from bn_experiments.report.arms import Arm
+from bn_experiments.statistics.rules import Outcome
 
-Judgement = Literal["holds", "fails", "inconclusive", "not judged"]
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 QUANTITIES = {
     "train/loss": "training loss",
@@ -39,7 +39,12 @@ ESTIMATES = {
     "exponential_over_linear": f"AIC linear {MINUS} exponential",
     "ordering": "difference at the weakest point",
 }
-SYMBOLS: dict[Judgement, str] = {"holds": "✓", "fails": "✗", "inconclusive": "~", "not judged": DASH}
+SYMBOLS: dict[Outcome | Literal["not judged"], str] = {
+    "holds": "✓",
+    "fails": "✗",
+    "inconclusive": "~",
+    "not judged": DASH,
+}
 
 
 def quantity(published: Published) -> str:

@@ -1,1 +1,1 @@
-"""Statistics: arrays with a replica axis in, numbers with their intervals out."""
+"""Statistics: functions from arrays with a replica axis to numbers with their intervals."""

@@ -1,10 +1,10 @@
 """Evidence: a mean over replicas, its 95% interval, and p of the null that it lies outside a claim's region.
 
-p = min(1, 2 x the larger one-sided p). The interval is Student's; p <= .05 means that it lies inside the region, and
-the converse holds where the replicas are spread evenly about their mean, as those of arms that do not differ are. Where
-they are skewed (one arm with a rare bad replica), Student's test finds too much: with ten centred exponential
-differences it errs in 9.6%, not 2.5%. So a claim must also pass Hall's, which corrects t for skewness; together they
-err in 4.6%.
+p = min(1, 2 x the larger one-sided p). The interval is Student's. If p <= .05, the interval lies inside the region.
+The converse holds if the replicas are symmetric about their mean, as the differences of equal arms are. If the replicas
+are skewed (one arm with a rare bad replica), Student's test rejects too often: with ten centred exponential differences
+its error rate is 9.6%, not 2.5%. So a claim must also pass Hall's test, which corrects t for skewness; the error rate
+of both together is 4.6%.
 """
 
 from typing import NamedTuple
@@ -18,15 +18,15 @@ from bn_experiments.statistics.intervals import mean_interval
 Array = NDArray[np.float64]
 
 LEVEL = 0.05  # 1 - LEVEL is the confidence of every interval
-ROUNDING = 1e-12  # of float64 after a few operations, relative to the largest value
+ROUNDING = 1e-12  # rounding error of float64 after a few operations, relative to the largest value
 
 
 class Evidence(NamedTuple):
     """A mean with its interval over `n` replicas, and `p` of the null that it lies outside the claim's region.
 
-    `excluded` where the mean is shown to lie outside the region; the interval then has no point in common with it. `at`
-    is the index of the point that decides. Interval and p are NaN below two replicas, all numbers where a statistic is
-    not finite.
+    `excluded` says that the mean is shown to lie outside the region; the interval and the region then have no point in
+    common. `at` is the index of the point that decides. Interval and p are NaN below two replicas. All numbers are NaN
+    if a statistic is not finite.
     """
 
     estimate: float
@@ -39,7 +39,14 @@ class Evidence(NamedTuple):
 
 
 def assess(statistic: Array, low: float, high: float, rounding: float) -> Evidence:
-    """The evidence that the mean of the statistic (R,) lies in the open region (low, high)."""
+    """The evidence that the mean of a statistic lies in the open region (low, high).
+
+    Args:
+        statistic: One number for each replica (R,).
+        low: The lower end of the region, in the statistic's unit; -inf if there is none.
+        high: The upper end of the region; inf if there is none.
+        rounding: The rounding error of the statistic.
+    """
     n, nan = len(statistic), float("nan")
     if not np.isfinite(statistic).all():
         return Evidence(nan, nan, nan, n, nan, excluded=False)
@@ -51,18 +58,18 @@ def assess(statistic: Array, low: float, high: float, rounding: float) -> Eviden
 
 
 def p_outside(statistic: Array, low: float, high: float, rounding: float) -> float:
-    """The larger one-sided p of the nulls that the mean is `low` or below, and that it is `high` or above."""
+    """The larger one-sided p, for a statistic (R,), of two nulls: mean <= low, and mean >= high (see `assess`)."""
     return max(_p(statistic, low, rounding), _p(-statistic, -high, rounding))
 
 
 def is_excluded(statistic: Array, low: float, high: float, rounding: float, level: float) -> bool:
-    """Whether the mean is shown to be `low` or below, or `high` or above, at half the level a side."""
+    """Whether the mean of a statistic (R,) is shown to be <= low or >= high, with half the level for each side."""
     beyond = min(_p(-statistic, -low, -rounding), _p(statistic, high, -rounding))
     return beyond <= level / 2
 
 
 def _p(statistic: Array, bound: float, rounding: float) -> float:
-    """One-sided p of the null that the mean is `bound` or below: the larger of Student's and Hall's."""
+    """The one-sided p of the null that the mean of a statistic (R,) is <= bound: the larger of Student's and Hall's."""
     n, distance = len(statistic), float(statistic.mean()) - bound
     if np.ptp(statistic) <= abs(rounding):
         return 0.0 if distance > rounding else 1.0
@@ -75,14 +82,14 @@ def _p(statistic: Array, bound: float, rounding: float) -> float:
 
 
 def _hall(t: float, a: float) -> float:
-    """Student's t corrected for skewness, t + a t^2 + a^2 t^3 / 3 + a / 2, monotone in t.
+    """Student's t with a correction for skewness, t + a t^2 + a^2 t^3 / 3 + a / 2, which is monotone in t.
 
     Args:
-        t: Student's.
-        a: The unbiased sample skewness over 3 sqrt(n).
+        t: The t statistic of Student's test.
+        a: The unbiased sample skewness divided by 3 sqrt(n).
 
     Source: Hall 1992, On the removal of skewness by transformation, Journal of the Royal Statistical Society B 54.
     """
-    if not np.isfinite(t):  # the side that is open
+    if not np.isfinite(t):  # the bound of this side is infinite
         return t
     return t + a * t**2 + a**2 * t**3 / 3 + a / 2

@@ -1,4 +1,4 @@
-"""Statistics: arms compared replica by replica, every number with its interval."""
+"""Intervals: means and paired differences over replicas, each with its interval."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,7 +9,7 @@ from scipy import special, stats
 
 
 class Estimate(NamedTuple):
-    """A mean with its interval; `n` replicas stand behind it. The interval is NaN below two of them."""
+    """A mean over `n` replicas with its interval, which is NaN if there are fewer than two."""
 
     mean: float
     low: float
@@ -18,7 +18,7 @@ class Estimate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A mean paired difference with its interval; `p` of the two-sided test that it is zero."""
+    """A mean paired difference over `n` replicas with its interval, and `p` of the two-sided test that it is zero."""
 
     mean: float
     low: float
@@ -28,7 +28,7 @@ class Difference(NamedTuple):
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """The mean and Student's interval, mean -+ t_{n-1} s / sqrt(n).
+    """The mean of n values and Student's interval, mean -+ t_{n-1} s / sqrt(n).
 
     Source: Student 1908, doi:10.1093/biomet/6.1.1.
 
@@ -45,14 +45,14 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
 
 @cache
 def _quantile(p: float, degrees_of_freedom: int) -> float:
-    """Of Student's t; curves ask for the same one at every epoch."""
+    """The quantile of Student's t, cached because a curve needs the same one at every epoch."""
     return float(stats.t.ppf(p, degrees_of_freedom))
 
 
 def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """The mean, and where one further value would lie, mean -+ t_{n-1} s sqrt(1 + 1 / n).
+    """The mean of n values and the interval for one further value, mean -+ t_{n-1} s sqrt(1 + 1 / n).
 
-    A number that was published of a single run is to be compared with this, not with the interval of the mean.
+    The published number of a single run is compared with this interval, not with the interval of the mean.
 
     Source: Hahn & Meeker 1991, Statistical Intervals, section 4.7.
 
@@ -67,15 +67,15 @@ def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> Es
 def paired_difference(arm: Sequence[float], baseline: Sequence[float], confidence: float = 0.95) -> Difference:
     """The mean of arm_i - baseline_i over replicas i, with Student's interval and the paired t test.
 
-    Pairing takes out what the two arms share: initial weights and mini-batches.
+    The pairs remove the variance that the two arms share, from initial weights and mini-batches.
 
     Args:
-        arm: One value a replica.
-        baseline: The same replicas' values, in the same order.
-        confidence: Of the interval.
+        arm: One value for each replica (R,).
+        baseline: The values of the same replicas (R,), in the same order.
+        confidence: The confidence of the interval, in (0, 1).
 
     Raises:
-        ValueError: The two differ in length.
+        ValueError: The two arms differ in length.
 
     >>> paired_difference([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
     Difference(mean=0.0, low=0.0, high=0.0, n=3, p=1.0)

@@ -1,9 +1,9 @@
-"""Claims: a small vocabulary of rules that turns measurements into holds, fails or inconclusive, with an interval.
+"""Rules: each turns measurements into evidence for a claim, which then holds, fails or is inconclusive.
 
-Each rule is a pure function on arrays with a replica axis R. It reduces them to one statistic a replica and names a
-region in which, so the claim, its mean lies. A claim holds where p <= .05, p of the null that the mean lies outside the
-region, after Holm's correction; it fails where the mean is shown to lie outside it;
-else it is inconclusive.
+Each rule is a pure function on arrays with a replica axis R. It computes one statistic for each replica, and the claim
+says that the mean of this statistic lies in a region. A claim holds if p <= .05 after Holm's correction, where p
+belongs to the null that the mean lies outside the region. It fails if the mean is shown to lie outside the region.
+Otherwise it is inconclusive.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,19 +16,19 @@ from statsmodels.stats.multitest import multipletests
 from bn_experiments.statistics.evidence import LEVEL, ROUNDING, Array, Evidence, assess, is_excluded, p_outside
 from bn_experiments.statistics.growth import akaike_difference
 
-Verdict = Literal["holds", "fails", "inconclusive"]
+Outcome = Literal["holds", "fails", "inconclusive"]
 
 
 def difference(left: ArrayLike, right: ArrayLike, *, above: float = 0.0) -> Evidence:
     """The mean of left_i - right_i over replicas i is above `above`.
 
     Args:
-        left: One value a replica (R,).
-        right: The same replicas' values (R,), in the same order.
+        left: One value for each replica (R,).
+        right: The values of the same replicas (R,), in the same order.
         above: The bound, in the values' unit.
 
     Raises:
-        ValueError: The two differ in shape, or have a second axis.
+        ValueError: The arrays differ in shape, or have a second axis.
 
     >>> [round(x, 3) for x in difference([4.0, 5.0, 6.0], [2.0, 2.0, 2.0])[:5]]
     [3.0, 0.516, 5.484, 3, 0.035]
@@ -40,16 +40,16 @@ def difference(left: ArrayLike, right: ArrayLike, *, above: float = 0.0) -> Evid
 def equivalence(left: ArrayLike, right: ArrayLike, *, margin: float) -> Evidence:
     """The mean of left_i - right_i over replicas i is within (-margin, margin).
 
-    These are the two one-sided tests, at 2.5% each, since the 95% interval (and not the usual 90%) lies inside.
+    These are the two one-sided tests at 2.5% each, since the 95% interval (not the usual 90% interval) must lie inside.
     Source: Schuirmann 1987, doi:10.1007/BF01068419.
 
     Args:
-        left: One value a replica (R,).
-        right: The same replicas' values (R,), in the same order.
+        left: One value for each replica (R,).
+        right: The values of the same replicas (R,), in the same order.
         margin: The largest difference that counts as none, > 0, in the values' unit.
 
     Raises:
-        ValueError: The two differ in shape, have a second axis, or the margin is not positive.
+        ValueError: The arrays differ in shape or have a second axis, or the margin is not positive.
 
     >>> equivalence([1.0, 2.0, 3.0], [1.1, 2.0, 2.9], margin=0.5).excluded
     False
@@ -69,17 +69,18 @@ def slope(
 ) -> Evidence:
     """The mean least-squares slope against 0..P-1 is above `above`, or within (near - margin, near + margin).
 
-    A replica's slope is sum_k (k - mean k) y_k / sum_k (k - mean k)^2.
+    The slope of a replica is sum_k (k - mean k) y_k / sum_k (k - mean k)^2.
 
     Args:
-        values: One curve a replica (R, P), P >= 2.
-        log: Whether y is the natural logarithm of the values, whose slope is then the rate of growth a point.
-        above: The bound, in y's unit a point.
-        near: The middle of the region, instead of a bound.
-        margin: The distance from `near` that counts as none, > 0.
+        values: One curve for each replica (R, P), P >= 2.
+        log: Whether y is the natural logarithm of the values; the slope is then the rate of growth per point.
+        above: The bound, in y's unit per point.
+        near: The middle of the region, in place of a bound.
+        margin: The largest distance from `near` that counts as none, > 0.
 
     Raises:
-        ValueError: Not exactly one of `above` and (`near` and `margin`), a margin not positive, or not (R, P >= 2).
+        ValueError: The region is not given by either `above` or both `near` and `margin`, the margin is not positive,
+            or the shape is not (R, P >= 2).
 
     >>> found = slope([[1.0, 2.0, 4.0], [3.0, 6.0, 12.0]], log=True, above=0.5)
     >>> round(found.estimate, 3), found.p
@@ -90,7 +91,7 @@ def slope(
         raise ValueError(f"slope: above={above}, near={near}, margin={margin}; give above, or near and margin")
     k = np.arange(curves.shape[1]) - (curves.shape[1] - 1) / 2
     weights = k / (k @ k)
-    with np.errstate(all="ignore"):  # what is not finite comes out as NaN evidence
+    with np.errstate(all="ignore"):  # values that are not finite give NaN evidence
         y = np.log(curves) if log else curves
         slopes = (y * weights).sum(axis=1)
     rounding = ROUNDING * _largest(y) * float(np.abs(weights).sum())
@@ -110,10 +111,10 @@ def linear_over_exponential(values: ArrayLike) -> Evidence:
     RSS_linear). Source: Burnham & Anderson 2002, section 2.2, doi:10.1007/b97636.
 
     Args:
-        values: One positive curve a replica (R, P), P >= 3. A value <= 0 has no logarithm and makes NaN evidence.
+        values: One positive curve for each replica (R, P), P >= 3. A value <= 0 makes NaN evidence.
 
     Raises:
-        ValueError: Not (R, P >= 3); two points are on a curve of either kind.
+        ValueError: The shape is not (R, P >= 3). Two points lie on a curve of either kind.
 
     >>> linear_over_exponential([[1.0, 2.0, 3.0, 4.0], [2.0, 4.0, 6.0, 8.0], [1.0, 3.0, 5.0, 7.0]]).p < 0.05
     True
@@ -123,7 +124,9 @@ def linear_over_exponential(values: ArrayLike) -> Evidence:
 
 
 def exponential_over_linear(values: ArrayLike) -> Evidence:
-    """An exponential curve fits better than a linear one: `linear_over_exponential` with the sign turned.
+    """An exponential curve fits better than a linear one: the mean of AIC_linear - AIC_exponential is above 0.
+
+    Arguments and errors are those of `linear_over_exponential`: one curve for each replica (R, P), P >= 3.
 
     >>> exponential_over_linear([[1.0, 2.0, 4.0, 8.0], [2.0, 6.0, 18.0, 54.0], [3.0, 1.5, 0.75, 0.375]]).p < 0.05
     True
@@ -135,17 +138,17 @@ def exponential_over_linear(values: ArrayLike) -> Evidence:
 def ordering(upper: ArrayLike, lower: ArrayLike) -> Evidence:
     """The mean of upper_ij - lower_ij over replicas i is above 0 at every point j.
 
-    The intersection-union test: p is the largest of the points' and needs no correction; estimate and interval are
-    those of the point with that p, `at`. Excluded where that point's interval at 1 - .05 / P (Bonferroni) has nothing
-    above 0: one point suffices to refute the claim, and there are P to choose from.
+    This is the intersection-union test: p is the largest p of all points and needs no correction. Estimate and interval
+    are those of the point with that p, `at`. The claim is excluded if the interval of that point at 1 - .05 / P
+    (Bonferroni) has nothing above 0: one point is enough to refute the claim, and it is chosen from P points.
     Source: Berger 1982, doi:10.1080/00401706.1982.10487790.
 
     Args:
-        upper: One curve a replica (R, P), P >= 1.
-        lower: The same replicas' curves (R, P), in the same order.
+        upper: One curve for each replica (R, P), P >= 1.
+        lower: The curves of the same replicas (R, P), in the same order.
 
     Raises:
-        ValueError: The two differ in shape, or are not (R, P >= 1).
+        ValueError: The arrays differ in shape, or their shape is not (R, P >= 1).
 
     >>> ordering([[2.0, 1.0], [2.2, 1.3], [2.1, 1.1]], [[1.0, 1.0], [1.0, 1.2], [1.0, 1.1]]).at
     1
@@ -156,7 +159,7 @@ def ordering(upper: ArrayLike, lower: ArrayLike) -> Evidence:
         return assess(np.full(replicas, np.nan), 0.0, np.inf, rounding)
     if replicas < 2:
         return assess(values.min(axis=1), 0.0, np.inf, rounding)
-    # one-sided p tell points apart where p, at most 1, does not
+    # one-sided p rank the points; two-sided p would be 1 at several of them
     at = int(np.argmax([p_outside(values[:, j], 0.0, np.inf, rounding) for j in range(points)]))
     excluded = is_excluded(values[:, at], 0.0, np.inf, rounding, LEVEL / points)
     return assess(values[:, at], 0.0, np.inf, rounding)._replace(excluded=excluded, at=at)
@@ -168,30 +171,30 @@ RULES: dict[str, Callable[..., Evidence]] = {
 }
 
 
-def judge(evidence: Sequence[Evidence]) -> list[tuple[Verdict, float]]:
-    """The verdict on each claim of one experiment, with p adjusted for their number.
+def decide(evidence: Sequence[Evidence]) -> list[tuple[Outcome, float]]:
+    """The outcome of each claim of one experiment, and its p after the correction for the number of claims.
 
     Holm's step-down: p_(i) of m in ascending order becomes max_{j <= i} min(1, (m - j + 1) p_(j)). Evidence without a p
-    is inconclusive and is not counted in m. Source: Holm 1979, https://www.jstor.org/stable/4615733.
+    is inconclusive and does not count in m. Source: Holm 1979, https://www.jstor.org/stable/4615733.
 
-    >>> judge([Evidence(1.0, 0.5, 1.5, 10, 0.01, False), Evidence(-1.0, -2.0, -0.5, 10, 1.0, True)])
+    >>> decide([Evidence(1.0, 0.5, 1.5, 10, 0.01, False), Evidence(-1.0, -2.0, -0.5, 10, 1.0, True)])
     [('holds', 0.02), ('fails', 1.0)]
     """
     adjusted = np.array([e.p for e in evidence], dtype=np.float64)
     tested = ~np.isnan(adjusted)
     if tested.any():
         adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
-    return [(_verdict(e, p), p) for e, p in zip(evidence, adjusted.tolist(), strict=True)]
+    return [(_outcome(e, p), p) for e, p in zip(evidence, adjusted.tolist(), strict=True)]
 
 
-def _verdict(evidence: Evidence, p: float) -> Verdict:
+def _outcome(evidence: Evidence, p: float) -> Outcome:
     if p <= LEVEL:
         return "holds"
     return "fails" if evidence.excluded else "inconclusive"
 
 
 def _paired(rule: str, left: ArrayLike, right: ArrayLike, axes: tuple[str, ...]) -> tuple[Array, float]:
-    """Left - right, and its rounding error."""
+    """The difference left - right, (R,) or (R, P), and its rounding error."""
     a, b = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if a.ndim != len(axes) or b.ndim != len(axes):
         raise ValueError(f"{rule}: arrays of shape {a.shape} and {b.shape}; give ({', '.join(axes)})")
@@ -216,4 +219,4 @@ def _require_positive(rule: str, margin: float) -> None:
 
 
 def _largest(values: Array) -> float:
-    return float(np.abs(values).max(initial=1e-80))  # the cube of its rounding does not underflow
+    return float(np.abs(values).max(initial=1e-80))  # above 0, so that the cube of the rounding does not underflow

@@ -1,1 +1,1 @@
-"""The process and the machine."""
+"""System: what the program needs from its process, its files and its machine."""

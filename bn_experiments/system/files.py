@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import contextlib
 import os
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-PARTIAL = ".partial"  # ends the name of a file that is being written
+PARTIAL = ".partial"  # the end of the name of a file while it is written
 
 
 def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
-    """Writes a file so that it has its old content or all of the new, whatever happens meanwhile.
+    """Writes a file so that it always holds either its old content or all of the new content.
 
     Args:
-        path: In a folder that exists.
-        content: The new content, or what writes it into an open file.
+        path: The file, in a folder that exists.
+        content: The new content, or a function that writes it into an open file.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:

@@ -1,4 +1,4 @@
-"""Interruption: SIGTERM and Ctrl-C end a run only where nothing is lost."""
+"""Interruption: SIGTERM and Ctrl-C end a run only at a place where nothing is lost."""
 
 import os
 import signal
@@ -12,24 +12,24 @@ from multiprocessing.synchronize import Event
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-IMPATIENT_S = 1.0  # a signal this long after the first ends the process at once; some programs send each signal twice
+IMPATIENT_S = 1.0  # a second signal this much later ends the process at once; some programs send each signal twice
 
 
 class Interrupted(BaseException):
-    """The process was asked to end. Neither Hydra nor Lightning takes it for the failure of a cell.
+    """A signal asked the process to end. Neither Hydra nor Lightning handles this exception as the failure of a cell.
 
     Args:
-        signum: The signal that asked.
+        signum: The number of the signal.
     """
 
     def __init__(self, signum: int):
         super().__init__(signum)
-        self.status = 128 + signum  # a shell's exit status for it
+        self.status = 128 + signum  # the exit status that a shell gives for this signal
 
 
 @dataclass
 class _Process:
-    """What this process was asked, and whether it answers at once."""
+    """The signal that this process got, and whether it acts on it at once."""
 
     signum: int | None = None
     since: float = 0.0
@@ -42,7 +42,7 @@ _process = _Process()
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM raise `Interrupted`, at once or, within `deferred`, where `check` is called."""
+    """A context in which SIGINT and SIGTERM raise `Interrupted`, at once or, within `deferred`, in `check`."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     outermost = _answer not in before.values()
     listen()
@@ -56,7 +56,7 @@ def listening() -> Iterator[None]:
 
 
 def listen() -> None:
-    """Takes the signals over, also from whoever took them meanwhile; only a main thread can."""
+    """Sets the handlers of the signals, also over those of another library; only the main thread can do so."""
     if _process.stop is None and _in_main_thread():
         for number in SIGNALS:
             signal.signal(number, _answer)
@@ -64,7 +64,7 @@ def listen() -> None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Within it a signal waits until `check` is called."""
+    """A context in which a signal has no effect until `check` is called."""
     outer, _process.deferring = _process.deferring, True
     try:
         yield
@@ -78,20 +78,20 @@ def asked() -> bool:
 
 
 def check() -> None:
-    """Ends what is running where the process was asked to.
+    """Raises `Interrupted` if the process was asked to end.
 
     Raises:
-        Interrupted: It was.
+        Interrupted: The process was asked to end.
     """
     if asked():
         raise Interrupted(_process.signum or signal.SIGTERM)
 
 
-def obey(stop: Event) -> None:
-    """Makes this process a worker: it ends when its parent says so, or dies, and signals mean nothing to it.
+def become_worker(stop: Event) -> None:
+    """Makes this process a worker: it ends when its parent asks for it or dies, and it ignores signals.
 
     Args:
-        stop: Set by the parent.
+        stop: The event that the parent sets to ask for the end.
     """
     for number in SIGNALS:  # Ctrl-C reaches every process of a terminal; the parent decides
         signal.signal(number, signal.SIG_IGN)

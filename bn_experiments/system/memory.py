@@ -1,4 +1,4 @@
-"""Memory: a network that outgrows what the machine has is not made to its end."""
+"""Memory: a network that does not fit into the machine's memory is refused while it is made."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,21 +10,21 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from bn_experiments.refusal import Refusal
 
-COPIES = 4  # weights, gradients and two moments of the optimizer
-MOST_TENSORS = 10_000  # of weights, in one network: more take minutes to make
+COPIES = 4  # weights, gradients and two running averages of the optimizer
+MOST_TENSORS = 10_000  # tensors of weights in one network; more of them take minutes to make
 
 
 @contextmanager
-def bounded(replicas: int, bytes_per_number: int, device: str) -> Iterator[None]:
-    """Within it, no network can be made that is too large to train.
+def refuse_what_does_not_fit(replicas: int, bytes_per_number: int, device: str) -> Iterator[None]:
+    """A context in which no network can be made that is too large to train.
 
     Args:
-        replicas: How many of it will be trained at once.
-        bytes_per_number: Of the precision.
-        device: cpu, cuda or mps.
+        replicas: The number of replicas that are trained at once.
+        bytes_per_number: The bytes that a number takes in the precision of the training.
+        device: The kind of device: cpu, cuda or mps.
 
     Raises:
-        MemoryError: Once the weights are too many, or the tensors that hold them.
+        Refusal: The network has too many weights, or too many tensors of weights.
     """
     has = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else psutil.virtual_memory().total
     most = has // (replicas * COPIES * bytes_per_number)
@@ -34,7 +34,7 @@ def bounded(replicas: int, bytes_per_number: int, device: str) -> Iterator[None]
         return Refusal(
             "model",
             f"has {what} weights in each of {replicas} replicas",
-            f"{most:,}, which fill {has / 1000000000.0:,.0f} GB in training",
+            f"{most:,}, which fill {has / 1e9:,.0f} GB in training",
             "make the model smaller, or lower replicas",
         )
 

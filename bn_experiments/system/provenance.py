@@ -1,4 +1,4 @@
-"""Provenance: what code, what packages and what machine a result comes from."""
+"""Provenance: the code, the packages and the machine that a result comes from."""
 
 import platform
 import subprocess
@@ -21,12 +21,12 @@ def of_this_process(device_kind: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that a number may depend on."""
+    """The versions of Python and of the packages that a number may depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def git_commit() -> str | None:
-    """The commit of the code, with -dirty where it was changed; None outside a checkout."""
+    """The commit of the code, with -dirty if files were changed since; None outside a checkout."""
     root = Path(__file__).parent
     try:
         commit = _git("rev-parse", "HEAD", at=root)
@@ -42,7 +42,7 @@ def _git(*arguments: str, at: Path) -> str:
 
 
 def device(kind: str) -> str:
-    """The device's kind and name, and on a CPU the threads used."""
+    """The kind and name of the device, and on a CPU the number of threads in use."""
     if kind == "cuda":
         return f"cuda: {torch.cuda.get_device_name()}"
     if kind == "mps":

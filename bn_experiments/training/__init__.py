@@ -1,1 +1,1 @@
-"""Training: R replicas of one network, trained at once."""
+"""Training: R replicas of one network are trained at once."""

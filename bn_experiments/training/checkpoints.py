@@ -1,4 +1,4 @@
-"""Checkpoints: from which a cell that was cut short goes on, whatever cut it."""
+"""Checkpoints: the files from which an interrupted cell continues."""
 
 import logging
 import sys
@@ -17,20 +17,19 @@ from bn_experiments.system.files import write_whole
 
 log = logging.getLogger(__name__)
 
-IDENTITY = "config_hash"  # the key in a checkpoint that says whose it is
+IDENTITY = "config_hash"  # the key in a checkpoint that says which cell it belongs to
 
 
 class Checkpoints(ModelCheckpoint):
     """Saves at the end of every n-th epoch, and before an interruption.
 
-    A process that is asked to end does so after the block that it is at: it saves there, also in mid-epoch, and
+    If the process is asked to end, it completes its current block, saves there, also in the middle of an epoch, and
     raises `Interrupted`.
 
     Args:
         folder: The folder of the cell.
-        identity: What tells the cell's checkpoints from those of another (see `identity.config_hash`).
-        options: Of the trainer.
-        steps: An epoch's.
+        identity: The hash that the cell's checkpoints carry and other cells' do not (see `identity.config_hash`).
+        every_n_epochs: The number of epochs from one checkpoint to the next.
     """
 
     def __init__(self, folder: Path, identity: str, every_n_epochs: int):
@@ -45,17 +44,17 @@ class Checkpoints(ModelCheckpoint):
         )
 
     def found(self) -> Path | None:
-        """The checkpoint to go on from; None where there is none, or one that is damaged or another cell's."""
+        """The checkpoint to continue from; None if there is none, or if it is damaged or belongs to another cell."""
         if not self.file.exists():
             return None
         try:
             with zipfile.ZipFile(self.file) as records:
-                damaged = records.testzip()  # by their checksums, which torch does not look at
+                damaged = records.testzip()  # compares the checksums, which torch does not
             if damaged:
                 raise ValueError(f"{damaged} in it is damaged")
             owner = torch.load(self.file, map_location="cpu", weights_only=True).get(IDENTITY)
             reason = f"it is of the configuration {owner}, not {self.identity}"
-        except Exception as error:  # zip, pickle and torch each have their own
+        except Exception as error:  # zip, pickle and torch each raise their own errors
             owner, reason = None, " ".join(str(error).split())[:200]
         if owner == self.identity:
             return self.file
@@ -64,30 +63,30 @@ class Checkpoints(ModelCheckpoint):
         return None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Without Lightning's warning that there are checkpoints: they are meant to be."""
+        """Prepares the folder without Lightning's warning that it holds checkpoints, which is normal here."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Checkpoint directory")
             super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Writes down whose checkpoint it is."""
+        """Adds the cell's identity to the checkpoint."""
         checkpoint[IDENTITY] = self.identity
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the signals back from Lightning, which would end training without saving."""
+        """Sets the signal handlers again, since Lightning's own would end the training without a checkpoint."""
         super().on_train_start(trainer, pl_module)
         interruption.listen()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves and ends after a block where that was asked; after an epoch's last, its metrics come first."""
+        """Saves and ends after a block if that was asked; after the last block, the epoch's metrics come first."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if not trainer.is_last_batch:
             self._end_where_asked(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves where it is time, or the end was asked for."""
+        """Saves if enough steps are complete, or if the process was asked to end."""
         super().on_train_epoch_end(trainer, pl_module)
         self._end_where_asked(trainer)
 
@@ -98,9 +97,9 @@ class Checkpoints(ModelCheckpoint):
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Lightning's checkpoint files, each replaced in one go: Lightning's own move is a copy between file systems."""
+    """Checkpoint files that are replaced as a whole; Lightning's own move between file systems is a copy."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes a checkpoint."""
+        """Writes a checkpoint, whole or not at all."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(Path(path), lambda file: torch.save(checkpoint, file))

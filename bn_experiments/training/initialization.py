@@ -1,4 +1,4 @@
-"""Initial weights: drawn for each layer by (seed, layer name), so that arms start alike."""
+"""Initial weights: (seed, layer name) seeds the draw of each layer, so that arms start with equal weights."""
 
 from collections.abc import Callable
 from typing import Any, Literal, cast
@@ -17,22 +17,22 @@ Init = Literal["torch", "he_uniform"]
 def initialize(network: nn.Module, seed: int, init: Init, scale_init: str | float) -> None:
     """Draws every parameter of `network` anew.
 
-    Each module's parameters come from a stream of their own, seeded by (seed, its name): networks that
-    differ only in their norms start from the same weights.
+    The parameters of each module come from a random stream of their own, seeded by (seed, name of the module). So
+    networks that differ in their norms alone start with the same weights.
 
     Args:
-        network: Changed in place.
-        seed: The replica's.
-        init: torch calls each module's `reset_parameters`; he_uniform draws the weights of linear and
-            convolutional layers from U(-b, b) with b = sqrt(6 / fan_in), and sets their biases to zero.
-        scale_init: What the norms' scales start at: ones, uniform in (0, 1), or a number.
+        network: The network, which is changed in place.
+        seed: The seed of the replica.
+        init: torch calls `reset_parameters` of each module; he_uniform draws the weights of linear and convolutional
+            layers from U(-b, b) with b = sqrt(6 / fan_in), and sets their biases to zero.
+        scale_init: The start value of the norms' scales: ones, uniform in (0, 1), or a number.
 
     Raises:
-        ValueError: A scale is asked for, and the norm has none.
+        Refusal: `scale_init` is not ones, and a norm has no scale.
 
     Source: He et al. 2015, arXiv:1502.01852, equation 10.
     """
-    # reset_parameters takes no generator, so the global one is seeded, and given back as it was
+    # reset_parameters takes no generator: the global one is seeded, and gets its old state back at the end
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name, module in network.named_modules():
             torch.manual_seed(derive(seed, name))
@@ -47,7 +47,7 @@ def initialize(network: nn.Module, seed: int, init: Init, scale_init: str | floa
 
 
 def he_uniform(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
-    """Draws a layer's weight from U(-sqrt(6 / fan_in), sqrt(6 / fan_in)), and sets its bias to zero."""
+    """Draws a layer's weight (out, in, ...) from U(-b, b), b = sqrt(6 / fan_in), and sets its bias (out,) to zero."""
     nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -56,7 +56,7 @@ def he_uniform(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
 def _draw(module: nn.Module, reset: Callable[[Any], None]) -> None:
     if not parametrize.is_parametrized(module):
         return reset(module)
-    # the draw lands in the weight that the parametrization computes, then goes back through its inverse
+    # the draw goes into the weight that the parametrization computes, and then through the inverse into its parameters
     with parametrize.cached():
         reset(module)
         for name in cast(nn.ModuleDict, module.parametrizations):

@@ -1,4 +1,4 @@
-"""Replicas: R seeds of one network, trained at once."""
+"""Replicas: R networks of one architecture with different seeds, which are trained at once."""
 
 import copy
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from torch.func import functional_call, stack_module_state
 
 
 class StackedReplicas(nn.Module):
-    """R networks as one, every parameter and buffer with a leading axis R.
+    """R networks as one module, in which every parameter and buffer has a leading axis R.
 
-    A forward pass is one `torch.vmap` over that axis, so R small networks cost little more than one.
-    Replicas never interact: a loss summed over R gives each its own gradient, and optimizers that act
-    element by element train the stack as they would train each network alone.
+    A forward pass is one `torch.vmap` over that axis, so R small networks cost little more than one. Replicas never
+    interact: the sum of the losses over R gives each replica its own gradient. An optimizer that acts element by
+    element trains the stack as it would train each network alone.
 
     Args:
-        networks: R networks of one architecture.
+        networks: The R networks of one architecture.
     """
 
     def __init__(self, networks: Sequence[nn.Module]):
@@ -29,11 +29,11 @@ class StackedReplicas(nn.Module):
         self._tensors: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (R, B, ...), a batch for each replica, to logits (R, B, C)."""
+        """Maps x (R, B, ...), one batch for each replica, to logits (R, B, C)."""
         return self._map(x, x_dim=0)
 
     def forward_shared(self, x: Tensor) -> Tensor:
-        """X (B, ...), the same batch for all, to logits (R, B, C)."""
+        """Maps x (B, ...), the same batch for all replicas, to logits (R, B, C)."""
         return self._map(x, x_dim=None)
 
     def _map(self, x: Tensor, x_dim: int | None) -> Tensor:
@@ -50,25 +50,25 @@ class StackedReplicas(nn.Module):
         return super()._apply(*args, **kwargs)
 
     def replica(self, i: int) -> nn.Module:
-        """Replica `i` as an ordinary network, with copies of its weights and buffers."""
+        """The replica `i` as a plain network, with copies of its weights and buffers."""
         network = copy.deepcopy(self.network)
         tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         _set_tensors(network, {name: tensor[i].detach().clone() for name, tensor in tensors.items()})
         return network
 
     def parts(self) -> list[tuple[nn.Module, slice | int]]:
-        """What is trained apart from one another, and which replicas it is: here all at once."""
+        """The modules that are trained separately, each with its replicas: here one module with all replicas."""
         return [(self, slice(None))]
 
 
 class SeparateReplicas(nn.Module):
-    """R networks side by side, behind the interface of `StackedReplicas`.
+    """R networks one after the other, with the interface of `StackedReplicas`.
 
-    For a single replica, which pays nothing for the axis R, and for networks whose work is too large
-    to gain from stacking.
+    This class is for a single replica, which then has no cost for the axis R, and for networks that are too large to
+    become faster in a stack.
 
     Args:
-        networks: R networks of one architecture.
+        networks: The R networks of one architecture.
     """
 
     def __init__(self, networks: Sequence[nn.Module]):
@@ -77,19 +77,19 @@ class SeparateReplicas(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (R, B, ...), a batch for each replica, to logits (R, B, C)."""
+        """Maps x (R, B, ...), one batch for each replica, to logits (R, B, C)."""
         return torch.stack([network(batch) for network, batch in zip(self.networks, x, strict=True)])
 
     def forward_shared(self, x: Tensor) -> Tensor:
-        """X (B, ...), the same batch for all, to logits (R, B, C)."""
+        """Maps x (B, ...), the same batch for all replicas, to logits (R, B, C)."""
         return torch.stack([network(x) for network in self.networks])
 
     def replica(self, i: int) -> nn.Module:
-        """Replica `i` as an ordinary network, with copies of its weights and buffers."""
+        """The replica `i` as a plain network, with copies of its weights and buffers."""
         return copy.deepcopy(self.networks[i])
 
     def parts(self) -> list[tuple[nn.Module, slice | int]]:
-        """What is trained apart from one another, and which replicas it is: here one each."""
+        """The modules that are trained separately, each with its replicas: here one module for each replica."""
         return [(network, i) for i, network in enumerate(self.networks)]
 
 
@@ -97,11 +97,13 @@ Replicas = StackedReplicas | SeparateReplicas
 
 
 def clip_gradients(part: nn.Module, max_norm: float) -> None:
-    """Scales each replica's gradient to at most `max_norm` in the 2-norm over all its parameters.
+    """Scales the gradient g of each replica in place, g min(1, max_norm / ||g||).
+
+    ||g|| is the 2-norm over all parameters of the replica.
 
     Args:
-        part: A stack of replicas, or one network.
-        max_norm: Above 0.
+        part: A stack of replicas with gradients (R, ...), or one network with gradients (...).
+        max_norm: The largest 2-norm, above 0.
     """
     if not isinstance(part, StackedReplicas):
         nn.utils.clip_grad_norm_(part.parameters(), max_norm)
@@ -114,7 +116,7 @@ def clip_gradients(part: nn.Module, max_norm: float) -> None:
 
 
 def _set_tensors(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Puts `tensors` in the places of the network's parameters and buffers of those names."""
+    """Replaces the parameters and buffers of the network by the tensors with their names."""
     for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".")
         owner = network.get_submodule(path)

@@ -12,14 +12,12 @@ from bn_experiments.training.replicas import clip_gradients
 
 
 class Steps:
-    """Training steps of one part of the replicas, each on a mini-batch.
-
-    A step is the gradient of the mean cross-entropy, clipped or not, and what the optimizer makes of it.
+    """Training steps: in each the gradient of the mean cross-entropy, its clipping, and the update of the optimizer.
 
     Args:
-        part: A stack of replicas, (R, B, ...) to logits (R, B, C), or one network, (B, ...) to (B, C).
+        part: A stack of replicas, which maps (R, B, ...) to logits (R, B, C), or one network, (B, ...) to (B, C).
         optimizer: The optimizer of its parameters.
-        gradient_clip_norm: Largest 2-norm of each replica's gradient. None: not clipped.
+        gradient_clip_norm: The largest 2-norm of each replica's gradient. None: no clipping.
     """
 
     def __init__(self, part: nn.Module, optimizer: torch.optim.Optimizer, gradient_clip_norm: float | None):
@@ -31,12 +29,14 @@ class Steps:
     def __call__(self, examples: Examples, index: Tensor) -> Tensor:
         """Takes a step for each mini-batch.
 
+        The loss is mean_b (log sum_c exp logits_bc - logits_b[y_b]).
+
         Args:
-            examples: The examples that the mini-batches are taken from.
-            index: Which of them each mini-batch takes, (K, R, B), or (K, B) for one network.
+            examples: The examples from which the mini-batches are taken.
+            index: The indices (K, R, B) of their examples, or (K, B) for one network.
 
         Returns:
-            The loss before each step, of each replica, in nats: (K, R), or (K,).
+            The losses (K, R) in nats, each before its step, or (K,) for one network.
         """
         losses = []
         for x, y in mini_batches(examples, index):
@@ -49,13 +49,13 @@ class Steps:
                 clip_gradients(self.part, self.gradient_clip_norm)
             self.optimizer.step()
             if torch.is_autocast_enabled(x.device.type):
-                torch.clear_autocast_cache()  # it holds the weights of before the step
+                torch.clear_autocast_cache()  # it holds the weights before the step
             losses.append(loss.detach())
         return torch.stack(losses)
 
 
 def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
-    """What repeats on the device what `function` does there."""
+    """A function that repeats the work of `function` on the device."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         function()
@@ -63,19 +63,19 @@ def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
 
 
 class CapturedSteps:
-    """The same steps, captured as a CUDA graph and replayed: one launch a step in place of one a kernel.
+    """Steps captured as a CUDA graph: one launch for each step in place of one for each kernel.
 
-    The graph holds all that lies between two steps: it reads from the device which mini-batch is next, takes
-    it, trains on it, writes the loss down and counts. The first steps on mini-batches of one size are taken
-    eagerly, for they make what the optimizer keeps; a graph holds the learning rate as a constant, so a new
-    rate makes a new graph.
+    The graph holds the whole step: it reads the position of the mini-batch from the device, takes the mini-batch,
+    trains on it, stores the loss and increments the position. The first steps on mini-batches of one size are eager,
+    because they create the state of the optimizer. A graph holds the learning rate as a constant, so a new rate needs
+    a new graph.
 
     Args:
         steps: The steps of one part of the replicas.
-        capture: Makes of a function one that repeats what it does on the device.
+        capture: The function that captures another one (see `cuda_graph`).
     """
 
-    EAGER = 3  # steps before a capture
+    EAGER = 3  # number of eager steps before a capture
 
     def __init__(self, steps: Steps, capture: Callable[[Callable[[], None]], Callable[[], None]] = cuda_graph):
         self.steps = steps
@@ -84,7 +84,10 @@ class CapturedSteps:
         self.graphs: dict[torch.Size, Graph] = {}
 
     def __call__(self, examples: Examples, index: Tensor) -> Tensor:
-        """As `Steps`; `index` is never longer than the first one of its size."""
+        """Takes a step for each mini-batch, with the shapes of `Steps`.
+
+        For each size of mini-batches, K is at most that of the first call with this size.
+        """
         rates = [float(group["lr"]) for group in self.steps.optimizer.param_groups]
         if rates != self.rates:
             self.rates = rates
@@ -104,10 +107,10 @@ class Graph:
 
     Args:
         steps: The steps of one part of the replicas.
-        examples: What the mini-batches are taken from.
-        index: (K, ...): the most mini-batches that a replay takes, and the size that all of them have.
-        like: Losses that eager steps gave, one or more.
-        capture: As `CapturedSteps` has it.
+        examples: The examples from which the mini-batches are taken.
+        index: The indices (K, ...) of K mini-batches. K is the largest number in a replay, (...) the size of all.
+        like: The losses (k, R), or (k,) for one network, of k >= 1 eager steps, whose shape and dtype the graph takes.
+        capture: The function that captures another one (see `cuda_graph`).
     """
 
     def __init__(
@@ -127,7 +130,7 @@ class Graph:
         self.once = capture(self._once)
 
     def replay(self, index: Tensor) -> Tensor:
-        """Takes a step for each mini-batch at `index` (K, ...); gives the losses, K of them."""
+        """Takes a step for each mini-batch at `index` (K, ...); returns the losses (K, R), or (K,) for one network."""
         self.index[: len(index)] = index
         self.at.zero_()
         for _ in index:
@@ -141,7 +144,7 @@ class Graph:
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of each example, in nats.
+    """The cross-entropy of each example in nats, log sum_c exp logits_c - logits_y.
 
     Shapes: logits (R, B, C), y (R, B) to (R, B).
 

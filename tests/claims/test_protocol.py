@@ -45,8 +45,8 @@ def composed(experiment: str, *overrides: str):
 
 
 def test_a_block_becomes_arms_published_numbers_and_claims_with_their_rules_arguments():
-    protocol, lines = parse(BLOCK)
-    assert lines == []
+    protocol, refusals = parse(BLOCK)
+    assert refusals == []
     assert isinstance(protocol, Protocol)
     (claim,) = protocol.claims
     assert isinstance(claim, Claim)
@@ -57,8 +57,8 @@ def test_a_block_becomes_arms_published_numbers_and_claims_with_their_rules_argu
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_what_is_written_beside_the_results_reads_back_as_the_same(experiment):
     body = OmegaConf.to_container(composed(experiment).experiment, resolve=True)
-    protocol, lines = parse({"name": experiment, "axes": ["norm"], **body})
-    assert lines == []
+    protocol, refusals = parse({"name": experiment, "axes": ["norm"], **body})
+    assert refusals == []
     assert parse(protocol.as_dict()) == (protocol, [])
 
 
@@ -87,9 +87,9 @@ def test_what_is_wrong_is_told_in_one_line_with_key_and_mend(path, value, start,
         block["claims"][0]["right"] = 0.5
     if path == "claims.0.margin":
         start = "experiment.claims[0]: difference got left, right, margin"
-    protocol, lines = parse(block)
+    protocol, refusals = parse(block)
     assert protocol is None
-    (line,) = map(str, lines)
+    (line,) = map(str, refusals)
     assert line.startswith(start), line
     assert allowed in line.partition("; allowed: ")[2], line
     assert "\n" not in line

@@ -53,8 +53,8 @@ BLOCK = {
 
 
 def protocol(**changes):
-    found, lines = parse({**BLOCK, **changes})
-    assert lines == []
+    found, refusals = parse({**BLOCK, **changes})
+    assert refusals == []
     return found
 
 

@@ -83,8 +83,8 @@ def test_auto_drops_the_bias_only_where_the_norm_has_a_shift(changes, kept):
 
 def test_layers_says_which_layers_get_the_norm():
     conv, linear = nn.Conv1d(1, 4, 3), nn.Linear(3, 4)
-    assert [slot(layers="conv").wants(layer) for layer in (conv, linear)] == [True, False]
-    assert [slot(layers="linear").wants(layer) for layer in (conv, linear)] == [False, True]
+    assert [slot(layers="conv").applies_to(layer) for layer in (conv, linear)] == [True, False]
+    assert [slot(layers="linear").applies_to(layer) for layer in (conv, linear)] == [False, True]
     assert "norm" not in names(slot(layers="conv").around(linear, nn.ReLU()))
 
 
@@ -118,7 +118,7 @@ def test_a_users_class_is_found_by_its_path_and_given_the_width_and_its_options(
 
 def test_layer_norm_as_one_group_equals_torchs_layer_norm():
     x = torch.randn(5, 6)
-    norm = Slot("torch.nn.GroupNorm", **PLACE, num_groups=1, eps=1e-5, affine=True).norm(6, dim=1)
+    norm = Slot("torch.nn.GroupNorm", **PLACE, num_groups=1, eps=1e-5, affine=True).make(6, dim=1)
     torch.testing.assert_close(norm(x), nn.LayerNorm(6)(x))
     images = torch.randn(5, 6, 3, 3)
     torch.testing.assert_close(norm(images), nn.LayerNorm([6, 3, 3])(images))
@@ -126,12 +126,12 @@ def test_layer_norm_as_one_group_equals_torchs_layer_norm():
 
 def test_groups_that_do_not_divide_the_width_are_refused_with_those_that_do():
     with pytest.raises(ValueError, match=r"norm\.num_groups=4.*allowed: 1, 2, 3, 6"):
-        Slot("torch.nn.GroupNorm", **PLACE, num_groups=4, eps=1e-5, affine=True).norm(6, dim=1)
+        Slot("torch.nn.GroupNorm", **PLACE, num_groups=4, eps=1e-5, affine=True).make(6, dim=1)
 
 
 def test_a_target_that_cannot_be_imported_is_named():
     with pytest.raises(ValueError, match=r"norm\._target_=torch\.nn\.NoSuchNorm: cannot be imported"):
-        slot(target="torch.nn.NoSuchNorm").norm(4, dim=1)
+        slot(target="torch.nn.NoSuchNorm").make(4, dim=1)
 
 
 def test_norms_of_lists_the_norms_in_order_of_depth():

@@ -12,10 +12,10 @@ from bn_experiments.statistics.intervals import mean_interval
 from bn_experiments.statistics.rules import (
     RULES,
     Evidence,
+    decide,
     difference,
     equivalence,
     exponential_over_linear,
-    judge,
     linear_over_exponential,
     ordering,
     slope,
@@ -30,7 +30,7 @@ HALF = 0.0196324  # of EVEN's 95% interval, t_4 s / sqrt(5)
 
 
 def verdict(evidence):
-    return judge([evidence])[0][0]
+    return decide([evidence])[0][0]
 
 
 def mirrored(values):
@@ -241,7 +241,7 @@ def test_of_two_points_below_zero_an_ordering_shows_the_one_further_below():
 
 
 def test_holms_correction_equals_a_case_by_hand():
-    found = judge([Evidence(1.0, 0.5, 1.5, 10, p, p == 0.9) for p in (0.01, 0.04, 0.03, 0.005, 0.9)])
+    found = decide([Evidence(1.0, 0.5, 1.5, 10, p, p == 0.9) for p in (0.01, 0.04, 0.03, 0.005, 0.9)])
     assert [name for name, _ in found] == ["holds", "inconclusive", "inconclusive", "holds", "fails"]
     # in order: 5 x .005, 4 x .01, 3 x .03, then 2 x .04 = .08 < .09, 1 x .9
     assert [p for _, p in found] == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.9])
@@ -250,7 +250,7 @@ def test_holms_correction_equals_a_case_by_hand():
 @given(probabilities)
 @settings(deadline=None, max_examples=10)
 def test_holms_correction_equals_statsmodels_and_the_formula(ps):
-    found = [p for _, p in judge([Evidence(0.0, -1.0, 1.0, 10, p, excluded=False) for p in ps])]
+    found = [p for _, p in decide([Evidence(0.0, -1.0, 1.0, 10, p, excluded=False) for p in ps])]
     order = np.argsort(ps, kind="stable")
     by_hand = np.maximum.accumulate([min(1.0, (len(ps) - i) * ps[j]) for i, j in enumerate(order)])
     assert found == pytest.approx(multipletests(ps, method="holm")[1])
@@ -260,12 +260,12 @@ def test_holms_correction_equals_statsmodels_and_the_formula(ps):
 def test_evidence_without_p_is_inconclusive_and_changes_no_other_claim():
     untested = Evidence(1.0, math.nan, math.nan, 1, math.nan, excluded=False)
     claims = [Evidence(1.0, 0.5, 1.5, 10, p, excluded=False) for p in (0.02, 0.03)]
-    found = judge([untested, claims[0], untested, claims[1]])
-    assert [found[1], found[3]] == judge(claims)
+    found = decide([untested, claims[0], untested, claims[1]])
+    assert [found[1], found[3]] == decide(claims)
     assert [name for name, _ in found] == ["inconclusive", "holds", "inconclusive", "holds"]
     assert math.isnan(found[0][1])
-    assert math.isnan(judge([untested])[0][1])
-    assert judge([]) == []
+    assert math.isnan(decide([untested])[0][1])
+    assert decide([]) == []
 
 
 def every_rule(curves, flat=0.0):

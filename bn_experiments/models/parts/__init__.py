@@ -1,1 +1,1 @@
-"""Parts that several networks share."""
+"""The parts that several networks share."""

@@ -1,4 +1,4 @@
-"""Activations by the name that a config gives."""
+"""Activations, each by the name that stands in a config."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ _CLASSES: dict[str, type[nn.Module]] = {
 
 
 def named_activation(name: ActivationName) -> nn.Module:
-    """The activation called `name`, with torch's default options.
+    """The activation with this name, with torch's default options.
 
     >>> named_activation("relu")
     ReLU()

@@ -1,4 +1,4 @@
-"""Dropout whose mask is a function of (seed, layer, step), so that replicas and arms can share it."""
+"""Dropout with a mask that depends on (seed, layer, step) alone, so that both arms drop the same units."""
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +10,15 @@ _MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 class Dropout(nn.Module):
     r"""Zeroes each element with probability `p` in training mode and scales the rest by 1 / (1 - p).
 
-    Element i of step t is kept where SplitMix64(SplitMix64(seed + t) + i) is at least p 2^64. With no generator's
-    state, a stack of replicas draws what each of them would draw alone, both arms of a comparison drop the
-    same units, and a run that was cut short goes on with the same masks. The step is counted in training
+    Element i of step t is kept if SplitMix64(SplitMix64(seed + t) + i) is at least p 2^64. There is no state of a
+    generator. So a stack of replicas drops the units that each replica would drop alone, both arms of a comparison
+    drop the same units, and a run that was interrupted continues with the same masks. The step is counted in training
     mode and saved with the network.
 
-    Shapes: (B, ...) to the same.
+    Shapes: x (B, ...) to (B, ...).
 
     Args:
-        p: Probability of zeroing, in [0, 1).
+        p: The probability that an element is zeroed, in [0, 1).
 
     Source: Srivastava et al. 2014; SplitMix64: Steele et al. 2014, doi:10.1145/2660193.2660195, figure 18.
     """
@@ -33,12 +33,12 @@ class Dropout(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def reset_parameters(self) -> None:
-        """Draws the layer's seed from the global generator, and starts at step 0."""
+        """Draws the layer's seed from the global generator, and sets the step to 0."""
         self.seed.random_()
         self.step.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) to the same."""
+        """Drops elements of x (B, ...) in training mode; returns x as it is in evaluation mode."""
         if not self.training:
             return x
         self.step += 1
@@ -48,12 +48,12 @@ class Dropout(nn.Module):
         return x * kept * (1 / (1 - self.p))
 
     def extra_repr(self) -> str:
-        """As torch's dropout."""
+        """The probability, as torch's dropout shows it."""
         return f"p={self.p}"
 
 
 def _split_mix(z: Tensor) -> Tensor:
-    """SplitMix64's output for counter `z`: 64 bits that look random; int64 to int64, it wraps around."""
+    """SplitMix64's output for the counters z (...), 64 bits that look random; int64 (...), which wraps around."""
     z = z * _GAMMA
     z = (z ^ _shift_right(z, 30)) * _MIX[0]
     z = (z ^ _shift_right(z, 27)) * _MIX[1]
@@ -61,5 +61,5 @@ def _split_mix(z: Tensor) -> Tensor:
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """Logical shift: torch's int64 would copy the sign."""
+    """Logical right shift of int64 z (...) to (...); torch's own shift would copy the sign."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)

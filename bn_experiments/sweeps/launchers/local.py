@@ -103,7 +103,7 @@ def _gpu(place: int) -> str | None:
 
 def _begin(stop: Event, gpu: str | None, settings: JobSettings) -> None:
     """Makes this process a worker."""
-    interruption.obey(stop)
+    interruption.become_worker(stop)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     _worker.append(Worker(settings))
