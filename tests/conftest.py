@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from bn_experiments.config import groups
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.refusals import _composed
 from bn_experiments.data.sources import mnist1d
@@ -64,4 +65,4 @@ def composed_groups(*choices: str) -> DictConfig:
 
 @functools.cache
 def options_of(group: str) -> list[str]:
-    return GlobalHydra.instance().config_loader().get_group_options(group)
+    return groups.options_of(GlobalHydra.instance().config_loader(), group)

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bn_experiments.config.cells import GROUPS, Cell, cell_of
+from bn_experiments.config.groups import options_of
 from bn_experiments.refusal import Refusal
 
 REFUSED = 2  # exit status
@@ -74,7 +75,7 @@ def judge(config_name: str, overrides: Sequence[str], multirun: bool) -> tuple[l
     """
     search = [override for override in overrides if _name(override) == "hydra.searchpath"]
     loader = GlobalHydra.instance().config_loader()
-    options = functools.cache(lambda group: loader.get_group_options(group, config_name=config_name, overrides=search))
+    options = functools.cache(lambda group: options_of(loader, group, config_name=config_name, overrides=search))
     read = [_read(override, multirun, options) for override in overrides]
     lines = [line for found, _ in read for line in found]
     unread = {_name(override) for override, (_, parsed) in zip(overrides, read, strict=True) if parsed is None}
@@ -164,7 +165,8 @@ def _no_option(override: Override, options: Options) -> Refusal | None:
         return Refusal(str(override.input_line), f"the config has its {group}", f"{group}=option", "leave out the +")
     if all(part in there for part in (value if isinstance(value, list) else [value])):
         return None
-    near = difflib.get_close_matches(str(value).lower(), there, n=1)
+    names = {**{option.rpartition("/")[2]: option for option in there}, **{option: option for option in there}}
+    near = [names[name] for name in difflib.get_close_matches(str(value).lower(), names, n=1)]
     may_be_added = group in GROUPS and isinstance(value, str) and re.fullmatch(r"[\w-]+", value)
     add = f", or add conf/{group}/{value}.yaml" if may_be_added else ""
     mend = f"did you mean {group}={near[0]}?" if near else f"choose one{add}"

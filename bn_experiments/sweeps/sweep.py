@@ -26,6 +26,7 @@ from bn_experiments.config.cells import Cell, asked_for, cell_of
 from bn_experiments.records import identity, lock, table
 from bn_experiments.records import result as results
 from bn_experiments.refusal import Refusal
+from bn_experiments.sweeps import short_names
 from bn_experiments.sweeps.launchers import prepare, provide
 from bn_experiments.system import interruption
 
@@ -44,6 +45,7 @@ def command_line(main: Callable[[], Any]) -> NoReturn:
     after Ctrl-C, 143 after SIGTERM.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print over many lines
+    sys.argv[1:] = short_names.in_full(sys.argv[1:], short_names.experiments(sys.argv[1:]))
     try:
         with interruption.listening():
             main()
@@ -229,7 +231,8 @@ def _protocol(config: DictConfig) -> "tuple[Protocol | None, list[Refusal]]":
 
     body = cast(dict[str, Any], OmegaConf.to_container(config.experiment, resolve=True))
     axes = list(config.hydra.sweeper.get("params") or {})
-    return parse({"name": str(config.hydra.runtime.choices.experiment), "axes": axes, **body})
+    name = str(config.hydra.runtime.choices.experiment).rpartition("/")[2]  # without the folder it lies in
+    return parse({"name": name, "axes": axes, **body})
 
 
 def _standing_in_the_way(protocol: "Protocol | None", cells: Sequence[Cell]) -> list[Refusal]:
