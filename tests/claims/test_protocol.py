@@ -168,6 +168,15 @@ def test_every_experiment_says_where_its_numbers_come_from_and_claims_something(
         assert len(config.experiment.claims) > 0
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_header_of_an_experiment_says_what_came_out_in_how_long_and_the_command(file):
+    header = file.read_text().partition("\ndefaults:")[0].splitlines()
+    assert header[0] == "# @package _global_"
+    assert all(line.startswith("# ") for line in header)
+    for start in ("# Result: ", "# Time: ", f"#   python train.py experiment={file.stem}"):
+        assert any(line.startswith(start) for line in header), start
+
+
 def test_any_key_of_an_experiment_can_be_overridden():
     config = composed("udacity_mlp", "replicas=2", "trainer.max_epochs=1", "optimizer=adam", "data=mnist1d")
     assert (config.replicas, config.trainer.max_epochs) == (2, 1)
