@@ -23,11 +23,11 @@ EPOCHS = {
 }
 # in each, what is not said is the experiment's or the default
 OVERRIDES = {
-    "sigmoid_mlp": ["experiment=sigmoid_mlp"],
-    "udacity_mlp": ["experiment=udacity_mlp"],
-    "uc3m_mlp": ["experiment=uc3m_mlp"],
-    "uc3m_lenet": ["experiment=uc3m_lenet"],
-    "relu_then_bn_mlp": ["experiment=relu_then_bn_mlp"],
+    "sigmoid_mlp": ["experiment=notebooks/sigmoid_mlp"],
+    "udacity_mlp": ["experiment=notebooks/udacity_mlp"],
+    "uc3m_mlp": ["experiment=notebooks/uc3m_mlp"],
+    "uc3m_lenet": ["experiment=notebooks/uc3m_lenet"],
+    "relu_then_bn_mlp": ["experiment=notebooks/relu_then_bn_mlp"],
     "small_net": ["data=mnist", "data.batch_size=64", "model.hidden=[64,128,64]", "optimizer=adam"],
     "mnist1d_mlp": ["model=mlp"],
     "mnist1d_lenet": ["model=lenet"],

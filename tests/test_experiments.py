@@ -13,7 +13,8 @@ from bn_experiments.config.check import check_cells
 from bn_experiments.run import run
 
 CONF = Path(__file__).parents[1] / "conf"
-EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+FILES = sorted((CONF / "experiment").rglob("*.yaml"))
+FULL_NAMES = {file.stem: file.relative_to(CONF / "experiment").with_suffix("").as_posix() for file in FILES}
 
 # what makes a protocol small: signals in place of images, and batches that give enough steps for its curves
 SMALL = ["data=mnist1d", "data.train_examples=250", "replicas=3"]
@@ -23,7 +24,7 @@ NARROW = {"recurrent": "model.hidden=8", "recurrent_rows": "model.hidden=8", "re
 
 def arms_of(experiment: str):
     """The protocol, and the overrides that make each arm; one on more images than the small data have is left out."""
-    config = compose("config", [f"experiment={experiment}"])
+    config = compose("config", [f"experiment={FULL_NAMES[experiment]}"])
     protocol, lines = parse({"name": experiment, **OmegaConf.to_container(config.experiment, resolve=True)})
     assert lines == []
     arms = {
@@ -34,10 +35,10 @@ def arms_of(experiment: str):
     return protocol, arms
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", FULL_NAMES)
 def test_an_experiment_trains_its_arms_and_judges_each_claim(compose_cell, experiment):
     protocol, arms = arms_of(experiment)
-    small = [f"experiment={experiment}", *SMALL, f"data.batch_size={BATCHES.get(experiment, 50)}"]
+    small = [f"experiment={FULL_NAMES[experiment]}", *SMALL, f"data.batch_size={BATCHES.get(experiment, 50)}"]
     small += [NARROW[experiment]] if experiment in NARROW else []
     if experiment == "udl_residual":
         small.append("trainer.max_epochs=0")

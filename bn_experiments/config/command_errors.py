@@ -68,7 +68,8 @@ def no_option(override: Override, options: Sequence[str]) -> Refusal | None:
         return Refusal(typed, f"the config has its {group}", f"{group}=option", "leave out the +")
     if all(part in options for part in (value if isinstance(value, list) else [value])):
         return None
-    near = difflib.get_close_matches(str(value).lower(), options, n=1)
+    names = {**{option.rpartition("/")[2]: option for option in options}, **{option: option for option in options}}
+    near = [names[name] for name in difflib.get_close_matches(str(value).lower(), names, n=1)]
     may_be_added = group in GROUPS and isinstance(value, str) and re.fullmatch(r"[\w-]+", value)
     add = f", or add conf/{group}/{value}.yaml" if may_be_added else ""
     remedy = f"did you mean {group}={near[0]}?" if near else f"choose one{add}"

@@ -23,18 +23,19 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bn_experiments.config.cells import Cell, key_of, typed
 from bn_experiments.config.command_errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
+from bn_experiments.config.groups import options_of
 from bn_experiments.refusal import Refusal
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
-def overrides_of(config: DictConfig) -> list[str]:
-    """The overrides of a multirun, with all values of each: those of the sweeper, then those of the command line.
+def overrides_of(config: DictConfig, multirun: bool) -> list[str]:
+    """The overrides of a command, with all values of each: for a grid those of its sweeper, then those that were typed.
 
     Of Hydra's own there is the search path alone, for the options that lie elsewhere.
     """
     search = [override for override in typed(config.hydra, "hydra") if override.startswith("hydra.searchpath")]
-    params = config.hydra.sweeper.get("params") or {}
+    params = (config.hydra.sweeper.get("params") or {}) if multirun else {}
     return [*search, *(f"{key}={value}" for key, value in params.items()), *typed(config.hydra, "task")]
 
 
@@ -137,7 +138,7 @@ class Composer:
         self.loader = GlobalHydra.instance().config_loader()
         search = [override for override in overrides if key_of(override) == "hydra.searchpath"]
         self.options = functools.cache(
-            lambda group: self.loader.get_group_options(group, config_name=config_name, overrides=search)
+            functools.partial(options_of, self.loader, config_name=config_name, overrides=search)
         )
         self.base = functools.cache(functools.partial(base, config_name))
         self.parse = functools.cache(self._parse)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from bn_experiments.config.cells import Cell, cell_of
 from bn_experiments.config.command_errors import COMPOSITION_ERRORS
 from bn_experiments.refusal import Refusal
+from bn_experiments.sweeps import short_names
 from bn_experiments.system import interruption
 
 REFUSED = 2  # exit status
@@ -23,6 +24,7 @@ def command_line(main: Callable[[], Any]) -> NoReturn:
     Exit status: 0 when every cell has its result, 1 when one failed, 2 when the command was refused, 130
     after Ctrl-C, 143 after SIGTERM.
     """
+    sys.argv[1:] = short_names.in_full(sys.argv[1:], short_names.experiments(sys.argv[1:]))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print over many lines
     try:
         with interruption.listening():

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.config.cells import Cell, cell_of
-from bn_experiments.config.command_errors import as_refusal
+from bn_experiments.config.command_errors import COMPOSITION_ERRORS, as_refusal
 from bn_experiments.config.composition import cells_of, overrides_of
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse
@@ -44,9 +44,12 @@ def plan_of_cell(config: DictConfig) -> Plan:
         config: The configuration that Hydra composed, with Hydra's own part.
     """
     try:
-        from bn_experiments.config.check import check_cells
+        try:
+            cell = cell_of(config, config.hydra)
+        except COMPOSITION_ERRORS:  # which Hydra does not see, such as an interpolation that leads nowhere
+            refuse(cells_of(str(config.hydra.job.config_name), overrides_of(config, multirun=False), multirun=False)[1])
+        from bn_experiments.config.check import check_cells  # which imports torch
 
-        cell = cell_of(config, config.hydra)
         return _plan(config, [cell], check_cells([cell]))
     except Exception as error:  # Hydra would make a warning of it, and train
         refuse([as_refusal(error)])
@@ -59,7 +62,9 @@ def plan_of_grid(config: DictConfig) -> Plan:
         config: The configuration that Hydra composed of what its sweeper does not vary, with Hydra's own part.
     """
     try:
-        return _plan(config, *cells_of(str(config.hydra.job.config_name), overrides_of(config), multirun=True))
+        return _plan(
+            config, *cells_of(str(config.hydra.job.config_name), overrides_of(config, multirun=True), multirun=True)
+        )
     except Exception as error:
         refuse([as_refusal(error)])
 

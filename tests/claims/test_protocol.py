@@ -9,7 +9,8 @@ from bn_experiments.claims.protocol import CURVES, FINAL, Claim, Protocol, parse
 from bn_experiments.records.quantities import Quantity
 
 CONF = Path(__file__).parents[2] / "conf"
-EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+FILES = sorted((CONF / "experiment").rglob("*.yaml"))
+FULL_NAMES = {file.stem: file.relative_to(CONF / "experiment").with_suffix("").as_posix() for file in FILES}
 
 BLOCK = {
     "name": "small",
@@ -41,7 +42,7 @@ def changed(path: str, value) -> dict:
 
 def composed(experiment: str, *overrides: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", [f"experiment={experiment}", *overrides], return_hydra_config=True)
+        return compose("config", [f"experiment={FULL_NAMES[experiment]}", *overrides], return_hydra_config=True)
 
 
 def test_a_block_becomes_arms_published_numbers_and_claims_with_their_rules_arguments():
@@ -54,7 +55,7 @@ def test_a_block_becomes_arms_published_numbers_and_claims_with_their_rules_argu
     assert protocol.published[0].values == [0.9]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", FULL_NAMES)
 def test_what_is_written_beside_the_results_reads_back_as_the_same(experiment):
     body = OmegaConf.to_container(composed(experiment).experiment, resolve=True)
     protocol, refusals = parse({"name": experiment, "axes": ["norm"], **body})
@@ -102,7 +103,7 @@ def test_a_block_without_a_title_is_refused():
     assert refusal.key == "experiment.title"
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", FULL_NAMES)
 def test_every_arm_of_an_experiment_is_a_cell_of_its_grid(experiment):
     config = composed(experiment)
     arms = OmegaConf.to_container(config.experiment.arms)
@@ -113,7 +114,7 @@ def test_every_arm_of_an_experiment_is_a_cell_of_its_grid(experiment):
             assert str("null" if value is None else value) in axes[key]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", FULL_NAMES)
 def test_an_experiment_measures_what_its_claims_and_published_numbers_need(experiment):
     config = composed(experiment)
     protocol, _ = parse({"name": experiment, **OmegaConf.to_container(config.experiment, resolve=True)})
@@ -149,7 +150,7 @@ def test_what_nothing_measures_is_told_before_anything_trains(path, value, lines
 
 
 def test_every_experiment_says_where_its_numbers_come_from_and_claims_something():
-    assert set(EXPERIMENTS) >= {
+    assert set(FULL_NAMES) >= {
         "sigmoid_mlp",
         "udl_residual",
         "udacity_mlp",
@@ -158,12 +159,22 @@ def test_every_experiment_says_where_its_numbers_come_from_and_claims_something(
         "relu_then_bn_mlp",
         "recurrent",
     }
-    for experiment in EXPERIMENTS:
+    assert len(FULL_NAMES) == len(FILES), "two folders hold experiments of one name"
+    for experiment in FULL_NAMES:
         config = composed(experiment)
         assert config.hydra.mode.name == "MULTIRUN"
         assert config.name == experiment
         assert config.experiment.source
         assert len(config.experiment.claims) > 0
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_header_of_an_experiment_says_what_came_out_in_how_long_and_the_command(file):
+    header = file.read_text().partition("\ndefaults:")[0].splitlines()
+    assert header[0] == "# @package _global_"
+    assert all(line.startswith("# ") for line in header)
+    for start in ("# Result: ", "# Time: ", f"#   python train.py experiment={file.stem}"):
+        assert any(line.startswith(start) for line in header), start
 
 
 def test_any_key_of_an_experiment_can_be_overridden():

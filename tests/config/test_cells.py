@@ -195,9 +195,9 @@ def launched(config):
         ["norm=bn,none", "hydra.verbose=true", "+model.extra=1,2"],
         ["model.activation='relu','tanh'", "data.mean=[0.1, 0.2],0.5", 'init="torch"'],
         ["norm=glob([b*,ln])", "norm.placement=post,pre", "seed=range(3)"],
-        ["experiment=udl_residual"],
-        ["experiment=udl_residual", "norm=ln,bn", "optimizer.lr=0.1,0.2"],
-        ["experiment=sigmoid_mlp", "model.hidden=[8],[8,8]", "optimizer=sgd,adam"],
+        ["experiment=notebooks/udl_residual"],
+        ["experiment=notebooks/udl_residual", "norm=ln,bn", "optimizer.lr=0.1,0.2"],
+        ["experiment=notebooks/sigmoid_mlp", "model.hidden=[8],[8,8]", "optimizer=sgd,adam"],
         ["~scheduler.step_size", "scheduler=step", "seed=1,2"],
         ["probes=[activations],[]", "norm=bn", "norm=none,ln"],
     ],
@@ -206,7 +206,7 @@ def launched(config):
 def test_a_grid_has_the_cells_that_hydras_sweeper_launches(overrides, tmp_path, data_dir, monkeypatch):
     monkeypatch.setattr("bn_experiments.config.check.check_cells", lambda cells, lost: [])  # cells alone matter here
     config = multirun(*overrides, f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}")
-    cells, refusals = cells_of("config", overrides_of(config), multirun=True)
+    cells, refusals = cells_of("config", overrides_of(config, multirun=True), multirun=True)
     jobs = launched(config)
     assert refusals == []
     assert cells == [composed("config", job) for job in jobs]
@@ -221,7 +221,7 @@ def test_a_grid_begins_with_the_sweepers_own_parameters(tmp_path, data_dir):
     search = f"hydra.searchpath=[file://{tmp_path}]"
     paths = [f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}"]
     config = multirun(search, "experiment=mine", "model=mlp,lenet", "optimizer.lr=0.3", *paths)
-    cells, refusals = cells_of("config", overrides_of(config), multirun=True)
+    cells, refusals = cells_of("config", overrides_of(config, multirun=True), multirun=True)
     assert refusals == []
     assert cells == [composed("config", [search, *job]) for job in launched(config)]
     assert [(cell.choices["norm"], cell.config["optimizer"]["lr"]) for cell in cells] == [

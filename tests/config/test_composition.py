@@ -50,6 +50,10 @@ def told(data_dir, tmp_path, monkeypatch):
         ("norm=BN", f"norm=BN: no such option; allowed: {NORMS}; did you mean norm=bn?"),
         ("model=3", f"model=3: no such option; allowed: {MODELS}; choose one"),
         ("model=null", f"model=null: no such option; allowed: {MODELS}; choose one"),
+        ("experiment=udl_residul", "notebooks/udl_residual, papers/recurrent, "),
+        ("experiment=udl_residul", "; did you mean experiment=notebooks/udl_residual?"),
+        ("experiment=papers/recurent", "; did you mean experiment=papers/recurrent?"),
+        ("experiment=uc3m_mpl", "; did you mean experiment=notebooks/uc3m_mlp?"),
         ("norm=[bn,x]", f"norm=[bn,x]: no such option; allowed: {NORMS}; choose one"),
         ("+norm=ln", "+norm=ln: the config has its norm; allowed: norm=option; leave out the +"),
         ("hydra/launcher=foo", "hydra/launcher=foo: no such option; allowed: basic"),
@@ -156,7 +160,8 @@ def test_what_is_not_the_overrides_fault_is_told_as_hydra_raised_it():
 
 def test_a_line_stays_one_line_whatever_a_value_holds(capsys):
     with pytest.raises(SystemExit) as stop:
-        refuse([Refusal("name", "no", "a", "b", value="a\nb\r\x1b[31m\u2028\udcff"), Refusal("ünï", "no", "a", "b")])
+        odd = Path("a\nb\r\x1b[31m\u2028\udcff")
+        refuse([Refusal("name", "no", "a", "b", value=odd), Refusal("ünï", "no", "a", "b")])
     assert stop.value.code == 2
     assert capsys.readouterr() == ("", "name=a b  [31m  : no; allowed: a; b\nünï: no; allowed: a; b\n")
 

@@ -116,6 +116,7 @@ def test_an_experiment_needs_no_m_and_ends_with_its_verdicts_and_a_report(data_d
     assert done.returncode == 0, done.stderr
     assert "4 of 4 cells done" in done.stdout
     folder = tmp_path / "udl_residual"
+    assert json.loads((folder / "experiment.json").read_text())["name"] == "udl_residual", "not its full name"
     verdicts = json.loads((folder / "verdicts.json").read_text())
     # what theory says of the variance at initialization: De & Smith 2020, arXiv:2002.10444, section 3
     assert [verdict["verdict"] for verdict in verdicts[:3]] == ["holds"] * 3
