@@ -111,13 +111,13 @@ def work(network: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
 
 
 def flops_per_s() -> float:
-    """Of a product of two matrices that fits the cache."""
+    """The floating-point operations a second of a product of two matrices that fits the cache."""
     a = torch.randn(1024, 1024)
     return 2 * 1024**3 / quickest(lambda: torch.mm(a, a))
 
 
 def bytes_per_s() -> float:
-    """Read and written by a copy of 256 MB."""
+    """The bytes a second that a copy of 256 MB reads and writes."""
     a, b = torch.ones(2**26), torch.empty(2**26)
     return 2 * a.nbytes / quickest(lambda: b.copy_(a))
 

@@ -63,7 +63,7 @@ def _commands(run: Mapping[str, Any]) -> list[str]:
 
 
 def _ratio(these: Pairs, those: Pairs) -> str:
-    """Of pairs that ran one after the other."""
+    """The spread of the ratios of pairs that ran one after the other."""
     return _spread([a / b for a, b in zip(these, those, strict=True)])
 
 

@@ -50,7 +50,7 @@ class Workload:
     """A protocol with one of its arms.
 
     Args:
-        name: Of the protocol.
+        name: The name of the protocol.
         arm: The norm.
     """
 

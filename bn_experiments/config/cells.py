@@ -44,11 +44,15 @@ class Cell:
             options: The option that was chosen of each group.
             overrides: The overrides as they were typed, without Hydra's own.
         """
-        body = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "experiment")])
-        resolved = cast(dict[str, Any], OmegaConf.to_container(body, resolve=True, throw_on_missing=True))
+        own = [str(key) for key in config if key not in ("hydra", "experiment")]
+        resolved = {key: _resolved(config[key]) for key in own}
         chosen = choices(options, overrides)
         folder = Path(str(config.paths.output_dir), str(config.name), cell_name(chosen))
         return cls(chosen, resolved, folder, tuple(overrides))
+
+
+def _resolved(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
 
 
 def cell_of(config: DictConfig, hydra: DictConfig) -> Cell:

@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bn_experiments.config.cells import Cell, key_of, typed
-from bn_experiments.config.command_errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
+from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
 from bn_experiments.config.groups import options_of
 from bn_experiments.refusal import Refusal
 

@@ -1,67 +1,66 @@
-"""The trial: what a cell's config makes, made without its weights, so that what cannot train is known at once."""
+"""The dry run: what a cell describes, made without its weights, so that what cannot train is known at once."""
 
-import json
-import re
-import textwrap
-from collections.abc import Collection, Iterator
-from functools import lru_cache
+from collections.abc import Collection
 
 import torch
 from torch import nn
 
-from bn_experiments.config import objects
+from bn_experiments.config import dry_step, objects
 from bn_experiments.config.cells import Cell
+from bn_experiments.config.errors import from_others, reason_of
 from bn_experiments.config.objects import Config
+from bn_experiments.config.once import Once
 from bn_experiments.data.batches import Batching
 from bn_experiments.data.splits import Splits
 from bn_experiments.norms.slot import norms_of
-from bn_experiments.refusal import Refusal, shown
+from bn_experiments.refusal import Refusal
 from bn_experiments.signatures import accepted
 from bn_experiments.system.memory import refuse_what_does_not_fit
 from bn_experiments.training.initialization import initialize
 from bn_experiments.training.replicas import StackedReplicas
 
+NETWORK = ("data", "model", "norm", "init", "replicas", "probes", "trainer")  # what decides whether networks can train
 
-def rehearse(cell: Cell, wrong: Collection[str]) -> list[Refusal]:
+
+def dry_run(cell: Cell, wrong: Collection[str], once: Once) -> list[Refusal]:
     """What is wrong with what a cell's options make.
 
     Args:
-        cell: What is made of it is made here too, but for the weights.
+        cell: The cell. What is made of it is made here too, but for the weights.
         wrong: Groups whose options are wrong, and "" for the keys of no group: nothing is made of them.
+        once: The answers that were found for other cells.
     """
     config = cell.config
-    lines = [] if "trainer" in wrong else _device(config)
-    makes_network = not lines and not {"", "trainer", "model", "norm"} & set(wrong)
-    if not {"data", "paths"} & set(wrong):
-        data = splits(json.dumps(config["data"]))
-        if isinstance(data, Refusal):
-            lines.append(data)
-        elif makes_network:
-            try:
-                lines += _network(cell, data, "probes" in wrong)
-            except Exception as error:
-                lines.append(as_refusal("model, norm", error))
+    refusals = [] if "trainer" in wrong else [*once(_device, config, "trainer")]
+    makes_network = not refusals and not {"", "trainer", "model", "norm"} & set(wrong)
+    if "probes" in wrong:
+        config = {**config, "probes": {}}
+    if makes_network and not {"data", "paths"} & set(wrong):
+        refusals += once(_data_and_network, config, *NETWORK, model=cell.choices["model"], norm=cell.choices["norm"])
+    elif not {"data", "paths"} & set(wrong):
+        refusals += once(_data, config, "data")
     if "optimizer" not in wrong:
-        lines += _optimizer(config)
-    return lines
+        refusals += once(dry_step.takes_options, config, "optimizer")
+    return refusals
 
 
-def as_refusal(groups: str, error: Exception) -> Refusal:
-    """An error as a line: this program's are lines already, other people's are about the keys of the groups."""
-    if isinstance(error, Refusal):
-        return error
-    return Refusal(
-        groups, f"does not work as set ({_reason(error)})", "what the class takes", f"change the keys of {groups}"
-    )
-
-
-@lru_cache(maxsize=8)
-def splits(data: str) -> Splits | Refusal:
-    """The splits that the data group, as JSON, describes, or why there are none; the cells of a grid share them."""
+def _data(config: Config) -> list[Refusal]:
     try:
-        return objects.splits({"data": json.loads(data)})
+        objects.splits(config)
     except Exception as error:
-        return as_refusal("data", error)
+        return [from_others("data", error)]
+    return []
+
+
+def _data_and_network(config: Config, model: str, norm: str) -> list[Refusal]:
+    try:
+        splits = objects.splits(config)
+    except Exception as error:
+        return [from_others("data", error)]
+    try:
+        return _network(config, splits, model, norm)
+    except Exception as error:
+        return [from_others("model, norm", error)]
 
 
 def _device(config: Config) -> list[Refusal]:
@@ -82,86 +81,27 @@ def _device(config: Config) -> list[Refusal]:
     ]
 
 
-class _Accepted(Exception):
-    """Raised where an optimizer turns from its options to the parameters."""
-
-
-def _optimizer(config: Config) -> list[Refusal]:
-    """What the optimizer says to its options; torch's do so first, and making a whole one takes two seconds."""
-
-    def parameters() -> Iterator[nn.Parameter]:
-        raise _Accepted
-        yield
-
-    try:
-        objects.optimizer(config)(parameters())
-    except _Accepted:
-        return []
-    except Exception as error:
-        return [_refusal(config, "optimizer", error)]
-    return []
-
-
-def step(config: Config) -> list[Refusal]:
-    """What is wrong with the optimizer and the scheduler as they take a step."""
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    try:
-        optimizer = objects.optimizer(config)([parameter])
-        optimizer.step()
-    except Exception as error:
-        return [_refusal(config, "optimizer", error)]
-    try:
-        scheduler = objects.scheduler(config)(optimizer)
-        optimizer.step()  # a scheduler warns where it steps first
-        scheduler.step()
-    except Exception as error:
-        return [_refusal(config, "scheduler", error)]
-    return []
-
-
-def _refusal(config: Config, group: str, error: Exception) -> Refusal:
-    """The line for options that a class of torch's refuses; torch tends to name the argument."""
-    reason = _reason(error)
-    named = [
-        f"{group}.{key}={shown(value)}"
-        for key, value in objects.options(config, group).items()
-        if re.search(rf"\b({key}|{key.removesuffix('s')}\b)", reason, re.IGNORECASE)
-    ]
-    target = config[group]["_target_"]
-    return Refusal(
-        str(", ".join(named) or group),
-        f"{target} refuses this ({reason})",
-        f"what the documentation of {target} says",
-        "change it",
-    )
-
-
-def _network(cell: Cell, splits: Splits, probes_are_wrong: bool) -> list[Refusal]:
-    config = cell.config
+def _network(config: Config, splits: Splits, model: str, norm: str) -> list[Refusal]:
     bytes_per_number = 8 if config["trainer"]["precision"] == "64-true" else 4
     fits = refuse_what_does_not_fit(config["replicas"], bytes_per_number, objects.device(config))
     with torch.device("meta"), fits:
         network = objects.network(config, splits)
-    initialize(network, config["seed"], config["init"], config["norm"]["scale_init"])
-    probes = {} if probes_are_wrong else config["probes"]
-    return _no_slot(cell, network) or _batches({**config, "probes": probes}, network.to_empty(device="cpu"), splits)
+    initialize(network, 0, config["init"], config["norm"]["scale_init"])
+    return _no_place(config, network, model, norm) or _batches(config, network.to_empty(device="cpu"), splits)
 
 
-def _no_slot(cell: Cell, network: nn.Module) -> list[Refusal]:
+def _no_place(config: Config, network: nn.Module, model: str, norm: str) -> list[Refusal]:
     """A norm that found no layer would make two arms the same."""
-    config = cell.config
     parametrized = any(nn.utils.parametrize.is_parametrized(module) for module in network.modules())
     if config["norm"]["_target_"] is None or norms_of(network) or parametrized:
         return []
     return [
         Refusal(
             "norm",
-            f"adds nothing to model={cell.choices['model']} with norm.layers={config['norm']['layers']}, so it would "
-            "be norm=none",
+            f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none",
             "a norm that has a place in the model",
             "choose another model or norm, or set norm.layers",
-            value=cell.choices["norm"],
+            value=norm,
         )
     ]
 
@@ -183,25 +123,25 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
             )
         ]
     if error := _push(network, splits, 2):
-        return [as_refusal("model, norm", error)]
+        return [from_others("model, norm", error)]
     if 1 in sizes and _push(network, splits, 1):
-        mend = "set data.drop_last=true" if batching.batch_size > 1 else "change the norm"
+        remedy = "set data.drop_last=true" if batching.batch_size > 1 else "change the norm"
         return [
             Refusal(
                 "data.batch_size",
                 f"leaves a batch of one of the {count} training examples, and the norm needs two",
                 "a size that leaves none or more than one",
-                f"change it, or {mend}",
+                f"change it, or {remedy}",
                 value=batching.batch_size,
             )
         ]
-    if (lonely := _probes_of_one(config["probes"], splits)) and _push(network, splits, 1):
+    if (lonely := _probes_of_one(config, splits)) and _push(network, splits, 1):
         return lonely
     if config["trainer"]["stack_replicas"] is True and (error := _push(StackedReplicas([network] * 2), splits, 2)):
         return [
             Refusal(
                 "trainer.stack_replicas=true",
-                f"the network cannot be stacked ({_reason(error)})",
+                f"the network cannot be stacked ({reason_of(error)})",
                 "auto or false",
                 "set it to auto",
             )
@@ -209,24 +149,18 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
     return []
 
 
-def _probes_of_one(probes: Config, splits: Splits) -> list[Refusal]:
-    """A line for each probe that would put a batch of one example through a network in training mode."""
-    lines = []
-    for name, keys in probes.items():
-        key = "batch_size" if "batch_size" in keys else "examples"
-        parts = {"modes": ("train", "val", "test"), "classes": ("test",)}.get(name, (keys.get("split", "train"),))
-        part, count = min(((part, len(getattr(splits, part))) for part in parts), key=lambda found: found[1])
-        if min(keys.get(key, 2), count) == 1 and keys.get("mode", "train") == "train" and name != "samples":
-            lines.append(
-                Refusal(
-                    f"probes.{name}.{key}",
-                    f"makes a batch of one of the {count} examples of {part}, and the norm needs two",
-                    "two or more",
-                    f"change it or the split, or leave {name} out of probes=[...]",
-                    value=keys[key],
-                )
-            )
-    return lines
+def _probes_of_one(config: Config, splits: Splits) -> list[Refusal]:
+    """A refusal of each probe that would put a batch of one example through a network in training mode."""
+    refusals = []
+    for name, keys in config["probes"].items():
+        lonely = [batch for batch in objects.probe(config, name).training_batches(splits) if batch.size == 1]
+        counts = {batch.split: len(getattr(splits, batch.split)) for batch in lonely}
+        if lonely:
+            option, split, _ = min(lonely, key=lambda batch: counts[batch.split])
+            got = f"makes a batch of one of the {counts[split]} examples of {split}, and the norm needs two"
+            remedy = f"change it or the split, or leave {name} out of probes=[...]"
+            refusals.append(Refusal(f"probes.{name}.{option}", got, "two or more", remedy, value=keys[option]))
+    return refusals
 
 
 def _push(network: nn.Module, splits: Splits, size: int) -> Exception | None:
@@ -238,7 +172,3 @@ def _push(network: nn.Module, splits: Splits, size: int) -> Exception | None:
         return error
     due = (*stack, size, splits.num_classes)
     return None if tuple(logits.shape) == due else ValueError(f"it gives {tuple(logits.shape)}, not {due}")
-
-
-def _reason(error: Exception) -> str:
-    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 200, placeholder="...")

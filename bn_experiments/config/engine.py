@@ -23,9 +23,9 @@ def replicas(config: Config, splits: Splits, device: str) -> Replicas:
 def stacks(config: Config, splits: Splits, device: str) -> bool:
     """Whether the replicas are trained as one stacked network.
 
-    auto: where it pays, which is always on an accelerator, and on a CPU where a step of one replica is
-    small; and where the network can be stacked. A rule on the work, never a timing, so that the same config
-    gives the same numbers.
+    With `auto` they are where it pays and the network can be stacked. It pays on an accelerator always, and on a
+    CPU where a step of one replica is small. This is a rule on the work, never a timing, so that the same
+    configuration gives the same numbers.
     """
     choice = objects.trainer(config).stack_replicas
     if choice != "auto":
@@ -37,8 +37,8 @@ def stacks(config: Config, splits: Splits, device: str) -> bool:
 def can_be_stacked(config: Config, splits: Splits) -> bool:
     """Whether `torch.vmap` takes the network.
 
-    Not where it reads a number off a tensor, as a cumulative batch norm does, and not in mixed precision,
-    for which torch's rules for norms are not made.
+    It does not where the network reads a number off a tensor, as a cumulative batch norm does, nor in mixed
+    precision, for which torch's rules for norms are not made.
     """
     if config["trainer"]["precision"] == "bf16-mixed":
         return False
@@ -63,8 +63,8 @@ def forward_flops(config: Config, splits: Splits) -> int:
 def captures(config: Config) -> bool:
     """Whether the training step is captured as a CUDA graph.
 
-    Not in mixed precision, and not where a step reads a number off the device or counts in Python: a cumulative
-    batch norm, and optimizers that torch does not make capturable.
+    It is not in mixed precision, nor where a step reads a number off the device or counts in Python: with a
+    cumulative batch norm, and with optimizers that torch does not make capturable.
     """
     make = objects.target(config, "optimizer")
     counts_on_device = make is torch.optim.SGD or "capturable" in inspect.signature(make).parameters

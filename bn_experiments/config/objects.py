@@ -18,6 +18,7 @@ from bn_experiments.signatures import accepted
 from bn_experiments.training.initialization import initialize
 
 Config = Mapping[str, Any]
+DOTTED_PATH = "the dotted path of a class or function"
 
 
 def target(config: Config, group: str) -> Callable[..., Any]:
@@ -45,7 +46,7 @@ def options(config: Config, group: str) -> dict[str, Any]:
 
 
 def source(config: Config) -> Source:
-    """The whole data set; each is loaded once a process."""
+    """The whole data set, which a process loads once."""
     load = target(config, "data")
     return load(**accepted(load, options(config, "data")))
 
@@ -79,7 +80,7 @@ def networks(config: Config, splits: Splits) -> list[nn.Module]:
 
 
 def seeds(config: Config) -> range:
-    """Of the replicas."""
+    """The seed of each replica."""
     return range(config["seed"], config["seed"] + config["replicas"])
 
 

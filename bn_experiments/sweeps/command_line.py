@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from bn_experiments.config.cells import Cell, cell_of
-from bn_experiments.config.command_errors import COMPOSITION_ERRORS
+from bn_experiments.config.errors import COMPOSITION_ERRORS
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps import short_names
 from bn_experiments.system import interruption

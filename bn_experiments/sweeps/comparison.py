@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bn_experiments.config.cells import Cell
-from bn_experiments.config.command_errors import as_refusal
+from bn_experiments.config.errors import as_refusal
 from bn_experiments.records import lock, result
 from bn_experiments.sweeps.plan import Plan
 from bn_experiments.sweeps.train_cell import is_done

@@ -10,8 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.config.cells import Cell, cell_of
-from bn_experiments.config.command_errors import COMPOSITION_ERRORS, as_refusal
 from bn_experiments.config.composition import cells_of, overrides_of
+from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse
 

@@ -15,7 +15,7 @@ MEMORY_BYTES = 1.5e9  # that a cell needs beside its data
 def at_a_time(cells: Sequence[Cell]) -> tuple[int, str]:
     """How many of the cells to train at a time.
 
-    On a CPU as many as there are cores, cells and memory for: with networks this small, two processes of one
+    On a CPU these are as many as there are cores, cells and memory for: with networks this small, two processes of one
     thread do more than one process of two threads, and threads that share a core with another program wait for
     each other most of the time. On GPUs one each.
 

@@ -23,14 +23,14 @@ class Curves(Callback):
     """Keeps the loss of every step and the metrics of every epoch, of each of R replicas.
 
     TensorBoard gets the replicas' means, and for each epoch the 95% interval of the mean. The curves travel
-    in the checkpoint: a run that goes on from one starts a new event file with all of them, so no point is
-    drawn twice and none is lost.
+    in the checkpoint: a run that goes on from one starts a new event file with all of them, so that every point is
+    drawn once.
 
     Args:
-        writer: TensorBoard's.
-        replicas: R.
-        log_every_n_steps: Steps between the points of the training curve in TensorBoard, each the mean of
-            the loss over the steps since the last one.
+        writer: The writer of TensorBoard's event file.
+        replicas: R, the number of replicas.
+        log_every_n_steps: The number of steps between two points of the training curve in TensorBoard; each point
+            is the mean loss over these steps.
     """
 
     def __init__(self, writer: SummaryWriter, replicas: int, log_every_n_steps: int):
@@ -39,9 +39,9 @@ class Curves(Callback):
         self.empty = torch.empty(0, replicas)  # the curve of no step, and of no epoch
         self.log_every_n_steps = log_every_n_steps
         self.losses: list[Tensor] = [self.empty]  # (K, R) for each block
-        self.sizes: list[int] = []  # of the mini-batch of each step
+        self.sizes: list[int] = []  # the size of the mini-batch of each step
         self.epoch_ends: list[int] = []  # steps taken by the end of each epoch
-        self.epochs: dict[str, list[Tensor]] = {name: [] for name in BY_EPOCH}  # (R,) an epoch
+        self.epochs: dict[str, list[Tensor]] = {name: [] for name in BY_EPOCH}  # (R,) for each epoch
         self.brought = 0  # steps that a checkpoint brought along
         self.drawn_steps = 0
         self.drawn_epochs = 0
@@ -144,7 +144,7 @@ def _interval_tags(name: str) -> tuple[str, str]:
 
 
 def _long(name: str, values: Tensor, steps: Tensor, epochs: Tensor) -> pd.DataFrame:
-    """(points, R) as one row a point and replica."""
+    """Values (points, R) as a table, one row for each point and replica."""
     points, replicas = values.shape
     return pd.DataFrame(
         {

@@ -21,10 +21,10 @@ class Classification(LightningModule):
     step: its `global_step` counts blocks.
 
     Args:
-        replicas: The networks.
-        optimizer: Makes an optimizer of parameters; it must act element by element.
-        scheduler: Makes a learning-rate scheduler of an optimizer; it steps once an epoch.
-        gradient_clip_norm: Largest 2-norm of each replica's gradient. None: not clipped.
+        replicas: The R networks.
+        optimizer: The function that makes an optimizer of parameters; the optimizer must act element by element.
+        scheduler: The function that makes a learning-rate scheduler of an optimizer; it steps after every epoch.
+        gradient_clip_norm: The largest 2-norm of each replica's gradient. None: no clipping.
         captured: Whether the step is captured as a CUDA graph.
     """
 

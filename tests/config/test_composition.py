@@ -10,8 +10,8 @@ import pytest
 from hydra import initialize_config_dir
 
 from bn_experiments.config import composition
-from bn_experiments.config.command_errors import as_refusal
 from bn_experiments.config.composition import base, cells_of, explain
+from bn_experiments.config.errors import as_refusal
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse
 
@@ -159,8 +159,8 @@ def test_what_is_not_the_overrides_fault_is_told_as_hydra_raised_it():
 
 
 def test_a_line_stays_one_line_whatever_a_value_holds(capsys):
+    odd = Path("a\nb\r\x1b[31m\u2028\udcff")
     with pytest.raises(SystemExit) as stop:
-        odd = Path("a\nb\r\x1b[31m\u2028\udcff")
         refuse([Refusal("name", "no", "a", "b", value=odd), Refusal("ünï", "no", "a", "b")])
     assert stop.value.code == 2
     assert capsys.readouterr() == ("", "name=a b  [31m  : no; allowed: a; b\nünï: no; allowed: a; b\n")

@@ -23,7 +23,7 @@ _worker: list[Worker] = []  # the one that this process is
 
 
 class LocalLauncher(CellLauncher):
-    """Runs so many jobs at a time on this machine.
+    """Runs several jobs at a time on this machine.
 
     Each of n places has a worker process of its own: one that dies takes one job along, and its place gets a new
     one. With one place the jobs run in this process. The places take turns on several GPUs.

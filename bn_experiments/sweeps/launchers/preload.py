@@ -1,4 +1,4 @@
-"""What the process imports that workers are forked from; it is deaf to signals, which its parent answers."""
+"""The imports of the process from which workers are forked; it ignores signals, which its parent answers."""
 
 import signal
 

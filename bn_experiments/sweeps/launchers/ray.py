@@ -20,10 +20,11 @@ class RayLauncher(CellLauncher):
     A cell whose worker or node dies is tried again on another, where it goes on from its last checkpoint.
 
     Args:
-        address: Of a running cluster, such as auto or host:6379; None: one on this machine, for the sweep alone.
-        num_cpus: That a cell takes.
-        num_gpus: The same, or a fraction of one.
-        retries: Deaths of workers that a cell survives.
+        address: The address of a running cluster, such as auto or host:6379. None: the sweep starts one on this
+            machine, for itself.
+        num_cpus: The number of CPUs that a cell takes.
+        num_gpus: The number of GPUs that a cell takes; a fraction lets cells share one.
+        retries: The number of times that a cell is tried again after its worker died.
     """
 
     def __init__(

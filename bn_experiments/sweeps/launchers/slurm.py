@@ -19,15 +19,15 @@ POLL_S = 1.0
 
 
 class SlurmLauncher(CellLauncher):
-    """Runs each job as one of Slurm's.
+    """Runs each job as a job of Slurm.
 
     A job that Slurm preempts or times out is put into the queue again, and goes on from its last checkpoint.
 
     Args:
         cluster: slurm, or local: processes of this machine in its place, to try things out.
-        folder: For the scripts and the logs of the jobs.
-        at_a_time: Jobs that run at once.
-        parameters: Of a job, as submitit's executors take them: timeout_min, cpus_per_task, mem_gb, gpus_per_node,
+        folder: The folder for the scripts and the logs of the jobs.
+        at_a_time: The number of jobs that run at once.
+        parameters: The parameters of a job, as submitit's executors take them: timeout_min, cpus_per_task, mem_gb, gpus_per_node,
             slurm_partition ...
     """
 

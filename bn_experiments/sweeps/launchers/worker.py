@@ -11,7 +11,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from bn_experiments.config.cells import Cell
-from bn_experiments.config.command_errors import as_refusal
+from bn_experiments.config.errors import as_refusal
 from bn_experiments.sweeps.train_cell import train_cell
 
 

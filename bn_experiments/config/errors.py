@@ -1,7 +1,8 @@
-"""What is wrong with a command: the errors of Hydra and OmegaConf as refusals."""
+"""What is wrong with a command: errors of Hydra, of OmegaConf and of what a configuration names, as refusals."""
 
 import difflib
 import re
+import textwrap
 from collections.abc import Sequence
 
 from hydra.core.override_parser.types import Override
@@ -41,6 +42,19 @@ def as_refusal(error: Exception, override: str = "", config: DictConfig | None =
         return Refusal(override or full_key, got, "a value, or ${key} of a key that has one", "change it")
     reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
     return Refusal(override or "config", reason, "what python train.py --help shows", "change it")
+
+
+def from_others(groups: str, error: Exception) -> Refusal:
+    """An error of what the keys of groups name; one that is a refusal already stays as it is."""
+    if isinstance(error, Refusal):
+        return error
+    got = f"does not work as set ({reason_of(error)})"
+    return Refusal(groups, got, "what the class takes", f"change the keys of {groups}")
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error's text, or its type where it has none; at most 200 characters."""
+    return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 200, placeholder="...")
 
 
 def unreadable(override: str, error: Exception) -> Refusal:
