@@ -194,7 +194,7 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
                 value=batching.batch_size,
             )
         ]
-    if (lonely := _probes_of_one(config["probes"], splits)) and _push(network, splits, 1):
+    if (lonely := _probes_of_one(config, splits)) and _push(network, splits, 1):
         return lonely
     if config["trainer"]["stack_replicas"] is True and (error := _push(StackedReplicas([network] * 2), splits, 2)):
         return [
@@ -208,21 +208,22 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
     return []
 
 
-def _probes_of_one(probes: Config, splits: Splits) -> list[Refusal]:
-    """A line for each probe that would put a batch of one example through a network in training mode."""
+def _probes_of_one(config: Config, splits: Splits) -> list[Refusal]:
+    """One line for each probe that would put a batch of one example through a network in training mode."""
     lines = []
-    for name, keys in probes.items():
-        key = "batch_size" if "batch_size" in keys else "examples"
-        parts = {"modes": ("train", "val", "test"), "classes": ("test",)}.get(name, (keys.get("split", "train"),))
-        part, count = min(((part, len(getattr(splits, part))) for part in parts), key=lambda found: found[1])
-        if min(keys.get(key, 2), count) == 1 and keys.get("mode", "train") == "train" and name != "samples":
+    for name, keys in config["probes"].items():
+        batches = build.probe(config, name).training_batches(splits)
+        counts = {batch.split: len(getattr(splits, batch.split)) for batch in batches}
+        lonely = [batch for batch in batches if batch.size == 1]
+        if lonely:
+            option, split, _ = min(lonely, key=lambda batch: counts[batch.split])
             lines.append(
                 Refusal(
-                    f"probes.{name}.{key}",
-                    f"makes a batch of one of the {count} examples of {part}, and the norm needs two",
+                    f"probes.{name}.{option}",
+                    f"makes a batch of one of the {counts[split]} examples of {split}, and the norm needs two",
                     "two or more",
                     f"change it or the split, or leave {name} out of probes=[...]",
-                    value=keys[key],
+                    value=keys[option],
                 )
             )
     return lines
