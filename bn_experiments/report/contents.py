@@ -1,9 +1,8 @@
 """Contents: what a report shows, gathered from the results of one sweep or of several."""
 
 import json
-import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,12 @@ from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.summary import BASELINE, CONTEXT, summarise
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm, looks
-from bn_experiments.records import quantities as measurements
 from bn_experiments.records import result as results
 from bn_experiments.records import table
 from bn_experiments.records.result import Result
 from bn_experiments.refusal import Refusal
+from bn_experiments.report.cells import DAMAGE, whole_cells
 from bn_experiments.system.files import write_whole
-
-DAMAGE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -103,53 +100,14 @@ def collect(folder: Path) -> list[SweepContents]:
 
 
 def _sweep(folder: Path, top: Path) -> SweepContents:
-    finished: list[Path] = []
-    skipped = []
-    for cell in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if any((cell / name).exists() for name in (results.FILE, "train.log", ".hydra")):
-            reason = _why_left_out(cell)
-            finished += [] if reason else [cell]
-            skipped += [f"{cell.name}: {reason}"] if reason else []
+    cells, skipped = whole_cells(folder)
     protocol, lines = _protocol(folder)
     name = folder.name if folder == top else folder.relative_to(top).as_posix()
-    shown = {cell: _result(cell) for cell in finished}
-    sections = _of_experiment(protocol, folder, shown) if protocol else _of_grid(shown)
-    newest = max(((cell / results.FILE).stat().st_mtime for cell in finished), default=0.0)
+    sections = _of_experiment(protocol, folder, cells) if protocol else _of_grid(cells)
+    newest = max(((cell / results.FILE).stat().st_mtime for cell in cells), default=0.0)
     return SweepContents(
-        name or folder.resolve().name, protocol, sections, list(shown.values()), skipped + lines, newest
+        name or folder.resolve().name, protocol, sections, list(cells.values()), skipped + lines, newest
     )
-
-
-def _why_left_out(cell: Path) -> str | None:
-    """Why a cell is left out; None where it is whole."""
-    result = results.read(cell)
-    if result is None:
-        return "damaged: its result.json cannot be read" if (cell / results.FILE).exists() else "not finished"
-    if result.status != "done":
-        return f"{result.status}: {result.error}" if result.error else str(result.status)
-    try:
-        assert {"data", "model", "norm", "optimizer", "overrides"} <= result.cell.keys()
-        lengths = {len(result.seeds), len(result.diverged), *map(len, result.metrics.values())}
-        assert len(lengths) == 1
-        assert sum(result.timing.values()) >= 0
-        assert isinstance(result.config["trainer"]["max_epochs"], int)
-    except (*DAMAGE, AssertionError):
-        return "damaged: its result.json is not as a run writes it"
-    try:
-        measurements.probes(cell)
-        measurements.curves(cell)
-    except measurements.Damaged as error:
-        return f"damaged: its {error}"
-    except measurements.NotMeasured:
-        pass  # some cells have no curves, such as those that were not trained
-    return None
-
-
-def _result(cell: Path) -> Result:
-    """The record without the probes' readings, which are drawn from a file of their own and would fill the memory."""
-    result = results.read(cell)
-    assert result is not None
-    return replace(result, probes={})
 
 
 def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
@@ -164,17 +122,16 @@ def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
     return protocol, [f"{file.name}: {line}" for line in lines]
 
 
-def _of_experiment(protocol: Protocol, folder: Path, shown: Mapping[Path, Result]) -> list[Section]:
-    cells = list(shown)
-    judged = verdicts.judge(protocol, cells)
+def _of_experiment(protocol: Protocol, folder: Path, cells: Mapping[Path, Result]) -> list[Section]:
+    judged = verdicts.judge(protocol, list(cells))
     if cells:
         write_whole(folder / verdicts.FILE, json.dumps([asdict(verdict) for verdict in judged], indent=1) + "\n")
     look = looks({name: str(selector.get("norm", name)) for name, selector in protocol.arms.items()})
     rows_of = _rows_of_arms(summarise(table.frame(cells))) if cells else {}
     sections = []
-    for group in verdicts.groups(protocol, cells):
+    for group in verdicts.groups(protocol, list(cells)):
         arms = {
-            name: Arm(name, group.arms[name], shown[group.arms[name]], look[name],
+            name: Arm(name, group.arms[name], cells[group.arms[name]], look[name],
                       [entry for entry in protocol.published if entry.arm == name])
             for name in protocol.arms if name in group.arms
         }  # fmt: skip
@@ -184,16 +141,16 @@ def _of_experiment(protocol: Protocol, folder: Path, shown: Mapping[Path, Result
     return sections
 
 
-def _of_grid(shown: Mapping[Path, Result]) -> list[Section]:
-    if not shown:
+def _of_grid(cells: Mapping[Path, Result]) -> list[Section]:
+    if not cells:
         return []
-    frame = table.frame(shown)
+    frame = table.frame(cells)
     rows_of = _rows_of_arms(summarise(frame))
     look = looks({norm: norm for norm in sorted(set(frame["norm"]), key=lambda norm: (norm == BASELINE, norm))})
     sections = []
     for (_, *context), rows in frame.groupby(CONTEXT, sort=False):
         folders = dict(sorted(zip(rows["norm"], map(Path, rows["folder"]), strict=True)))
-        arms = {norm: Arm(norm, folders[norm], shown[folders[norm]], look[norm]) for norm in look if norm in folders}
+        arms = {norm: Arm(norm, folders[norm], cells[folders[norm]], look[norm]) for norm in look if norm in folders}
         text = " ".join([f"{k}={v}" for k, v in zip(CONTEXT[1:4], context, strict=False)] + [str(context[3])]).strip()
         sections.append(Section(text, arms, [], [], [], _summary(rows_of, arms)))
     return sections
