@@ -26,7 +26,7 @@ DATA += ["data.val_split=test", "data.normalization=given data.mean=0.1 data.std
 TRAINER = ["trainer.precision=64-true", "trainer.precision=bf16-mixed", "trainer.stack_replicas=false"]
 TRAINER += ["trainer.deterministic=false", "trainer.deterministic=warn", "trainer.steps_per_execution=1"]
 PROBES = [f"probes=[{option}]" for option in options("probes")]
-PROBES += ["probes=[]", "probes.activations.mode=eval", "probes.activations.every_n_epochs=1"]
+PROBES += ["probes=[]"]
 LENET = ["model.pooling=average", "model.padding=2", "model.kernel_size=3", "model.channels=[4,8,8]"]
 
 

@@ -10,21 +10,21 @@ from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
 from bn_experiments.norms.slot import norms_of
-from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch
 from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-PERCENTILES = (15, 50, 85)  # those of Ioffe & Szegedy 2015, arXiv:1502.03167, figure 1
+PERCENTILES = (15, 50, 85)  # the percentiles of Ioffe & Szegedy 2015, arXiv:1502.03167, figure 1
 
 
 def summary_statistics(values: Sequence[Tensor], bins: int) -> dict[str, Tensor]:
     """Mean, population variance, percentiles and histogram of each replica's values.
 
     Args:
-        values: Of R replicas, of any shape each.
-        bins: Of the histogram, between the least and the largest finite value of all replicas.
+        values: The values of R replicas, each of any shape.
+        bins: The number of bins of the histogram, between the smallest and the largest finite value of all replicas.
 
     Returns:
         mean, variance, percentile_15, percentile_50, percentile_85 (R,), histogram (R, bins), edges (R, bins + 1).
@@ -47,15 +47,18 @@ def summary_statistics(values: Sequence[Tensor], bins: int) -> dict[str, Tensor]
 
 
 def hidden_activations(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """What flows through the hidden layers: the input and the output of each norm and of each activation.
+    """The signal in the hidden layers: the input and the output of each norm and of each activation.
 
     Labels are `<layer>.norm_in`, `<layer>.norm_out`, `<layer>.pre_activation` and `<layer>.activation`, in the order
     of the forward pass. What a module sees in several calls, such as the steps of a recurrent network, is put
     together along the batch.
 
     Args:
-        network: Its norms are called `norm`, its activations `activation`.
+        network: A network whose norms are called `norm`, and whose activations are called `activation`.
         x: A batch (B, ...).
+
+    Returns:
+        The activations at each point, (B, F, ...), by label.
     """
     seen: dict[str, list[Tensor]] = {}
     names = {"norm": ("norm_in", "norm_out"), "activation": ("pre_activation", "activation")}
@@ -89,10 +92,10 @@ class Activations(Probe):
     (R, L, bins + 1), over all units, examples and positions of each of L points of the network.
 
     Args:
-        mode: The network's: train, with the batch's own statistics, or eval, with the running ones.
-        split: train, val or test.
-        examples: Size of the batch.
-        bins: Of the histograms.
+        mode: The mode of the networks: train, with the batch's own statistics, or eval, with the running ones.
+        split: The split that the batch is drawn from: train, val or test.
+        examples: The size of the batch.
+        bins: The number of bins of the histograms.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class Activations(Probe):
         self.mode, self.split, self.examples, self.bins = mode, split, examples, bins
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
-        """See the class."""
+        """Summarizes the activations of each replica on its batch."""
         x, _ = fixed_batch(getattr(splits, self.split), self.seeds, self.examples)
         seen = [hidden_activations(network, x[i]) for i, network in enumerate(networks(replicas, self.mode))]
         layers = list(seen[0])
@@ -114,7 +117,7 @@ class Activations(Probe):
         return Reading("layer", layers, {name: torch.stack([each[name] for each in found], dim=1) for name in found[0]})
 
     def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """A histogram a layer, over all replicas."""
+        """Draws one histogram for each layer, over all replicas."""
         for i, layer in enumerate(reading.labels):
             counts, edges = reading.values["histogram"][:, i].sum(0), reading.values["edges"][0, i]
             middles = (edges[1:] + edges[:-1]) / 2
@@ -129,3 +132,7 @@ class Activations(Probe):
                 bucket_counts=counts.tolist(),
                 global_step=epoch,
             )
+
+    def training_batches(self, splits: Splits) -> list[TrainingBatch]:
+        """The batch, where the networks are in training mode."""
+        return [training_batch("examples", self.examples, self.split, splits)] if self.mode == "train" else []

@@ -1,4 +1,4 @@
-"""Classes: the confusion matrix, and how much of each class is told right."""
+"""Classes: the confusion matrix, and the share of right answers in each class."""
 
 from typing import TYPE_CHECKING
 
@@ -7,8 +7,8 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.modes import MODES, logits_of
-from bn_experiments.probes.probe import Probe, Reading
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, training_batch
+from bn_experiments.probes.scoring import MODES, logits_on
 from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def confusion_matrices(logits: Tensor, y: Tensor) -> Tensor:
-    """How many examples of class i, the row, were taken for class j, the column.
+    """The number of examples of class i, the row, that were answered as class j, the column.
 
     Shapes: logits (R, N, C), y (N,) to (R, C, C).
 
@@ -37,33 +37,39 @@ class Classes(Probe):
     in each class, and <mode>_mode_acc (R, C), their share.
 
     Args:
-        batch_size: B, of training mode, on which its answers depend.
-        eval_batch_size: Of evaluation mode, in which it changes nothing.
+        batch_size: B, the size of the batches in training mode, on which the answers depend.
+        eval_batch_size: The size of the batches in evaluation mode, which changes no number.
     """
 
     def __init__(self, *, batch_size: PositiveInt, eval_batch_size: PositiveInt):
         self.sizes = {"train": batch_size, "eval": eval_batch_size}
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
-        """See the class."""
+        """Counts the answers on the test set, in one mode after the other."""
         values = {}
-        for mode in reversed(MODES):  # evaluation first: training mode moves the copy's running statistics
+        for mode in MODES:
             replicas.train(mode == "train")
-            confusion = confusion_matrices(logits_of(replicas, splits.test, self.sizes[mode]), splits.test.y)
-            correct = confusion.diagonal(dim1=1, dim2=2)
+            confusion = confusion_matrices(
+                logits_on(splits.test, replicas, self.sizes[mode]), splits.test.y
+            )  # (R, C, C)
+            correct = confusion.diagonal(dim1=1, dim2=2)  # (R, C)
             values[f"{mode}_mode_confusion"] = confusion.cpu()
             values[f"{mode}_mode_correct"] = correct.cpu()
             values[f"{mode}_mode_acc"] = (correct / confusion.sum(2).clamp(min=1)).cpu()
         return Reading("class", list(splits.classes), values)
 
     def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """The evaluation mode's confusion matrix, over all replicas, as an image."""
+        """Draws the confusion matrix of evaluation mode, over all replicas, as an image."""
         figure = draw_confusion(reading.values["eval_mode_confusion"].sum(0), reading.labels)
         writer.add_figure(f"{tag}/confusion", figure, epoch, close=False)
 
+    def training_batches(self, splits: Splits) -> list[TrainingBatch]:
+        """The test set is scored in training mode."""
+        return [training_batch("batch_size", self.sizes["train"], "test", splits)]
+
 
 def draw_confusion(confusion: Tensor, classes: list[str]) -> "Figure":
-    """A confusion matrix (C, C) as a picture: per cent of each class."""
+    """A picture of a confusion matrix of counts (C, C), in per cent of each class."""
     shares = 100 * confusion / confusion.sum(1, keepdim=True).clamp(min=1)
     from matplotlib.figure import Figure  # half a second
 

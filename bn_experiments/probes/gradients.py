@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch
 from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -19,9 +19,12 @@ def gradient_norms(network: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor
     """The 2-norm of the gradient of the mean cross-entropy with respect to each layer's parameters.
 
     Args:
-        network: Logits of a batch; a layer is a module with parameters of its own.
-        x: (B, ...).
-        y: Labels (B,).
+        network: A network that gives logits (B, C) of a batch; a layer is a module with parameters of its own.
+        x: A batch (B, ...).
+        y: The labels (B,).
+
+    Returns:
+        The norm of each layer, a scalar, by the layer's name.
     """
     parameters = dict(network.named_parameters())
     loss = F.cross_entropy(network(x), y)
@@ -40,14 +43,14 @@ class Gradients(Probe):
     Readings: norm (R, L), in training mode.
 
     Args:
-        examples: Size of the batch.
+        examples: The size of the batch.
     """
 
     def __init__(self, *, examples: PositiveInt):
         self.examples = examples
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
-        """See the class."""
+        """Takes the gradient of each replica's loss on its batch."""
         x, y = fixed_batch(splits.train, self.seeds, self.examples)
         with torch.enable_grad():
             found = [gradient_norms(network, x[i], y[i]) for i, network in enumerate(networks(replicas, "train"))]
@@ -55,6 +58,10 @@ class Gradients(Probe):
         return Reading("layer", list(found[0]), {"norm": norms})
 
     def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """The mean over replicas, a scalar a layer."""
+        """Draws the mean over replicas, one scalar for each layer."""
         for layer, norm in zip(reading.labels, reading.values["norm"].mean(0).tolist(), strict=True):
             writer.add_scalar(f"{tag}/{layer}", norm, epoch)
+
+    def training_batches(self, splits: Splits) -> list[TrainingBatch]:
+        """The gradient is that of training mode."""
+        return [training_batch("examples", self.examples, "train", splits)]

@@ -7,8 +7,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.modes import SPLITS, logits_of, loss_and_accuracy
-from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch
+from bn_experiments.probes.scoring import SPLITS, draw_scores, scores_by_split
 from bn_experiments.training.replicas import Replicas, SeparateReplicas
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def estimate_population_statistics(network: nn.Module, batches: Tensor) -> None:
     networks suffer from that most, since what is wrong at one step goes into the next.
 
     Args:
-        network: Its norms with running statistics follow torch's: momentum, reset_running_stats.
-        batches: (K, B, ...).
+        network: A network whose norms with running statistics have torch's momentum and reset_running_stats.
+        batches: K batches (K, B, ...).
 
     Source: Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv:2105.07576, section 3.2 (precise statistics).
     """
@@ -40,35 +40,36 @@ def estimate_population_statistics(network: nn.Module, batches: Tensor) -> None:
 
 
 class Population(Probe):
-    """Loss and accuracy of every split in evaluation mode, with population statistics (see above).
+    """Loss and accuracy of every split in evaluation mode, with population statistics.
+
+    They replace the running statistics of a copy (see `estimate_population_statistics`).
 
     Readings: loss, acc (R, 3), over train, val and test.
 
     Args:
-        batch_size: B, of the training examples that the statistics are estimated on, drawn by each replica's seed.
-        examples: How many; a rest that fills no batch is left out.
-        eval_batch_size: Changes nothing.
+        batch_size: B, the size of the batches of training examples that the statistics are estimated on.
+        examples: The number of these examples, which each replica's seed draws; a rest that fills no batch is left out.
+        eval_batch_size: The size of the batches in evaluation mode, which changes no number.
     """
 
     def __init__(self, *, batch_size: PositiveInt, examples: PositiveInt, eval_batch_size: PositiveInt):
         self.batch_size, self.examples, self.eval_batch_size = batch_size, examples, eval_batch_size
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
-        """See the class."""
+        """Estimates the statistics of each replica, and scores every split with them."""
         size = min(self.batch_size, len(splits.train))
         count = min(self.examples, len(splits.train)) // size
         x, _ = fixed_batch(splits.train, self.seeds, max(count, 1) * size)
         estimated = networks(replicas, "eval")
         for i, network in enumerate(estimated):
             estimate_population_statistics(network, x[i].unflatten(0, (-1, size)))
-        again = SeparateReplicas(estimated)
-        parts = [getattr(splits, split) for split in SPLITS]
-        scores = [loss_and_accuracy(logits_of(again, part, self.eval_batch_size), part.y) for part in parts]
-        loss, acc = (torch.stack(values, dim=1).cpu() for values in zip(*scores, strict=True))
-        return Reading("split", list(SPLITS), {"loss": loss, "acc": acc})
+        scores = scores_by_split(splits, SeparateReplicas(estimated), self.eval_batch_size)
+        return Reading("split", list(SPLITS), scores)
 
     def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """The mean over replicas of each number."""
-        for quantity, values in reading.values.items():
-            for split, value in zip(SPLITS, values.mean(0).tolist(), strict=True):
-                writer.add_scalar(f"{tag}/{split}/{quantity}", value, epoch)
+        """Draws the mean over replicas of each score."""
+        draw_scores(writer, tag, reading, epoch)
+
+    def training_batches(self, splits: Splits) -> list[TrainingBatch]:
+        """The statistics are estimated in training mode."""
+        return [training_batch("batch_size", self.batch_size, "train", splits)]

@@ -21,9 +21,9 @@ class Reading(NamedTuple):
     """What was measured at one time.
 
     Args:
-        axis: What lies along the axis that follows the replicas', such as layer.
-        labels: Of that axis, L.
-        values: Quantity to (R, L) or (R, L, ...), on the CPU.
+        axis: The name of the axis that follows the replicas', such as layer.
+        labels: The L labels of that axis.
+        values: The values of each quantity, (R, L) or (R, L, ...), on the CPU.
     """
 
     axis: str
@@ -36,9 +36,9 @@ class Schedule:
     """The epochs at which a probe measures.
 
     Args:
-        at_start: The initial networks, as epoch 0.
-        every_n_epochs: The end of every n-th epoch. None: of none.
-        at_end: The end of the last epoch.
+        at_start: Whether it measures the initial networks, as epoch 0.
+        every_n_epochs: The n of every n-th epoch, at whose end it measures; None for no such epochs.
+        at_end: Whether it measures at the end of the last epoch.
     """
 
     at_start: bool
@@ -56,17 +56,31 @@ class Schedule:
         return bool(self.every_n_epochs and epoch and epoch % self.every_n_epochs == 0)
 
 
-class Probe(ABC):
-    """Measures R replicas, and shows TensorBoard what it found."""
+class TrainingBatch(NamedTuple):
+    """The smallest batch of a split that a probe puts through networks in training mode.
 
-    seeds: Sequence[int]  # of the replicas, set before anything is measured
+    Args:
+        option: The probe's option that sets the size of the batch.
+        split: The split that the batch is taken from: train, val or test.
+        size: The number of its examples.
+    """
+
+    option: str
+    split: str
+    size: int
+
+
+class Probe(ABC):
+    """A measurement of R replicas, which also shows in TensorBoard what it found."""
+
+    seeds: Sequence[int]  # the seeds of the replicas, set before anything is measured
 
     @abstractmethod
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
         """Takes a reading.
 
         Args:
-            replicas: A copy, which may be changed.
+            replicas: A copy of the replicas, which may be changed.
             splits: The data, on the replicas' device.
         """
 
@@ -74,14 +88,29 @@ class Probe(ABC):
     def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
         """Shows a reading in TensorBoard, under tags that start with `tag`/."""
 
+    def training_batches(self, splits: Splits) -> list[TrainingBatch]:
+        """The batches that it puts through networks in training mode, the smallest of each split; by default none.
+
+        A batch of one example is refused before anything trains, where the norm needs two.
+
+        Args:
+            splits: The data that will be measured.
+        """
+        return []
+
+
+def training_batch(option: str, size: int, split: str, splits: Splits) -> TrainingBatch:
+    """The batch that an option asks for: `size` examples of a split, or all of them if they are fewer."""
+    return TrainingBatch(option, split, min(size, len(getattr(splits, split))))
+
 
 def fixed_batch(examples: Examples, seeds: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
     """A batch for each replica, drawn by its seed: the same at every epoch and in every arm.
 
     Args:
-        examples: What it is drawn from, without replacement.
-        seeds: Of the R replicas.
-        size: B, or all there are if they are fewer.
+        examples: The examples that the batch is drawn from, without replacement.
+        seeds: The seeds of the R replicas.
+        size: B; where there are fewer examples, all of them are drawn.
 
     Returns:
         x (R, B, ...) and y (R, B).

@@ -38,8 +38,8 @@ class Probing(Callback):
     brought along into its new event file, and takes none of them again.
 
     Args:
-        probes: Name to probe and schedule.
-        writer: TensorBoard's.
+        probes: The probes with their schedules, by name.
+        writer: The writer of TensorBoard's event file.
     """
 
     def __init__(self, probes: Mapping[str, tuple[Probe, Schedule]], writer: SummaryWriter):
@@ -47,14 +47,14 @@ class Probing(Callback):
         self.writer = writer
 
     def state_dict(self) -> dict[str, Any]:
-        """The readings, as a checkpoint keeps them."""
+        """The readings, in the form that a checkpoint keeps."""
         return {
             name: {"epochs": record.epochs, "readings": [reading._asdict() for reading in record.readings]}
             for name, record in self.records.items()
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The readings of a checkpoint."""
+        """Takes over the readings of a checkpoint."""
         for name, record in self.records.items():
             record.epochs = list(state[name]["epochs"])
             record.readings = [Reading(**reading) for reading in state[name]["readings"]]
@@ -68,7 +68,7 @@ class Probing(Callback):
         self._measure(trainer, pl_module, epoch=0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures where it is time."""
+        """Takes the measurements that are due."""
         self._measure(trainer, pl_module, trainer.current_epoch + 1)
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
@@ -102,7 +102,10 @@ class Probing(Callback):
         return arrays
 
     def numbers(self) -> dict[str, dict[str, dict[str, list[float | None]]]]:
-        """The last reading of each probe: quantity, then label, then a number a replica, None if it is not finite."""
+        """The last reading of each probe: quantity, then label, then one number for each replica.
+
+        A number that is not finite is None.
+        """
         found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
         for name, record in self.records.items():
             if not record.readings or not record.readings[-1].values:

@@ -1,4 +1,4 @@
-"""Samples: a look at what the networks are trained on."""
+"""Samples: pictures of the examples that the networks are trained on."""
 
 from typing import TYPE_CHECKING
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 class Samples(Probe):
     """The first training examples, as they go into the network, drawn in TensorBoard.
 
-    Readings: none.
+    There are no readings.
 
     Args:
-        examples: How many.
+        examples: The number of examples.
     """
 
     def __init__(self, *, examples: PositiveInt):
         self.examples = examples
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
-        """Nothing."""
+        """Measures nothing."""
         return Reading("", [], {})
 
     def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """A picture of each example under its class's name."""
+        """Draws a picture of each example under the name of its class."""
         x, y = splits.train.slice(0, self.examples)
         names = [splits.classes[label] for label in y.tolist()]
         writer.add_figure(f"{tag}/training", draw_samples(x.cpu(), names), epoch, close=False)
@@ -49,7 +49,7 @@ def draw_samples(x: Tensor, names: list[str], columns: int = 4) -> "Figure":
         left, bottom = i % columns, -(i // columns) - 1.0
         axes.text(left, bottom + 0.92, name, size=10)
         if example.dim() == 2:
-            axes.set_prop_cycle(None)  # a colour a channel
+            axes.set_prop_cycle(None)  # one colour for each channel
             axes.plot(torch.linspace(left, left + 0.9, example.shape[1]).numpy(), (bottom + 0.88 * example.T).numpy())
         else:
             image = example[:3].permute(1, 2, 0) if len(example) >= 3 else example[0]

@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch
 from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def unit_variance(x: Tensor) -> Tensor:
     """The mean over units of the variance over the batch, and over positions where there are any.
 
-    Shapes: (B, F, ...) to a number; the population variance.
+    The variance is the population variance. Shapes: (B, F, ...) to ().
 
     >>> unit_variance(torch.tensor([[0.0, 0.0], [2.0, 4.0]]))
     tensor(2.5000)
@@ -44,8 +44,11 @@ def variance_by_depth(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """`unit_variance` of the input, `x`, and of the output of each of the network's stages, by name.
 
     Args:
-        network: In the mode that it is to be measured in.
+        network: The network, in the mode that it is to be measured in.
         x: A batch (B, ...).
+
+    Returns:
+        The variance of each stage, a scalar.
 
     Source: Prince 2023, Understanding Deep Learning, section 11.4 and figure 11.6.
     """
@@ -73,9 +76,9 @@ class VarianceByDepth(Probe):
     Readings: variance (R, D).
 
     Args:
-        mode: The network's: train, with the batch's own statistics, or eval, with the running ones.
-        split: train, val or test.
-        examples: Size of the batch.
+        mode: The mode of the networks: train, with the batch's own statistics, or eval, with the running ones.
+        split: The split that the batch is drawn from: train, val or test.
+        examples: The size of the batch.
     """
 
     def __init__(
@@ -88,13 +91,17 @@ class VarianceByDepth(Probe):
         self.mode, self.split, self.examples = mode, split, examples
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
-        """See the class."""
+        """Measures each replica on its batch."""
         x, _ = fixed_batch(getattr(splits, self.split), self.seeds, self.examples)
         found = [variance_by_depth(network, x[i]) for i, network in enumerate(networks(replicas, self.mode))]
         variances = torch.tensor([[variance.item() for variance in each.values()] for each in found])
         return Reading("stage", list(found[0]), {"variance": variances})
 
     def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """The mean over replicas, a scalar a stage."""
+        """Draws the mean over replicas, one scalar for each stage."""
         for stage, variance in zip(reading.labels, reading.values["variance"].mean(0).tolist(), strict=True):
             writer.add_scalar(f"{tag}/{stage}", variance, epoch)
+
+    def training_batches(self, splits: Splits) -> list[TrainingBatch]:
+        """The batch, where the networks are in training mode."""
+        return [training_batch("examples", self.examples, self.split, splits)] if self.mode == "train" else []

@@ -9,7 +9,7 @@ from bn_experiments.report import FILE, build
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the report, and gives the exit status: 1, after a line that says why, where there is nothing to tell."""
+    """Writes the report; the exit status is 1, after a line that says why, where there is nothing to show."""
     parser = argparse.ArgumentParser(
         prog="python -m bn_experiments.report",
         description=f"Writes FOLDER/{FILE}, a page that needs nothing else, from finished results; nothing is trained.",

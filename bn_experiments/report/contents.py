@@ -1,9 +1,8 @@
-"""Contents: what a report tells, gathered from the results of one sweep or of several."""
+"""Contents: what a report shows, gathered from the results of one sweep or of several."""
 
 import json
-import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,13 @@ from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.summary import BASELINE, CONTEXT, summarise
 from bn_experiments.claims.verdicts import Verdict
-from bn_experiments.records import quantities as measurements
+from bn_experiments.figures.arms import Arm, looks
 from bn_experiments.records import result as results
 from bn_experiments.records import table
 from bn_experiments.records.result import Result
 from bn_experiments.refusal import Refusal
-from bn_experiments.report.arms import Arm, looks
+from bn_experiments.report.cells import DAMAGE, whole_cells
 from bn_experiments.system.files import write_whole
-
-DAMAGE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -31,12 +28,12 @@ class Section:
     """Arms that are compared with each other.
 
     Args:
-        context: What they have in common: groups and settings, as text.
-        arms: Of an experiment, or the norms of a grid.
-        claims: Of the experiment; none of a grid.
-        verdicts: On the experiment's claims; none of a grid.
-        comparisons: With what was published.
-        summary: A dict an arm: arm, diverged, and for each metric the row of `summary.summarise`.
+        context: What the arms have in common: groups and settings, as text.
+        arms: The arms of an experiment, or the norms of a grid, by name.
+        claims: The claims of the experiment; a grid has none.
+        verdicts: The verdicts on the experiment's claims; a grid has none.
+        comparisons: The published numbers beside the measured ones.
+        summary: One dict for each arm: arm, diverged, and for each metric the row of `summary.summarise`.
     """
 
     context: str
@@ -58,15 +55,15 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """One folder of cells.
+class SweepContents:
+    """What the report shows of a sweep, which is one folder of cells.
 
     Args:
-        name: Of the folder, below the report's.
-        protocol: Of its experiment; none of a grid.
-        sections: A context each.
+        name: The name of the folder, relative to the report's.
+        protocol: The protocol of its experiment; a grid has none.
+        sections: The sections, one for each context.
         cells: The finished results.
-        skipped: A line for each cell, or protocol, that is not told of.
+        skipped: One line for each cell or protocol that is left out, with the reason.
         newest: When the last result was written, in seconds since 1970.
     """
 
@@ -79,16 +76,16 @@ class Sweep:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """The title of the experiment, or the name of a grid's folder."""
         return self.protocol.title if self.protocol else self.name
 
     @property
     def minutes(self) -> float:
-        """That the cells took, one after another."""
+        """The minutes that the cells took, one after another."""
         return sum(cell.timing.get("setup_s", 0) + cell.timing.get("train_s", 0) for cell in self.cells) / 60
 
 
-def collect(folder: Path) -> list[Sweep]:
+def collect(folder: Path) -> list[SweepContents]:
     """Every sweep at or below a folder, by name; the claims are judged anew, and `verdicts.json` written.
 
     Raises:
@@ -102,77 +99,39 @@ def collect(folder: Path) -> list[Sweep]:
     return sweeps
 
 
-def _sweep(folder: Path, top: Path) -> Sweep:
-    finished: list[Path] = []
-    skipped = []
-    for cell in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if any((cell / name).exists() for name in (results.FILE, "train.log", ".hydra")):
-            reason = _why_not_told(cell)
-            finished += [] if reason else [cell]
-            skipped += [f"{cell.name}: {reason}"] if reason else []
+def _sweep(folder: Path, top: Path) -> SweepContents:
+    cells, skipped = whole_cells(folder)
     protocol, lines = _protocol(folder)
     name = folder.name if folder == top else folder.relative_to(top).as_posix()
-    told = {cell: _result(cell) for cell in finished}
-    sections = _of_experiment(protocol, folder, told) if protocol else _of_grid(told)
-    newest = max(((cell / results.FILE).stat().st_mtime for cell in finished), default=0.0)
-    return Sweep(name or folder.resolve().name, protocol, sections, list(told.values()), skipped + lines, newest)
-
-
-def _why_not_told(cell: Path) -> str | None:
-    """Why a cell is left out; None where it is whole."""
-    result = results.read(cell)
-    if result is None:
-        return "damaged: its result.json cannot be read" if (cell / results.FILE).exists() else "not finished"
-    if result.status != "done":
-        return f"{result.status}: {result.error}" if result.error else str(result.status)
-    try:
-        assert {"data", "model", "norm", "optimizer", "overrides"} <= result.cell.keys()
-        lengths = {len(result.seeds), len(result.diverged), *map(len, result.metrics.values())}
-        assert len(lengths) == 1
-        assert sum(result.timing.values()) >= 0
-        assert isinstance(result.config["trainer"]["max_epochs"], int)
-    except (*DAMAGE, AssertionError):
-        return "damaged: its result.json is not as a run writes it"
-    try:
-        measurements.probes(cell)
-        measurements.curves(cell)
-    except measurements.Damaged as error:
-        return f"damaged: its {error}"
-    except measurements.NotMeasured:
-        pass  # some cells have no curves, such as those that were not trained
-    return None
-
-
-def _result(cell: Path) -> Result:
-    """The record, less the probes' readings: they are drawn from their own file, and the records of a grid are many."""
-    result = results.read(cell)
-    assert result is not None
-    return replace(result, probes={})
+    sections = _of_experiment(protocol, folder, cells) if protocol else _of_grid(cells)
+    newest = max(((cell / results.FILE).stat().st_mtime for cell in cells), default=0.0)
+    return SweepContents(
+        name or folder.resolve().name, protocol, sections, list(cells.values()), skipped + lines, newest
+    )
 
 
 def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
-    """The protocol that the sweep left, and what is wrong with it."""
+    """The protocol in the sweep's folder, if there is one, and what is wrong with it."""
     file = folder / FILE
     if not file.exists():
         return None, []
     try:
         protocol, lines = parse(json.loads(file.read_text()))
     except DAMAGE:
-        return None, [f"{file.name}: damaged; the cells are told of as a grid"]
+        return None, [f"{file.name}: damaged; the cells are shown as a grid"]
     return protocol, [f"{file.name}: {line}" for line in lines]
 
 
-def _of_experiment(protocol: Protocol, folder: Path, told: Mapping[Path, Result]) -> list[Section]:
-    cells = list(told)
-    judged = verdicts.judge(protocol, cells)
+def _of_experiment(protocol: Protocol, folder: Path, cells: Mapping[Path, Result]) -> list[Section]:
+    judged = verdicts.judge(protocol, list(cells))
     if cells:
         write_whole(folder / verdicts.FILE, json.dumps([asdict(verdict) for verdict in judged], indent=1) + "\n")
     look = looks({name: str(selector.get("norm", name)) for name, selector in protocol.arms.items()})
     rows_of = _rows_of_arms(summarise(table.frame(cells))) if cells else {}
     sections = []
-    for group in verdicts.groups(protocol, cells):
+    for group in verdicts.groups(protocol, list(cells)):
         arms = {
-            name: Arm(name, group.arms[name], told[group.arms[name]], look[name],
+            name: Arm(name, group.arms[name], cells[group.arms[name]], look[name],
                       [entry for entry in protocol.published if entry.arm == name])
             for name in protocol.arms if name in group.arms
         }  # fmt: skip
@@ -182,22 +141,22 @@ def _of_experiment(protocol: Protocol, folder: Path, told: Mapping[Path, Result]
     return sections
 
 
-def _of_grid(told: Mapping[Path, Result]) -> list[Section]:
-    if not told:
+def _of_grid(cells: Mapping[Path, Result]) -> list[Section]:
+    if not cells:
         return []
-    frame = table.frame(told)
+    frame = table.frame(cells)
     rows_of = _rows_of_arms(summarise(frame))
     look = looks({norm: norm for norm in sorted(set(frame["norm"]), key=lambda norm: (norm == BASELINE, norm))})
     sections = []
     for (_, *context), rows in frame.groupby(CONTEXT, sort=False):
         folders = dict(sorted(zip(rows["norm"], map(Path, rows["folder"]), strict=True)))
-        arms = {norm: Arm(norm, folders[norm], told[folders[norm]], look[norm]) for norm in look if norm in folders}
+        arms = {norm: Arm(norm, folders[norm], cells[folders[norm]], look[norm]) for norm in look if norm in folders}
         text = " ".join([f"{k}={v}" for k, v in zip(CONTEXT[1:4], context, strict=False)] + [str(context[3])]).strip()
         sections.append(Section(text, arms, [], [], [], _summary(rows_of, arms)))
     return sections
 
 
-ARM = ["data", "model", "optimizer", "settings", "arm"]  # what tells the rows of a summary apart, but for the metric
+ARM = ["data", "model", "optimizer", "settings", "arm"]  # with the metric, these tell the rows of a summary apart
 
 
 def _rows_of_arms(table: pd.DataFrame) -> dict[tuple[str, ...], list[dict[str, Any]]]:

@@ -1,38 +1,39 @@
 """Learning: the loss by step, the losses and the accuracy by epoch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bn_experiments.claims.protocol import Claim
+from bn_experiments.figures.arms import Arm, arms_in, points
+from bn_experiments.figures.axes import legend, log_axis
+from bn_experiments.figures.drawing import WIDTH, Drawing
+from bn_experiments.figures.marks import PUBLISHED, ends, line
 from bn_experiments.records.quantities import NotMeasured
-from bn_experiments.report.arms import Arm, points
-from bn_experiments.report.contents import Section
-from bn_experiments.report.figures import WIDTH, Drawing, ends, legend, line, log_axis
 
-POINTS = 150  # of a curve by step, at most
+POINTS = 150  # the most that a curve by step has
 BAND = "Lines are means over replicas, bands the 95% intervals of the means."
-PUBLISHED = Line2D([], [], color="#333333", linestyle="", marker="o", markerfacecolor="none", label="published")
 
 
-def loss_by_step(section: Section) -> Drawing:
+def loss_by_step(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """The training loss, each point the mean of so many steps that all fit in `POINTS`."""
     parts, sizes = [], {}
-    for arm in _with_steps(section):
+    for arm in _with_steps(arms):
         steps = arm.measured("train/step_loss", each="1 steps").shape[1]
         size = sizes[arm.name] = math.ceil(steps / POINTS)
         values = arm.measured("train/step_loss", each=f"{size} steps")
         middles = [size * i + (size + 1) / 2 for i in range(values.shape[1])]
         parts.append(points(values, arm=arm.name, step=middles))
     data = _joined(parts)
+    drawn = arms_in(data, arms)
     figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
     axes = figure.subplots()
     published = False
-    for arm in _drawn(section, data):
+    for arm in drawn:
         line(axes, arm, data[data["arm"] == arm.name], "step", markers=False)
         for entry in arm.published:
             if entry.metric == "train/step_loss" and entry.each != "epoch" and entry.each:
@@ -40,7 +41,7 @@ def loss_by_step(section: Section) -> Drawing:
                 middles = [size * i + (size + 1) / 2 for i in range(len(entry.values))]
                 _circles(axes, arm, middles, entry.values)
                 published = True
-    legend(figure, _drawn(section, data), [PUBLISHED] * published)
+    legend(figure, drawn, [PUBLISHED] * published)
     axes.set_xlim(0, data["step"].max() * 1.01)
     axes.set_xlabel("step (mini-batches seen)")
     axes.set_ylabel("training loss, nats")
@@ -66,11 +67,11 @@ PANELS = (
 )
 
 
-def curves_by_epoch(section: Section) -> Drawing:
+def curves_by_epoch(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """Training loss, validation loss and validation accuracy after each epoch, a panel each."""
     parts = []
     for metric, _, factor in PANELS:
-        for arm in section.arms.values():
+        for arm in arms.values():
             try:
                 values = factor * arm.measured(metric, each="epoch")
             except NotMeasured:
@@ -79,10 +80,10 @@ def curves_by_epoch(section: Section) -> Drawing:
     data = _joined(parts)
     panels = [panel for panel in PANELS if panel[0] in set(data["metric"])]
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
-    arms, published = _drawn(section, data), False
+    drawn, published = arms_in(data, arms), False
     for axes, (metric, label, factor) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         own = data[data["metric"] == metric]
-        for arm in arms:
+        for arm in drawn:
             line(axes, arm, own[own["arm"] == arm.name], "epoch", markers=own["epoch"].max() <= 25)
             for entry in arm.published:
                 if entry.metric == metric and entry.each == "epoch":
@@ -93,7 +94,7 @@ def curves_by_epoch(section: Section) -> Drawing:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         if metric.endswith("loss"):
             _log_if_wide(axes, own)
-    legend(figure, arms, [PUBLISHED] * published)
+    legend(figure, drawn, [PUBLISHED] * published)
     return Drawing(
         "curves_by_epoch",
         "Losses and accuracy by epoch",
@@ -104,9 +105,9 @@ def curves_by_epoch(section: Section) -> Drawing:
     )
 
 
-def _with_steps(section: Section) -> list[Arm]:
+def _with_steps(arms: Mapping[str, Arm]) -> list[Arm]:
     found = []
-    for arm in section.arms.values():
+    for arm in arms.values():
         try:
             arm.measured("train/step_loss", each="1 steps")
         except NotMeasured:
@@ -119,10 +120,6 @@ def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
     if not parts:
         raise NotMeasured("no curve was measured")
     return pd.concat(parts, ignore_index=True)
-
-
-def _drawn(section: Section, data: pd.DataFrame) -> list[Arm]:
-    return [arm for arm in section.arms.values() if arm.name in set(data["arm"])]
 
 
 def _circles(axes: Axes, arm: Arm, x: Sequence[float], values: Sequence[float]) -> None:
@@ -140,3 +137,6 @@ def _log_if_wide(axes: Axes, data: pd.DataFrame) -> None:
 def _last_accuracy(data: pd.DataFrame) -> str:
     accuracy = data[data["metric"] == "val/acc"]
     return f"Validation accuracy: {ends(accuracy, '%')}" if len(accuracy) else f"Training loss: {ends(data, ' nats')}"
+
+
+DRAWINGS = (loss_by_step, curves_by_epoch)

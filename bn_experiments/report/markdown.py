@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bn_experiments.claims.summary import BASELINE
 from bn_experiments.report import words
-from bn_experiments.report.contents import Section, Sweep
+from bn_experiments.report.contents import Section, SweepContents
 from bn_experiments.report.page import IMAGES, compared, in_order, machines, newest, summarised
 
 INTRODUCTION = (
@@ -18,7 +18,7 @@ INTRODUCTION = (
 )
 
 
-def render(sweeps: Sequence[Sweep]) -> str:
+def render(sweeps: Sequence[SweepContents]) -> str:
     """The experiments among the sweeps as Markdown, without a path of this machine.
 
     Raises:
@@ -68,18 +68,20 @@ def row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _verdicts(sweep: Sweep, section: Section) -> list[str]:
+def _verdicts(sweep: SweepContents, section: Section) -> list[str]:
     lines = []
     for verdict in section.verdicts:
         name = f"{escape(sweep.title)} ({_briefly(section)})"
-        told = [escape(verdict.reason), "", ""] if verdict.reason else [
+        outcome = [escape(verdict.reason), "", ""] if verdict.reason else [
             escape(words.estimate(verdict)), str(verdict.n), words.p_value(verdict.p)
         ]  # fmt: skip
-        lines.append(row([name, escape(verdict.claim), f"{words.SYMBOLS[verdict.verdict]} {verdict.verdict}", *told]))
+        lines.append(
+            row([name, escape(verdict.claim), f"{words.SYMBOLS[verdict.verdict]} {verdict.verdict}", *outcome])
+        )
     return lines
 
 
-def _experiment(sweep: Sweep) -> list[str]:
+def _experiment(sweep: SweepContents) -> list[str]:
     protocol = sweep.protocol
     assert protocol is not None
     lines = ["", f"## {escape(sweep.title)}", ""]

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.summary import BASELINE
-from bn_experiments.report import words
-from bn_experiments.report.contents import Section, Sweep
-from bn_experiments.report.figures import Picture, pictures
+from bn_experiments.report import probe_figures, words
+from bn_experiments.report.contents import Section, SweepContents
+from bn_experiments.report.pictures import Picture, pictures
 
 TEMPLATE = "report.html.jinja"
 MOST_ILLUSTRATED = 12  # sections of a sweep; a large grid's page would not open
@@ -23,7 +23,7 @@ IMAGES = "The data came from a folder of images, not from the data set's own fil
 METRICS = {"test/acc": ("test accuracy, %", 100, 2), "test/loss": ("test loss, nats", 1, 4)}
 
 
-def render(sweeps: Sequence[Sweep]) -> str:
+def render(sweeps: Sequence[SweepContents]) -> str:
     """The page as text, the same for the same results."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -57,18 +57,18 @@ def render(sweeps: Sequence[Sweep]) -> str:
     )
 
 
-def in_order(sweeps: Sequence[Sweep]) -> list[Sweep]:
+def in_order(sweeps: Sequence[SweepContents]) -> list[SweepContents]:
     """Experiments, then grids."""
     return sorted(sweeps, key=lambda sweep: (sweep.protocol is None, sweep.name))
 
 
-def newest(sweeps: Sequence[Sweep]) -> str:
+def newest(sweeps: Sequence[SweepContents]) -> str:
     """The day of the newest result, in UTC."""
     day = datetime.fromtimestamp(max(sweep.newest for sweep in sweeps), UTC)
     return f"{day.day} {day:%B %Y}"
 
 
-def counts(sweeps: Sequence[Sweep]) -> dict[str, int]:
+def counts(sweeps: Sequence[SweepContents]) -> dict[str, int]:
     """Sweeps, cells, networks, and how many claims got which verdict."""
     verdicts: list[str] = [
         verdict.verdict for sweep in sweeps for section in sweep.sections for verdict in section.verdicts
@@ -83,7 +83,7 @@ def counts(sweeps: Sequence[Sweep]) -> dict[str, int]:
     }
 
 
-def machines(sweeps: Sequence[Sweep]) -> dict[str, list[str]]:
+def machines(sweeps: Sequence[SweepContents]) -> dict[str, list[str]]:
     """The machines, versions and commits that the results come from, each once."""
     cells = [cell for sweep in sweeps for cell in sweep.cells]
     found = {
@@ -96,10 +96,11 @@ def machines(sweeps: Sequence[Sweep]) -> dict[str, list[str]]:
 
 def compared(section: Section) -> dict[str, list[dict[str, Any]]]:
     """The published numbers beside the measured ones: curves by quantity, then what is a single number."""
+    named = probe_figures.quantities(section.arms.values())
     curves: dict[str, list[dict[str, Any]]] = {}
     single: list[dict[str, Any]] = []
     for comparison in section.comparisons:
-        table = _table(comparison, section)
+        table = _table(comparison, section, named)
         if len(comparison.published.values) == 1 or comparison.reason:
             single.append(table)
         else:
@@ -107,12 +108,12 @@ def compared(section: Section) -> dict[str, list[dict[str, Any]]]:
     return {**curves, "": single} if single else curves
 
 
-def _table(comparison: Comparison, section: Section) -> dict[str, Any]:
-    published = comparison.published
-    told = {"arm": published.arm, "quantity": words.quantity(published), "note": published.note, "n": comparison.n}
+def _table(comparison: Comparison, section: Section, named: Mapping[str, str]) -> dict[str, Any]:
+    published, quantity = comparison.published, words.quantity(comparison.published, named)
+    about = {"arm": published.arm, "quantity": quantity, "note": published.note, "n": comparison.n}
     values = words.as_published(published.values)
     if comparison.reason:
-        return {**told, "reason": comparison.reason, "published": ", ".join(values), "rows": []}
+        return {**about, "reason": comparison.reason, "published": ", ".join(values), "rows": []}
     heading, labels = words.axis(comparison, section.arms)
     digits = words.decimals([*comparison.mean, *published.values])
     numbers = zip(labels, values, comparison.mean, comparison.low, comparison.high, comparison.inside, strict=False)
@@ -126,14 +127,14 @@ def _table(comparison: Comparison, section: Section) -> dict[str, Any]:
         }
         for label, value, mean, low, high, inside in numbers
     ]
-    return {**told, "reason": None, "heading": heading, "rows": rows}
+    return {**about, "reason": None, "heading": heading, "rows": rows}
 
 
 def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
     """The summary's numbers as text: a row for each arm that has the metric, by the metric's heading."""
     found = {}
     for metric, (heading, factor, digits) in METRICS.items():
-        told = [(entry, entry["rows"][metric]) for entry in section.summary if metric in entry["rows"]]
+        with_metric = [(entry, entry["rows"][metric]) for entry in section.summary if metric in entry["rows"]]
         found[heading] = [
             {
                 "arm": entry["arm"],
@@ -143,7 +144,7 @@ def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
                 "p": words.p_value(row["p"]),
                 "n": str(row["n"]),
             }
-            for entry, row in told
+            for entry, row in with_metric
         ]
     return {heading: rows for heading, rows in found.items() if rows}
 

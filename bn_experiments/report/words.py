@@ -2,15 +2,15 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from bn_experiments.claims import verdicts
 from bn_experiments.claims.protocol import Published
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.verdicts import Verdict
+from bn_experiments.figures.arms import Arm
 from bn_experiments.records import quantities as measurements
-from bn_experiments.report.arms import Arm
 from bn_experiments.statistics.rules import Outcome
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -21,15 +21,6 @@ QUANTITIES = {
     "val/acc": "validation accuracy",
     "test/loss": "test loss",
     "test/acc": "test accuracy",
-    "modes/train_mode_loss": "loss in training mode",
-    "modes/train_mode_acc": "accuracy in training mode",
-    "modes/eval_mode_loss": "loss in evaluation mode",
-    "modes/eval_mode_acc": "accuracy in evaluation mode",
-    "classes/train_mode_correct": "right answers by class in training mode",
-    "classes/eval_mode_correct": "right answers by class in evaluation mode",
-    "population/acc": "accuracy with population statistics",
-    "population/loss": "loss with population statistics",
-    "variance_by_depth/variance": "variance by depth",
 }
 ESTIMATES = {
     "difference": "mean difference",
@@ -47,15 +38,19 @@ SYMBOLS: dict[Outcome | Literal["not judged"], str] = {
 }
 
 
-def quantity(published: Published) -> str:
+def quantity(published: Published, named: Mapping[str, str]) -> str:
     """What was published, in words.
 
-    >>> quantity(Published("bn", "train/loss", each="epoch"))
+    Args:
+        published: The published numbers.
+        named: The probes' quantities in words, by name.
+
+    >>> quantity(Published("bn", "train/loss", each="epoch"), {})
     'training loss by epoch'
-    >>> quantity(Published("bn", "modes/eval_mode_acc", label="val"))
-    'accuracy in evaluation mode, val'
+    >>> quantity(Published("bn", "signal/size", label="input"), {"signal/size": "size of the signal"})
+    'size of the signal, input'
     """
-    text = QUANTITIES.get(published.metric, published.metric)
+    text = {**QUANTITIES, **named}.get(published.metric, published.metric)
     if published.each == "epoch":
         text += " by epoch"
     elif published.each:
@@ -117,7 +112,7 @@ def between(low: float, high: float, digits: int) -> str:
 
 
 def estimate(verdict: Verdict) -> str:
-    """As the terminal shows it, with a true minus; a dash where there is none."""
+    """The estimate as the terminal shows it, with a true minus sign; a dash where there is none."""
     return verdicts.estimate(verdict).replace("-", MINUS) or DASH
 
 
@@ -131,7 +126,7 @@ def ordinal(number: int) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Two digits; nothing where there is no p."""
+    """A p-value with two digits; nothing where there is none."""
     return "" if p is None or math.isnan(p) else f"{p:.2g}"
 
 
@@ -145,7 +140,7 @@ def settings(context: str) -> list[str]:
 
 
 def is_portable(setting: str) -> bool:
-    """Whether a setting tells nothing of one machine: it holds no absolute path.
+    """Whether a setting holds on every machine: it contains no absolute path.
 
     >>> [is_portable(text) for text in ("data.root=data/x", "data.root='/x'", "data.root=~/x", "a=[C:/x]")]
     [True, False, False, False]

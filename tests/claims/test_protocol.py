@@ -131,10 +131,10 @@ def test_an_experiment_measures_what_its_claims_and_published_numbers_need(exper
 @pytest.mark.parametrize(
     ("path", "value", "lines"),
     [
-        ("claims.0.left.metric", "modes/train_mode_acc", []),  # a probe that was left out; the claim is not judged
-        ("claims.0.left.metric", "mode/train_mode_acc", ["experiment: nothing measures mode/train_mode_acc"]),
+        ("claims.0.left.metric", "depths/variance", []),  # a probe that was left out; the claim is not judged
+        ("claims.0.left.metric", "depth/variance", ["experiment: nothing measures depth/variance"]),
         ("claims.0.left.metric", "test/accuracy", ["experiment: nothing measures test/accuracy"]),
-        ("claims.0.left.metric", "classes/eval_mode_acc", []),
+        ("claims.0.left.metric", "sizes/size", []),
         ("published.0.each", "epoch", ["experiment: nothing measures test/acc"]),
     ],
 )
@@ -144,7 +144,7 @@ def test_what_nothing_measures_is_told_before_anything_trains(path, value, lines
         block["claims"][0]["left"]["label"] = "test"  # one number a replica
     protocol, wrong = parse(block)
     assert wrong == []
-    found = [str(refusal) for refusal in unmeasured(protocol, ["classes", "modes"])]
+    found = [str(refusal) for refusal in unmeasured(protocol, ["depths", "sizes"])]
     assert [line[: len(start)] for line, start in zip(found, lines, strict=True)] == lines
     assert all("; allowed: " in line for line in found)
 

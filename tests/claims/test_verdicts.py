@@ -42,9 +42,9 @@ BLOCK = {
             "margin": 0.05,
         },
         {
-            "claim": "classes",
+            "claim": "the sizes differ from zero",
             "rule": "difference",
-            "left": {"arm": "bn", "metric": "classes/acc", "label": "7"},
+            "left": {"arm": "bn", "metric": "sizes/acc", "label": "7"},
             "right": 0.0,
         },
     ],
@@ -85,7 +85,7 @@ def test_holms_correction_goes_over_the_claims_that_could_be_judged(sweep):
 def test_a_claim_about_what_was_not_measured_is_not_judged_and_says_why(sweep):
     last = judge(protocol(), cells_in(sweep))[3]
     assert (last.verdict, last.estimate, last.p) == ("not judged", None, None)
-    assert "classes/acc was not measured" in last.reason
+    assert "sizes/acc was not measured" in last.reason
 
 
 def test_an_arm_that_was_not_trained_leaves_its_claims_unjudged(tmp_path):

@@ -199,7 +199,7 @@ def launched(config):
         ["experiment=notebooks/udl_residual", "norm=ln,bn", "optimizer.lr=0.1,0.2"],
         ["experiment=notebooks/sigmoid_mlp", "model.hidden=[8],[8,8]", "optimizer=sgd,adam"],
         ["~scheduler.step_size", "scheduler=step", "seed=1,2"],
-        ["probes=[activations],[]", "norm=bn", "norm=none,ln"],
+        ["probes=[]", "norm=bn", "norm=none,ln"],
     ],
     ids=str,
 )

@@ -10,7 +10,11 @@ from bn_experiments.models.lenet import LeNet
 from bn_experiments.models.residual_mlp import ResidualMLP
 from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.activations import Activations, hidden_activations, summary_statistics
+from bn_experiments.probes.probe import fixed_batch
+from bn_experiments.run import run
 from bn_experiments.training.replicas import StackedReplicas
+from tests.probes.drawn import EPOCHS, REPLICAS, draw
+from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, saved, splits_of, steps
 
 PLACE = {"bias": "auto", "scale_init": "ones", "layers": "all"}
 LENET = {"channels": [2, 3], "kernel_size": 3, "padding": 0, "pooling": "max", "hidden": [5, 4], "activation": "relu"}
@@ -242,3 +246,101 @@ def test_the_probe_leaves_the_running_statistics_of_what_it_is_given(compose_cel
     assert reading.values["histogram"].shape == (2, 16, 4)
     for name, tensor in replicas.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+POINTS = ("norm_in", "norm_out", "pre_activation", "activation")
+LAYERS = [f"hidden.{i}.{point}" for i in (0, 1) for point in POINTS]
+SHAPES = {"histogram": (8, 7), "edges": (8, 8)}
+SHAPES |= dict.fromkeys(("mean", "variance", "percentile_15", "percentile_50", "percentile_85"), (8,))
+PROBE = (*TINY, "probes=[activations]", "probes.activations.bins=7")
+
+
+@pytest.mark.parametrize("option", ["probes.activations.mode=eval", "probes.activations.every_n_epochs=1"])
+def test_every_option_trains(compose_cell, option):
+    cell = compose_cell(option, "data.train_examples=120", "data.batch_size=54")
+    assert refusals(cell) == []
+    assert not any(run(cell).diverged)
+
+
+def test_its_readings_hold_every_point_of_every_layer_and_tensorboard_shows_their_histograms(compose_cell):
+    cell = compose_cell("norm=bn", *PROBE, "probes.activations.every_n_epochs=2", "trainer.max_epochs=5")
+    result = run(cell)
+    arrays, drawn = npz(cell), events(cell)
+    assert arrays["activations/epochs"].tolist() == [0, 2, 4, 5]
+    assert arrays["activations/layer"].tolist() == LAYERS
+    assert {q: arrays[f"activations/{q}"].shape for q in SHAPES} == {q: (4, 2, *shape) for q, shape in SHAPES.items()}
+    assert set(arrays) == {"activations/epochs", "activations/layer", *(f"activations/{q}" for q in SHAPES)}
+    assert set(result.probes["activations"]) == {q for q, shape in SHAPES.items() if len(shape) == 1}
+    assert all(list(by_layer) == LAYERS for by_layer in result.probes["activations"].values())
+    assert set(drawn.Tags()["histograms"]) == {f"activations/{layer}" for layer in LAYERS}
+    for j, layer in enumerate(LAYERS):
+        histograms = drawn.Histograms(f"activations/{layer}")
+        assert steps(histograms) == [0, 2, 4, 5]
+        for t, event in enumerate(histograms):
+            shown, counts = event.histogram_value, arrays["activations/histogram"][t, :, j].sum(0)
+            assert shown.bucket == counts.tolist(), "over all replicas"
+            assert shown.num == 2 * 25 * (8, 6)[j >= 4], "replicas, validation examples, units"
+            edges = arrays["activations/edges"][t, 0, j].tolist()
+            assert [shown.min, *shown.bucket_limit] == edges
+            assert shown.max == edges[-1]
+            mean = arrays["activations/mean"][t, :, j].mean()
+            assert shown.sum / shown.num == pytest.approx(mean, abs=(edges[1] - edges[0]) / 2), "within half a bin"
+
+
+def test_the_last_reading_is_that_of_the_saved_networks(compose_cell):
+    cell = compose_cell("norm=bn", *PROBE, "trainer.max_epochs=5")
+    result = run(cell)
+    x, _ = fixed_batch(splits_of(cell).val, (3, 4), 200)  # there are 25: all of them
+    for i in range(2):
+        network = saved(cell).replica(i)
+        h = x[i].flatten(1) @ network.hidden[0].layer.weight.T
+        mean = result.probes["activations"]["mean"]["hidden.0.norm_in"][i]
+        assert mean == pytest.approx(h.mean().item(), rel=1e-4, abs=1e-6)
+        normalized = (h - h.mean(0)) / (h.var(0, correction=0) + 1e-5).sqrt()
+        out = normalized * network.hidden[0].norm.weight + network.hidden[0].norm.bias
+        variance = result.probes["activations"]["variance"]["hidden.0.norm_out"][i]
+        assert variance == pytest.approx(out.var(correction=0).item(), rel=1e-4)
+
+
+def test_the_statistics_of_a_replica_that_diverged_are_null(compose_cell):
+    wild = ["optimizer.lr=1e6", "trainer.max_epochs=2", "model.hidden=[100,100]"]
+    cell = compose_cell("norm=none", *PROBE, *wild)
+    result = run(cell)
+    assert result.diverged == [True, True]
+    assert result.probes["activations"]["mean"]["hidden.1.activation"] == [None, None]
+    assert np.isfinite(npz(cell)["activations/mean"][0]).all(), "before training"
+
+
+def test_a_batch_of_one_is_refused_where_the_norm_needs_two(compose_cell):
+    one = ["norm=bn", "probes=[activations]", "probes.activations.examples=1"]
+    assert refusals(compose_cell(*one)) == [refusal_of_one("probes.activations.examples", 1, "val", 25)]
+    test = refusal_of_one("probes.activations.examples", 1, "test", 1000)
+    assert refusals(compose_cell(*one, "probes.activations.split=test")) == [test]
+    assert refusals(compose_cell(*one, "probes.activations.mode=eval")) == []
+    assert refusals(compose_cell("norm=ln", *one[1:])) == []
+
+
+def read(norm):
+    layers = [f"hidden.0.{name}" for name in (("norm_in", "norm_out") if norm == "bn" else ()) + ("pre_activation",)]
+    counts = np.arange(2 * REPLICAS * len(layers) * 5).reshape(2, REPLICAS, len(layers), 5) % 7 + 1
+    edges = np.broadcast_to(np.linspace(-1, 1, 6), (2, REPLICAS, len(layers), 6))
+    return {"epochs": [0, EPOCHS], "layer": layers, "histogram": counts, "edges": edges}
+
+
+def test_the_report_draws_the_densities_at_the_start_and_at_the_end(tmp_path):
+    drawn = draw(tmp_path, "activations", read)
+    assert list(drawn) == ["activations_start", "activations_end"]
+    for name, moment in {"activations_start": 0, "activations_end": -1}.items():
+        data = drawn[name].data
+        own = data[(data["arm"] == "bn") & (data["point"] == "pre_activation")]
+        assert own["count"].tolist() == read("bn")["histogram"][moment].sum(0)[2].tolist()
+        assert (own["density"] * (own["right"] - own["left"])).sum() == pytest.approx(1)
+
+
+def test_the_report_leaves_out_panels_of_activations_that_are_nowhere_finite(tmp_path):
+    def nowhere_finite_at_the_end(norm):
+        found = read(norm)
+        found["histogram"][-1] = 0
+        return found
+
+    assert list(draw(tmp_path, "activations", nowhere_finite_at_the_end)) == ["activations_start"]

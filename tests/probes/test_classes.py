@@ -1,9 +1,16 @@
+import io
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bn_experiments.data.splits import Examples, Splits
 from bn_experiments.probes.classes import Classes, confusion_matrices, draw_confusion
+from bn_experiments.run import run
 from bn_experiments.training.replicas import SeparateReplicas
+from tests.probes.drawn import EPOCHS, HOSTILE, REPLICAS, draw, numbers, svg
+from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, steps
 
 
 def drawn(replicas: int, count: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,3 +86,67 @@ def test_the_picture_shows_per_cent_of_each_class_with_the_classes_in_rows():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["left", "right"]
     written = {text.get_position(): text.get_text() for text in axes.texts if text.get_text()}
     assert written == {(0, 0): "75", (1, 0): "25"}, "column, then row"
+
+
+DIGITS = list("0123456789")
+SHAPES = {f"{mode}_mode_{q}": (10,) for mode in ("train", "eval") for q in ("correct", "acc")}
+SHAPES |= {f"{mode}_mode_confusion": (10, 10) for mode in ("train", "eval")}
+
+
+def test_its_readings_hold_every_class_and_tensorboard_shows_the_confusion(compose_cell):
+    cell = compose_cell("norm=bn", *TINY, "probes=[classes]", "probes.classes.every_n_epochs=4", "trainer.max_epochs=5")
+    result = run(cell)
+    arrays = npz(cell)
+    assert arrays["classes/epochs"].tolist() == [4, 5]
+    assert arrays["classes/class"].tolist() == DIGITS
+    assert {q: arrays[f"classes/{q}"].shape for q in SHAPES} == {q: (2, 2, *shape) for q, shape in SHAPES.items()}
+    assert set(arrays) == {"classes/epochs", "classes/class", *(f"classes/{q}" for q in SHAPES)}
+    assert set(result.probes["classes"]) == {q for q, shape in SHAPES.items() if len(shape) == 1}
+    assert all(list(by_class) == DIGITS for by_class in result.probes["classes"].values())
+    for i in range(2):
+        share = np.mean([result.probes["classes"]["eval_mode_correct"][name][i] for name in DIGITS]) * 10 / 1000
+        assert share == pytest.approx(result.metrics["test/acc"][i], abs=1e-6), "of the 1000 test examples"
+    drawn = events(cell)
+    assert drawn.Tags()["images"] == ["classes/confusion"]
+    images = drawn.Images("classes/confusion")
+    assert steps(images) == [4, 5]
+    for event in images:
+        picture = Image.open(io.BytesIO(event.encoded_image_string))
+        assert picture.format == "PNG"
+        assert picture.size == (event.width, event.height)
+        assert 200 <= min(picture.size) <= max(picture.size) <= 2000
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 20, "something is drawn"
+
+
+def test_a_batch_of_one_is_refused_where_the_norm_needs_two(compose_cell):
+    one = ["probes=[classes]", "probes.classes.batch_size=1"]
+    line = refusal_of_one("probes.classes.batch_size", 1, "test", 1000)
+    assert refusals(compose_cell("norm=bn", *one)) == [line]
+    assert refusals(compose_cell("norm=ln", *one)) == []
+    assert refusals(compose_cell("norm=bn", "probes=[classes]", "data.train_examples=11")) == [], "one to validate"
+
+
+def read(norm, classes=("cat", "dog")):
+    confusion = np.tile(np.array([[80, 20], [15, 85]]), (1, REPLICAS, 1, 1)) + np.arange(REPLICAS)[:, None, None]
+    right = {"eval_mode_correct": confusion.diagonal(axis1=2, axis2=3), "eval_mode_acc": numbers(norm, 2)[None]}
+    return {"epochs": [EPOCHS], "class": list(classes), "eval_mode_confusion": confusion, **right}
+
+
+def test_the_report_draws_the_accuracies_and_the_confusion_matrices(tmp_path):
+    drawn = draw(tmp_path, "classes", read)
+    assert list(drawn) == ["accuracy_by_class", "confusion"]
+    for norm in ("bn", "none"):
+        accuracies = drawn["accuracy_by_class"].data
+        own = accuracies[accuracies["arm"] == norm]
+        assert own["class"].tolist() == ["cat", "dog"]
+        assert own["mean"].tolist() == pytest.approx((100 * numbers(norm, 2).mean(0)).tolist(), rel=1e-6)
+        data = drawn["confusion"].data
+        own = data[data["arm"] == norm]
+        assert own["count"].tolist() == read(norm)["eval_mode_confusion"][-1].sum(0).flatten().tolist()
+    assert "bn takes cat for dog in 21%" in drawn["confusion"].alt
+
+
+def test_names_of_classes_never_become_markup_in_the_report(tmp_path):
+    drawn = draw(tmp_path, "classes", lambda norm: read(norm, classes=(HOSTILE, "$x^")))
+    assert not any("<script" in svg(picture) for picture in drawn.values())
+    assert HOSTILE in set(drawn["accuracy_by_class"].data["class"])

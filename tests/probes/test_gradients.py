@@ -1,9 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from bn_experiments.norms.weight import weight_norm
 from bn_experiments.probes.gradients import gradient_norms
+from bn_experiments.run import run
+from tests.probes.drawn import EPOCHS, REPLICAS, draw, numbers
+from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, steps
 
 
 def batch(examples: int, features: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,3 +93,58 @@ def test_the_gradients_of_the_parameters_themselves_are_left_alone():
     network = nn.Sequential(nn.Linear(4, 3)).double()
     gradient_norms(network, x, y)
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+LAYERS = [f"hidden.{i}.{part}" for i in (0, 1) for part in ("layer", "norm")] + ["output"]
+
+
+def test_its_readings_hold_every_layer_and_tensorboard_shows_their_means(compose_cell):
+    schedule = [f"probes.gradients.{key}" for key in ("at_start=false", "every_n_epochs=3", "at_end=false")]
+    cell = compose_cell("norm=bn", *TINY, "probes=[gradients]", *schedule, "trainer.max_epochs=5")
+    result = run(cell)
+    arrays, drawn = npz(cell), events(cell)
+    assert arrays["gradients/epochs"].tolist() == [3]
+    assert arrays["gradients/layer"].tolist() == LAYERS
+    assert set(arrays) == {"gradients/epochs", "gradients/layer", "gradients/norm"}
+    assert arrays["gradients/norm"].shape == (1, 2, 5)
+    assert list(result.probes["gradients"]["norm"]) == LAYERS
+    assert not np.allclose(arrays["gradients/norm"][:, 0], arrays["gradients/norm"][:, 1], rtol=1e-3)
+    for j, layer in enumerate(LAYERS):
+        points = drawn.Scalars(f"gradients/{layer}")
+        assert steps(points) == [3]
+        means = arrays["gradients/norm"][:, :, j].mean(1)
+        np.testing.assert_allclose([point.value for point in points], means, rtol=1e-5)
+
+
+def test_a_batch_of_one_is_refused_where_the_norm_needs_two(compose_cell):
+    one = ["probes=[gradients]", "probes.gradients.examples=1"]
+    line = refusal_of_one("probes.gradients.examples", 1, "train", 225)
+    assert refusals(compose_cell("norm=bn", *one)) == [line]
+    assert refusals(compose_cell("norm=ln", *one)) == []
+
+
+def read(norm):
+    values = numbers(norm, 4)
+    norms = np.stack([values[:, :2], values[:, 2:]])
+    return {"epochs": [0, EPOCHS], "layer": ["hidden.0.layer", "output"], "norm": norms}
+
+
+def test_the_report_draws_the_norms_at_the_start_and_at_the_end(tmp_path):
+    drawn = draw(tmp_path, "gradients", read)
+    assert set(drawn) == {"gradient_norms"}
+    data = drawn["gradient_norms"].data
+    for norm in ("bn", "none"):
+        for moment, at in {"start": 0, "end": -1}.items():
+            own = data[(data["arm"] == norm) & (data["moment"] == moment)]
+            assert own["layer"].tolist() == ["hidden.0.layer", "output"]
+            assert own["mean"].tolist() == pytest.approx(read(norm)["norm"][at].mean(0).tolist(), rel=1e-6)
+
+
+def test_the_report_counts_no_norm_that_is_not_finite(tmp_path):
+    def diverged(norm):
+        found = read(norm)
+        found["norm"][-1] = np.nan
+        return found
+
+    data = draw(tmp_path, "gradients", diverged)["gradient_norms"].data
+    assert data[data["arm"] == "none"]["n"].tolist() == [REPLICAS, REPLICAS, 0, 0]

@@ -1,106 +1,24 @@
 import copy
-from collections import OrderedDict
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
-from bn_experiments.data.splits import Examples, Splits
-from bn_experiments.probes.modes import Modes, logits_of, loss_and_accuracy
+from bn_experiments.claims.protocol import Published
+from bn_experiments.data.splits import Splits
+from bn_experiments.probes.modes import Modes
+from bn_experiments.probes.modes_figures import MODES, QUANTITIES
+from bn_experiments.report import words
 from bn_experiments.run import run
-from bn_experiments.training.replicas import SeparateReplicas, StackedReplicas
+from bn_experiments.training.replicas import StackedReplicas
+from tests.probes.drawn import EPOCHS, draw, numbers
+from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, steps
+from tests.probes.test_scoring import by_hand, examples, networks
 
-
-def examples(count: int, seed: int = 0) -> Examples:
-    generator = torch.Generator().manual_seed(seed)
-    x = 3 * torch.randn(count, 1, 4, generator=generator, dtype=torch.float64) + 1
-    y = torch.randint(3, (count,), generator=generator)
-    return Examples(x, y, torch.full((1, 1), 0.5, dtype=torch.float64), torch.full((1, 1), 0.25, dtype=torch.float64))
-
-
-def networks(count: int, norm: bool) -> list[nn.Module]:
-    made = []
-    for seed in range(count):
-        parts = [("flatten", nn.Flatten()), ("layer", nn.Linear(4, 5))]
-        parts += [("norm", nn.BatchNorm1d(5))] if norm else []
-        network = nn.Sequential(OrderedDict([*parts, ("activation", nn.ReLU()), ("output", nn.Linear(5, 3))])).double()
-        generator = torch.Generator().manual_seed(seed)
-        for tensor in (*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())):
-            nn.init.uniform_(tensor, 0.2, 1.2, generator=generator)  # a running variance is positive
-            tensor.data.mul_(1 if tensor.dim() == 1 else 2).sub_(0 if tensor.dim() == 1 else 1.4)
-        made.append(network)
-    return made
-
-
-def by_hand(network: nn.Module, x: Tensor, mean: Tensor | None = None, variance: Tensor | None = None) -> Tensor:
-    """Logits of a batch, with the batch's own mean and variance unless others are given."""
-    with torch.no_grad():
-        h = (0.5 * x + 0.25).flatten(1) @ network.layer.weight.T + network.layer.bias
-        mean = h.mean(0) if mean is None else mean
-        variance = (h - h.mean(0)).square().mean(0) if variance is None else variance
-        h = (h - mean) / (variance + 1e-5).sqrt() * network.norm.weight + network.norm.bias
-        return h.clamp(min=0) @ network.output.weight.T + network.output.bias
-
-
-def test_loss_and_accuracy_equal_torchs_for_each_replica():
-    generator = torch.Generator().manual_seed(0)
-    logits, y = 4 * torch.randn(3, 17, 5, generator=generator), torch.randint(5, (17,), generator=generator)
-    losses, accuracies = loss_and_accuracy(logits, y)
-    for i in range(3):
-        assert losses[i].item() == pytest.approx(F.cross_entropy(logits[i], y).item(), rel=1e-6)
-        numbers = logits[i].double().numpy()
-        by_numpy = np.log(np.exp(numbers).sum(1)) - numbers[np.arange(17), y.numpy()]
-        assert losses[i].item() == pytest.approx(by_numpy.mean(), rel=1e-6)
-        assert accuracies[i].item() == pytest.approx(np.mean(numbers.argmax(1) == y.numpy()))
-
-
-def test_loss_of_known_logits():
-    logits = torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[np.log(3), 0.0], [0.0, np.log(3)]]])
-    losses, accuracies = loss_and_accuracy(logits, torch.tensor([0, 0]))
-    assert losses.tolist() == pytest.approx([np.log(2), (np.log(4 / 3) + np.log(4)) / 2])
-    assert accuracies[1].item() == 0.5
-
-
-@pytest.mark.parametrize("kind", [StackedReplicas, SeparateReplicas])
-def test_in_evaluation_mode_the_batch_size_changes_no_logit(kind):
-    made, data = networks(2, norm=True), examples(11)
-    replicas = kind(copy.deepcopy(made)).eval()
-    whole = logits_of(replicas, data, 100)
-    assert whole.shape == (2, 11, 3)
-    for size in (1, 4, 5, 11):
-        torch.testing.assert_close(logits_of(replicas, data, size), whole)
-    for network, logits in zip(made, whole, strict=True):
-        norm = network.norm
-        torch.testing.assert_close(logits, by_hand(network, data.x, norm.running_mean, norm.running_var))
-
-
-@pytest.mark.parametrize(
-    ("count", "batch_size", "sizes"),
-    [(6, 3, [3, 3]), (8, 3, [3, 3, 2]), (7, 3, [3, 4]), (4, 3, [4]), (1, 3, [1]), (2, 3, [2]), (3, 1, [1, 1, 1])],
-)
-def test_a_last_batch_of_one_goes_with_the_batch_before_it(count, batch_size, sizes):
-    seen = []
-
-    class Looking(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append(x)
-            return x.flatten(1)
-
-    data = examples(count)
-    logits = logits_of(SeparateReplicas([Looking()]), data, batch_size)
-    assert [len(x) for x in seen] == sizes
-    assert torch.equal(logits[0], data.slice(0, count)[0].flatten(1)), "in order, none twice"
-
-
-@pytest.mark.parametrize("kind", [StackedReplicas, SeparateReplicas])
-def test_in_training_mode_batch_norm_uses_the_statistics_of_the_batch(kind):
-    made, data = networks(2, norm=True), examples(9)
-    found = logits_of(kind(copy.deepcopy(made)).train(), data, 4)  # batches of 4 and 5
-    for network, logits in zip(made, found, strict=True):
-        torch.testing.assert_close(logits, torch.cat([by_hand(network, data.x[:4]), by_hand(network, data.x[4:])]))
+SPLITS = ["train", "val", "test"]
+SHAPES = {f"{mode}_mode_{quantity}": (3,) for mode in ("train", "eval") for quantity in ("loss", "acc")}
 
 
 def test_the_probe_scores_each_split_in_each_mode():
@@ -137,31 +55,72 @@ def test_the_modes_agree_for_a_network_without_norm_and_dropout():
     assert torch.equal(values["train_mode_acc"], values["eval_mode_acc"])
 
 
-@pytest.mark.parametrize("stacked", ["true", "false"])
-def test_measuring_changes_nothing_of_what_is_trained(compose_cell, tmp_path, stacked):
-    keys = ["norm=bn", "model.dropout=0.2", "trainer.max_epochs=3", "data.batch_size=50", "optimizer=adam"]
-    keys += [f"trainer.stack_replicas={stacked}", "model.hidden=[20]"]
-    every = ("activations", "classes", "gradients", "modes", "samples", "variance_by_depth")
-    often = [f"probes=[{','.join(every)}]", *(f"probes.{name}.every_n_epochs=1" for name in every)]
-    metrics, states = [], []
-    for name, probes in {"with": often, "without": ["probes=[]"]}.items():
-        cell = compose_cell(*keys, *probes, f"paths.output_dir={tmp_path / name}")
-        result = run(cell)
-        assert set(result.probes) == (set(every) - {"samples"} if name == "with" else set())
-        (file,) = (cell.folder / "checkpoints").iterdir()
-        checkpoint = torch.load(file, weights_only=True)
-        metrics.append(result.metrics)
-        states.append({**checkpoint["state_dict"], **_flat(checkpoint["optimizer_states"])})
-    assert metrics[0] == metrics[1]
-    assert any("running_mean" in name for name in states[0])
-    for name, tensor in states[0].items():
-        assert torch.equal(tensor, states[1][name]), name
+def test_its_readings_hold_every_split_and_tensorboard_shows_their_means(compose_cell):
+    schedule = ["probes.modes.every_n_epochs=2", "probes.modes.at_end=false", "trainer.max_epochs=5"]
+    cell = compose_cell("norm=bn", *TINY, "probes=[modes]", *schedule)
+    result = run(cell)
+    arrays, drawn = npz(cell), events(cell)
+    assert arrays["modes/epochs"].tolist() == [2, 4]
+    assert arrays["modes/split"].tolist() == SPLITS
+    assert {q: arrays[f"modes/{q}"].shape for q in SHAPES} == {q: (2, 2, *shape) for q, shape in SHAPES.items()}
+    assert set(result.probes["modes"]) == set(SHAPES)
+    for quantity in SHAPES:
+        assert list(result.probes["modes"][quantity]) == SPLITS
+        for j, split in enumerate(SPLITS):
+            points = drawn.Scalars(f"modes/{split}/{quantity}")
+            assert steps(points) == [2, 4]
+            means = arrays[f"modes/{quantity}"][:, :, j].mean(1)
+            np.testing.assert_allclose([point.value for point in points], means, rtol=1e-5)
 
 
-def _flat(optimizer_states: list[dict]) -> dict[str, Tensor]:
-    return {
-        f"{part}.{i}.{key}": torch.as_tensor(value)
-        for part, optimizer in enumerate(optimizer_states)
-        for i, state in optimizer["state"].items()
-        for key, value in state.items()
-    }
+def test_the_scores_of_evaluation_mode_are_the_trainers_own(compose_cell):
+    cell = compose_cell("norm=bn", *TINY, "probes=[modes]", "trainer.max_epochs=2")
+    result = run(cell)
+    for split in ("val", "test"):
+        for quantity in ("loss", "acc"):
+            found = result.probes["modes"][f"eval_mode_{quantity}"][split]
+            assert found == pytest.approx(result.metrics[f"{split}/{quantity}"], rel=1e-5)
+
+
+def test_the_loss_of_a_replica_that_diverged_is_null(compose_cell):
+    wild = ["optimizer.lr=1e6", "trainer.max_epochs=2", "model.hidden=[100,100]"]
+    result = run(compose_cell("norm=none", "probes=[modes]", "data.batch_size=50", *wild))
+    assert result.diverged == [True, True]
+    assert result.probes["modes"]["eval_mode_loss"]["test"] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "value", "split", "count"),
+    [
+        ("probes.modes.batch_size=1", "probes.modes.batch_size", 1, "val", 25),
+        ("data.train_examples=11", "probes.modes.batch_size", 100, "val", 1),
+    ],
+)
+def test_a_batch_of_one_is_refused_where_the_norm_needs_two(compose_cell, options, key, value, split, count):
+    assert refusals(compose_cell("norm=bn", "probes=[modes]", options)) == [refusal_of_one(key, value, split, count)]
+    assert refusals(compose_cell("norm=ln", "probes=[modes]", options)) == []
+
+
+def read(norm):
+    values = numbers(norm, 6)[None]
+    accuracies = {"train_mode_acc": values[..., :3], "eval_mode_acc": values[..., 3:]}
+    return {"epochs": [EPOCHS], "split": SPLITS, **accuracies}
+
+
+def test_the_report_draws_the_accuracies_of_both_modes(tmp_path):
+    drawn = draw(tmp_path, "modes", read)
+    assert set(drawn) == {"modes"}
+    data = drawn["modes"].data
+    for norm in ("bn", "none"):
+        for mode in MODES:
+            own = data[(data["arm"] == norm) & (data["mode"] == mode)]
+            assert own["split"].tolist() == SPLITS
+            means = 100 * read(norm)[f"{mode}_mode_acc"][-1].mean(0)
+            assert own["mean"].tolist() == pytest.approx(means.tolist(), rel=1e-6)
+    assert "in evaluation mode" in drawn["modes"].alt
+
+
+def test_the_report_has_words_for_its_quantities():
+    published = Published("bn", "modes/eval_mode_acc", label="val")
+    assert words.quantity(published, QUANTITIES) == "accuracy in evaluation mode, val"
+    assert set(QUANTITIES) == {f"modes/{quantity}" for quantity in SHAPES}

@@ -2,10 +2,16 @@ import pytest
 import torch
 from torch import nn
 
+from bn_experiments.claims.protocol import Published
 from bn_experiments.data.splits import Examples, Splits
 from bn_experiments.norms.per_step import PerStep
-from bn_experiments.probes.population import estimate_population_statistics
+from bn_experiments.probes.population import Population, estimate_population_statistics
+from bn_experiments.probes.population_figures import QUANTITIES
+from bn_experiments.probes.scoring import SPLITS, scores_by_split
+from bn_experiments.report import words
 from bn_experiments.run import run
+from bn_experiments.training.replicas import SeparateReplicas
+from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, saved, splits_of, steps
 
 
 def test_the_statistics_are_the_means_of_the_batches_own():
@@ -46,28 +52,30 @@ def test_each_time_step_has_statistics_of_its_own():
 
 def test_training_goes_on_untouched_and_without_running_statistics_it_is_evaluation_mode(compose_cell):
     for norm in ("none", "ln"):
-        result = run(compose_cell(f"norm={norm}", "probes=[population,modes]"))
-        for split in ("train", "val", "test"):
-            assert result.probes["population"]["acc"][split] == result.probes["modes"]["eval_mode_acc"][split]
+        cell = compose_cell(f"norm={norm}", "probes=[population]")
+        result = run(cell)
+        accuracies = scores_by_split(splits_of(cell), saved(cell).eval(), 1000)["acc"]
+        for i, split in enumerate(SPLITS):
+            assert result.probes["population"]["acc"][split] == accuracies[:, i].tolist()
+            if split != "train":
+                assert result.probes["population"]["acc"][split] == pytest.approx(result.metrics[f"{split}/acc"])
     with_probe = run(compose_cell("norm=bn", "probes=[population]"))
     without = run(compose_cell("norm=bn", "probes=[]"))
     assert with_probe.metrics == without.metrics
 
 
 def test_they_repair_a_network_whose_running_statistics_trail_behind(compose_cell):
-    slow = ["norm=bn", "norm.momentum=0.001", "probes=[population,modes]", "trainer.max_epochs=3"]
-    result = run(compose_cell(*slow, "data.train_examples=1000", "data.batch_size=50"))
+    slow = ["norm=bn", "norm.momentum=0.001", "probes=[population]", "trainer.max_epochs=3"]
+    cell = compose_cell(*slow, "data.train_examples=1000", "data.batch_size=50")
+    result = run(cell)
+    by_batches = scores_by_split(splits_of(cell), saved(cell).train(), 50)["loss"][:, SPLITS.index("test")]
     for replica in range(2):
-        trailing = result.probes["modes"]["eval_mode_loss"]["test"][replica]
-        batches = result.probes["modes"]["train_mode_loss"]["test"][replica]
+        trailing, batches = result.metrics["test/loss"][replica], by_batches[replica].item()
         assert result.probes["population"]["loss"]["test"][replica] == pytest.approx(batches, abs=0.15)
         assert trailing > batches + 0.3
 
 
 def test_too_few_examples_make_one_batch():
-    from bn_experiments.probes.population import Population
-    from bn_experiments.training.replicas import SeparateReplicas
-
     scale, shift = torch.ones(1, 1), torch.zeros(1, 1)
     part = Examples(torch.randn(9, 1, 4), torch.arange(9) % 3, scale, shift)
     probe = Population(batch_size=20, examples=5, eval_batch_size=4)
@@ -75,3 +83,33 @@ def test_too_few_examples_make_one_batch():
     network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 3))
     reading = probe.measure(SeparateReplicas([network]), Splits(part, part, part, ("a", "b", "c")))
     assert reading.values["acc"].shape == (1, 3)
+
+
+def test_its_readings_hold_every_split_and_tensorboard_shows_their_means(compose_cell):
+    cell = compose_cell("norm=bn", *TINY, "probes=[population]", "probes.population.every_n_epochs=2",
+                        "trainer.max_epochs=3")  # fmt: skip
+    result = run(cell)
+    arrays, drawn = npz(cell), events(cell)
+    assert arrays["population/epochs"].tolist() == [2, 3]
+    assert arrays["population/split"].tolist() == list(SPLITS)
+    for quantity in ("loss", "acc"):
+        assert arrays[f"population/{quantity}"].shape == (2, 2, 3)
+        assert list(result.probes["population"][quantity]) == list(SPLITS)
+        for j, split in enumerate(SPLITS):
+            points = drawn.Scalars(f"population/{split}/{quantity}")
+            assert steps(points) == [2, 3]
+            means = arrays[f"population/{quantity}"][:, :, j].mean(1)
+            assert [point.value for point in points] == pytest.approx(means.tolist(), rel=1e-5)
+
+
+def test_a_batch_of_one_is_refused_where_the_norm_needs_two(compose_cell):
+    one = ["probes=[population]", "probes.population.batch_size=1"]
+    line = refusal_of_one("probes.population.batch_size", 1, "train", 225)
+    assert refusals(compose_cell("norm=bn", *one)) == [line]
+    assert refusals(compose_cell("norm=ln", *one)) == []
+    assert refusals(compose_cell("norm=bn", one[0], "probes.population.examples=1")) == [], "it is one whole batch"
+
+
+def test_the_report_has_words_for_its_quantities():
+    published = Published("bn", "population/acc", label="test")
+    assert words.quantity(published, QUANTITIES) == "accuracy with population statistics, test"

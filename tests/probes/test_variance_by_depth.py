@@ -5,12 +5,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from bn_experiments.claims.protocol import Published, parse
 from bn_experiments.models.lenet import LeNet
 from bn_experiments.models.mlp import MLP
 from bn_experiments.models.residual_mlp import ResidualMLP
 from bn_experiments.norms.slot import Slot
+from bn_experiments.probes.probe import fixed_batch
 from bn_experiments.probes.variance_by_depth import stages, unit_variance, variance_by_depth
+from bn_experiments.probes.variance_by_depth_figures import QUANTITIES, exponential_fit, linear_fit
+from bn_experiments.report import words
+from bn_experiments.run import run
 from bn_experiments.training.initialization import initialize
+from tests.probes.drawn import EPOCHS, draw, numbers, svg
+from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, splits_of, steps
 
 NO_NORM = Slot(None, placement="pre", bias="auto", scale_init="ones", layers="all")
 BATCH_NORM = Slot(
@@ -121,3 +128,127 @@ def test_without_a_norm_the_variance_grows_by_the_arc_cosine_law():
     factors, laws = (np.divide(series[1:], series[:-1]) for series in ([first, *links], [2.0, *expected]))
     np.testing.assert_allclose(factors, laws, rtol=TOLERANCE)
     assert links[-1] / links[0] > 10, "exponential: with the norm it would be (2 + 6 GAIN) / (2 + GAIN) = 2.3"
+
+
+STAGES = ["x", "hidden.0", "hidden.1", "output"]
+PROBE = (*TINY, "probes=[variance_by_depth]")
+
+
+def test_its_readings_hold_every_stage_and_tensorboard_shows_their_means(compose_cell):
+    cell = compose_cell("norm=bn", *PROBE, "trainer.max_epochs=5")
+    result = run(cell)
+    arrays, drawn = npz(cell), events(cell)
+    assert arrays["variance_by_depth/epochs"].tolist() == [0, 5]
+    assert arrays["variance_by_depth/stage"].tolist() == STAGES
+    names = ("epochs", "stage", "variance")
+    assert set(arrays) == {f"variance_by_depth/{name}" for name in names}
+    assert arrays["variance_by_depth/variance"].shape == (2, 2, 4)
+    assert list(result.probes["variance_by_depth"]["variance"]) == STAGES
+    for j, stage in enumerate(STAGES):
+        points = drawn.Scalars(f"variance_by_depth/{stage}")
+        assert steps(points) == [0, 5]
+        means = arrays["variance_by_depth/variance"][:, :, j].mean(1)
+        np.testing.assert_allclose([point.value for point in points], means, rtol=1e-5)
+
+
+def test_the_batch_is_the_same_at_every_epoch_and_in_both_arms_and_a_replicas_own(compose_cell):
+    # the variance of the input, the first stage, tells which batch it was
+    options = ["probes.variance_by_depth.every_n_epochs=1", "probes.variance_by_depth.examples=30"]
+    inputs = []
+    for norm in ("bn", "none"):
+        cell = compose_cell(f"norm={norm}", *PROBE, *options, "trainer.max_epochs=2")
+        run(cell)
+        inputs.append(npz(cell)["variance_by_depth/variance"][:, :, 0])
+    assert inputs[0].shape == (3, 2)
+    assert (np.concatenate(inputs) == inputs[0][0]).all()
+    assert inputs[0][0, 0] != inputs[0][0, 1]
+
+
+def test_without_epochs_the_initial_networks_are_measured_once(compose_cell):
+    from bn_experiments.config import engine
+
+    cell = compose_cell("norm=bn", *PROBE, "trainer.max_epochs=0")
+    run(cell)
+    splits = splits_of(cell)
+    initial = engine.replicas(cell.config, splits, "cpu").replica(1).train()
+    x, _ = fixed_batch(splits.train, (4,), 200)
+    variance = initial(x[0]).var(0, correction=0).mean().item()
+    arrays = npz(cell)
+    assert arrays["variance_by_depth/epochs"].tolist() == [0]
+    assert arrays["variance_by_depth/variance"][0, 1, -1] == pytest.approx(variance, rel=1e-4)
+
+
+def test_the_variance_of_the_input_stays_finite_in_a_replica_that_diverged(compose_cell):
+    wild = ["optimizer.lr=1e6", "trainer.max_epochs=2", "model.hidden=[100,100]"]
+    result = run(compose_cell("norm=none", *PROBE, *wild))
+    assert result.diverged == [True, True]
+    assert None not in result.probes["variance_by_depth"]["variance"]["x"]
+
+
+def test_a_batch_of_one_is_refused_where_the_norm_needs_two(compose_cell):
+    one = ["norm=bn", "probes=[variance_by_depth]", "probes.variance_by_depth.examples=1"]
+    line = refusal_of_one("probes.variance_by_depth.examples", 1, "train", 225)
+    assert refusals(compose_cell(*one)) == [line]
+    line = refusal_of_one("probes.variance_by_depth.examples", 1, "val", 25)
+    assert refusals(compose_cell(*one, "probes.variance_by_depth.split=val")) == [line]
+    assert refusals(compose_cell(*one, "probes.variance_by_depth.mode=eval")) == []
+    assert refusals(compose_cell("norm=ln", *one[1:])) == []
+
+
+def read(norm):
+    values = numbers(norm, 6)
+    variances = np.stack([values[:, :3], values[:, 3:] * [1, 2, 3]])
+    return {"epochs": [0, EPOCHS], "stage": ["x", "hidden.0", "output"], "variance": variances}
+
+
+def growth_claimed():
+    grows = {"arm": "bn", "metric": "variance_by_depth/variance", "labels": ["x", "hidden.0", "output"]}
+    claim = {"claim": "It grows exponentially", "rule": "exponential_over_linear", "values": grows}
+    arms = {"bn": {"norm": "bn"}, "none": {"norm": "none"}}
+    published = [{**grows, "values": [1.0, 2.0, 4.0]}]
+    about = {"name": "small", "title": "A small experiment", "source": "A notebook", "arms": arms}
+    protocol, lines = parse({**about, "published": published, "claims": [claim]})
+    assert not lines
+    return protocol
+
+
+def test_the_report_draws_the_variances_at_the_end_with_those_of_the_start_in_its_numbers(tmp_path):
+    drawn = draw(tmp_path, "variance_by_depth", read)
+    assert set(drawn) == {"variance_by_depth"}
+    data = drawn["variance_by_depth"].data
+    for norm in ("bn", "none"):
+        for moment, at in {"start": 0, "end": -1}.items():
+            own = data[(data["arm"] == norm) & (data["moment"] == moment)]
+            assert own["stage"].tolist() == ["x", "hidden.0", "output"]
+            assert own["mean"].tolist() == pytest.approx(read(norm)["variance"][at].mean(0).tolist(), rel=1e-6)
+    assert drawn["variance_by_depth"].caption.endswith("after the last epoch.")
+
+
+def test_the_report_draws_the_growth_that_is_claimed_and_the_published_run(tmp_path):
+    drawn = draw(tmp_path, "variance_by_depth", read, growth_claimed())["variance_by_depth"]
+    assert "Fits are to the logarithm of the means" in drawn.caption
+    assert "Large circles are the published run." in drawn.caption
+    for name in ("linear fit", "exponential fit", "published"):
+        assert name in svg(drawn)
+
+
+def test_the_report_draws_variances_that_are_not_finite_as_none(tmp_path):
+    def diverged(norm):
+        found = read(norm)
+        found["variance"][-1] = np.nan
+        return found
+
+    data = draw(tmp_path, "variance_by_depth", diverged)["variance_by_depth"].data
+    assert data[data["moment"] == "end"]["n"].tolist() == [0] * 6
+
+
+def test_the_report_has_words_for_its_quantity():
+    published = Published("bn", "variance_by_depth/variance", label="output", moment="start")
+    assert words.quantity(published, QUANTITIES) == "variance by depth, output at the start"
+
+
+def test_each_fit_finds_its_own_curve():
+    k = np.arange(6)
+    assert linear_fit(2 + 3.0 * k) == pytest.approx(2 + 3.0 * k, rel=2e-3)
+    assert linear_fit(20 - 3.0 * k) == pytest.approx(20 - 3.0 * k, rel=2e-3)
+    assert exponential_fit(2 * 1.7**k) == pytest.approx(2 * 1.7**k)

@@ -6,6 +6,7 @@ import pytest
 from bn_experiments.records.quantities import NotMeasured, Quantity, measured
 from bn_experiments.run import run
 from tests.cells_by_hand import write_cell
+from tests.probes.runs import SIZES
 
 PROBES = {
     "depth/epochs": np.array([0, 3]),
@@ -55,7 +56,7 @@ def test_a_label_can_be_taken_off_for_a_gap(folder):
 @pytest.mark.parametrize(
     ("quantity", "missing"),
     [
-        (Quantity("bn", "modes/acc"), "modes/acc was not measured"),
+        (Quantity("bn", "sizes/acc"), "sizes/acc was not measured"),
         (Quantity("bn", "train/loss", each="epoch"), "no train/loss"),
         (Quantity("bn", "train/step_loss", each="6 steps"), "5 steps, fewer than 6"),
         (Quantity("bn", "depth/mean"), "no depth/mean"),
@@ -87,11 +88,12 @@ def test_a_diverged_replica_counts_at_chance_from_where_its_loss_is_lost(tmp_pat
 
 
 def test_what_is_read_is_what_a_run_left_behind(compose_cell):
-    cell = compose_cell("probes=[variance_by_depth]", "trainer.max_epochs=2", "replicas=3")
+    probes = ["probes=[]", SIZES]
+    cell = compose_cell(*probes, "trainer.max_epochs=2", "replicas=3")
     result = run(cell)
     final = measured(cell.folder, Quantity("bn", "test/acc"))
     assert final.tolist() == result.metrics["test/acc"]
     losses = measured(cell.folder, Quantity("bn", "train/loss", each="epoch"))
     np.testing.assert_allclose(losses[:, -1], result.metrics["train/loss"], rtol=1e-6)
-    variances = measured(cell.folder, Quantity("bn", "variance_by_depth/variance", label="output"))
-    np.testing.assert_allclose(variances, result.probes["variance_by_depth"]["variance"]["output"], rtol=1e-6)
+    sizes = measured(cell.folder, Quantity("bn", "sizes/size", label="logits"))
+    np.testing.assert_allclose(sizes, result.probes["sizes"]["size"]["logits"], rtol=1e-6)

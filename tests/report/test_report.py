@@ -15,16 +15,13 @@ from bn_experiments.claims.protocol import parse
 from bn_experiments.records.result import Result
 from bn_experiments.report import FILE, build
 from bn_experiments.report.__main__ import main
-from bn_experiments.report.arms import looks
 from bn_experiments.report.contents import collect
-from bn_experiments.report.depth import exponential_fit, linear_fit
-from bn_experiments.report.figures import pictures
+from bn_experiments.report.pictures import pictures
 from bn_experiments.statistics.intervals import mean_interval, prediction_interval
+from tests.probes.drawn import HOSTILE
 
-HOSTILE = "<script>alert('x')</script> & \"quoted\" | $\\frac{a}{b}$ _name_"
 REPLICAS, STEPS, EPOCHS = 6, 12, 3
-MOST = ("activations", "classes", "modes", "gradients")  # probes whose figures take long
-ALL = (*MOST, "variance_by_depth")
+PLACES = ("cat", "dog", "cow")  # where the tests' own probe measured a size
 SEEDS = list(range(REPLICAS))
 
 
@@ -39,7 +36,7 @@ def protocol(**changes):
             {"arm": "bn", "metric": "train/loss", "each": "epoch", "values": [0.9, 0.5, 0.25]},
             {"arm": "none", "metric": "train/step_loss", "each": "4 steps", "values": [2.0, 1.5]},
             {"arm": "bn", "metric": "test/acc", "values": [0.75], "note": "of one run"},
-            {"arm": "bn", "metric": "classes/eval_mode_correct", "values": [80.0, 85.0]},
+            {"arm": "bn", "metric": "sizes/size", "values": [80.0, 85.0]},
         ],
         "claims": [
             {
@@ -49,9 +46,9 @@ def protocol(**changes):
                 "right": {"arm": "none", "metric": "test/acc"},
             },
             {
-                "claim": "The variance grows exponentially",
+                "claim": "The size grows exponentially",
                 "rule": "exponential_over_linear",
-                "values": {"arm": "bn", "metric": "variance_by_depth/variance", "labels": ["x", "hidden.0", "output"]},
+                "values": {"arm": "bn", "metric": "sizes/size", "labels": list(PLACES)},
             },
         ],
         "mistakes": [{"what": "It never shuffles.", "changes": "Nothing."}],
@@ -82,37 +79,14 @@ def write_curves(folder, norm):
     table.to_csv(folder / "metrics.csv", index=False)
 
 
-def arrays(norm, classes, without=()):
-    """Readings of every probe at the start and at the end."""
+def arrays(norm, places=PLACES):
+    """Readings of the tests' own probe at the start and at the end."""
     values = numbers(norm)
-    layers = [f"hidden.0.{name}" for name in (("norm_in", "norm_out") if norm == "bn" else ()) + ("pre_activation",)]
-    counts = np.arange(2 * REPLICAS * len(layers) * 5).reshape(2, REPLICAS, len(layers), 5) % 7 + 1
-    confusion = np.tile(np.array([[80, 20], [15, 85]]), (1, REPLICAS, 1, 1)) + np.arange(REPLICAS)[:, None, None]
-    found = {
-        "activations/epochs": np.array([0, EPOCHS]),
-        "activations/layer": np.array(layers),
-        "activations/histogram": counts,
-        "activations/edges": np.broadcast_to(np.linspace(-1, 1, 6), (2, REPLICAS, len(layers), 6)),
-        "variance_by_depth/epochs": np.array([0, EPOCHS]),
-        "variance_by_depth/stage": np.array(["x", "hidden.0", "output"]),
-        "variance_by_depth/variance": np.stack([values[:, 30:33], values[:, 33:36] * [1, 2, 3]]),
-        "gradients/epochs": np.array([0, EPOCHS]),
-        "gradients/layer": np.array(["hidden.0.layer", "output"]),
-        "gradients/norm": np.stack([values[:, 36:38], values[:, 38:40]]),
-        "modes/epochs": np.array([EPOCHS]),
-        "modes/split": np.array(["train", "val", "test"]),
-        "modes/train_mode_acc": values[None, :, 40:43],
-        "modes/eval_mode_acc": values[None, :, 43:46],
-        "classes/epochs": np.array([EPOCHS]),
-        "classes/class": np.array(classes),
-        "classes/eval_mode_confusion": confusion,
-        "classes/eval_mode_correct": confusion.diagonal(axis1=2, axis2=3),
-        "classes/eval_mode_acc": values[None, :, 46:48],
-    }
-    return {key: array for key, array in found.items() if key.partition("/")[0] not in without}
+    sizes = np.stack([values[:, 30:33], values[:, 33:36] * [1, 2, 3]])
+    return {"sizes/epochs": np.array([0, EPOCHS]), "sizes/place": np.array(places), "sizes/size": sizes}
 
 
-def write_cell(sweep, norm, *, overrides=(), classes=("cat", "dog"), without=(), status="done", diverged=False):
+def write_cell(sweep, norm, *, overrides=(), places=PLACES, probed=True, status="done", diverged=False):
     folder = sweep / "-".join(["mnist1d-mlp", norm, *overrides]).replace("/", "_")
     folder.mkdir(parents=True)
     values = numbers(norm)
@@ -127,7 +101,7 @@ def write_cell(sweep, norm, *, overrides=(), classes=("cat", "dog"), without=(),
             "trainer": "default",
             "overrides": list(overrides),
         },
-        config={"trainer": {"max_epochs": EPOCHS}},
+        config={"trainer": {"max_epochs": EPOCHS}, "probes": {"sizes": {"_target_": "tests.probes.sizes.Sizes"}}},
         config_hash="0" * 16,
         seeds=SEEDS,
         metrics={"test/loss": values[:, 0].tolist(), "test/acc": values[:, 1].tolist()} if status == "done" else {},
@@ -140,7 +114,7 @@ def write_cell(sweep, norm, *, overrides=(), classes=("cat", "dog"), without=(),
     ).write(folder)
     if status == "done":
         write_curves(folder, norm)
-        np.savez_compressed(folder / "probes.npz", allow_pickle=False, **arrays(norm, classes, without))
+        np.savez_compressed(folder / "probes.npz", allow_pickle=False, **(arrays(norm, places) if probed else {}))
     os.utime(folder / "result.json", (1e9, 1e9))
     return folder
 
@@ -251,7 +225,13 @@ def test_a_published_curve_is_compared_point_by_point_and_counted(page):
 
 
 def test_a_published_curve_over_a_probe_has_the_probe_s_labels(page):
-    assert [row[:2] for row in page.rows if row[0] in ("cat", "dog")] == [["cat", "80"], ["dog", "85"]]
+    assert [row[:2] for row in page.rows if row[0] in PLACES] == [["cat", "80"], ["dog", "85"]]
+
+
+def test_a_published_curve_over_a_probe_has_the_probe_s_words(experiment, page, tmp_path):
+    assert "size of the signal" in page.text
+    assert main([str(experiment), "--markdown", str(tmp_path / "page.md")]) == 0
+    assert "size of the signal" in (tmp_path / "page.md").read_text()
 
 
 def test_the_summary_of_the_arms_is_in_per_cent(page):
@@ -281,7 +261,7 @@ def test_a_figure_needs_nothing_but_itself(page):
         assert "sans-serif" in svg
 
 
-def test_the_page_is_told_again_byte_by_byte(experiment):
+def test_the_page_is_made_again_byte_by_byte(experiment):
     assert build(experiment).read_bytes() == build(experiment).read_bytes()
 
 
@@ -305,35 +285,25 @@ def test_the_numbers_behind_the_epochs_are_those_of_metrics_csv(experiment, page
         assert own["mean"].tolist() == pytest.approx((factor * means).tolist(), rel=1e-6)
 
 
-def test_the_numbers_behind_the_probes_are_those_of_probes_npz(experiment, page):
-    arrays = np.load(next(experiment.glob("*-bn")) / "probes.npz")
-    variance = csv_of(page, "variance_by_depth")
-    own = variance[(variance["arm"] == "bn") & (variance["moment"] == "end")]
-    assert own["stage"].tolist() == ["x", "hidden.0", "output"]
-    assert own["mean"].tolist() == pytest.approx(arrays["variance_by_depth/variance"][-1].mean(0).tolist(), rel=1e-6)
-    gradients = csv_of(page, "gradient_norms")
-    own = gradients[(gradients["arm"] == "bn") & (gradients["moment"] == "start")]
-    assert own["mean"].tolist() == pytest.approx(arrays["gradients/norm"][0].mean(0).tolist(), rel=1e-6)
-    activations = csv_of(page, "activations_end")
-    own = activations[(activations["arm"] == "bn") & (activations["point"] == "pre_activation")]
-    assert own["count"].tolist() == arrays["activations/histogram"][-1].sum(0)[2].tolist()
-    assert (own["density"] * (own["right"] - own["left"])).sum() == pytest.approx(1)
-    modes = csv_of(page, "modes")
-    own = modes[(modes["arm"] == "bn") & (modes["mode"] == "train")]
-    assert own["mean"].tolist() == pytest.approx((100 * arrays["modes/train_mode_acc"][-1].mean(0)).tolist(), rel=1e-6)
-    confusion = csv_of(page, "confusion")
-    own = confusion[confusion["arm"] == "bn"]
-    assert own["count"].tolist() == arrays["classes/eval_mode_confusion"][-1].sum(0).flatten().tolist()
+def test_the_numbers_behind_a_probe_are_those_of_probes_npz(experiment, page):
+    found = csv_of(page, "sizes")
+    for norm in ("bn", "none"):
+        arrays = np.load(next(experiment.glob(f"*-{norm}")) / "probes.npz")
+        for moment, at in {"start": 0, "end": -1}.items():
+            own = found[(found["arm"] == norm) & (found["moment"] == moment)]
+            assert own["place"].tolist() == list(PLACES)
+            assert own["mean"].tolist() == pytest.approx(arrays["sizes/size"][at].mean(0).tolist(), rel=1e-6)
 
 
 def test_a_probe_that_was_not_asked_for_leaves_its_figures_out(tmp_path, page):
-    every = {a["download"] for a in page.all("a") if "download" in a}
-    assert len(every) == 9
-    left = {"classes": {"accuracy_by_class.csv", "confusion.csv"}, "modes": {"modes.csv"}}
-    left["activations"] = {"activations_start.csv", "activations_end.csv"}
-    write_experiment(tmp_path, without=tuple(left))
-    found = {a["download"] for a in page_of(tmp_path).all("a") if "download" in a}
-    assert found == every.difference(*left.values())
+    every = [a["download"] for a in page.all("a") if "download" in a]
+    assert every == ["loss_by_step.csv", "curves_by_epoch.csv", "sizes.csv"]
+    write_experiment(tmp_path, probed=False)
+    assert [a["download"] for a in page_of(tmp_path).all("a") if "download" in a] == every[:2]
+
+
+def test_a_probe_s_drawing_is_given_the_claims(page):
+    assert "Claims: The accuracy is higher with bn, The size grows exponentially." in flat(page.text)
 
 
 def test_a_stranger_s_words_never_become_markup(tmp_path):
@@ -353,7 +323,7 @@ def test_a_stranger_s_words_never_become_markup(tmp_path):
         ],
         mistakes=[{"what": HOSTILE, "changes": HOSTILE}],
     )
-    write_experiment(tmp_path, described, classes=(HOSTILE, "$x^"))
+    write_experiment(tmp_path, described, places=(HOSTILE, "$x^", "plain"))
     write_cell(tmp_path, "gn").joinpath("result.json").write_text("{")
     text = build(tmp_path).read_text()
     assert "<script" not in text
@@ -363,14 +333,12 @@ def test_a_stranger_s_words_never_become_markup(tmp_path):
     assert found.text.count(HOSTILE) > 8
     for image in found.all("img"):
         assert "<script" not in base64.b64decode(image["src"].partition(",")[2]).decode()
-    assert HOSTILE in set(csv_of(found, "accuracy_by_class")["class"])
+    assert HOSTILE in set(csv_of(found, "sizes")["place"])
 
 
 def test_a_stranger_s_words_keep_the_markdown_s_tables(tmp_path):
     described = protocol(title="a|b <b>", note=HOSTILE, mistakes=[{"what": HOSTILE, "changes": "x"}])
-    write_experiment(
-        tmp_path / "s", described, overrides=("data.root=/home/someone/images", "replicas=4"), without=MOST
-    )
+    write_experiment(tmp_path / "s", described, overrides=("data.root=/home/someone/images", "replicas=4"))
     assert main([str(tmp_path), "--markdown", str(tmp_path / "docs" / "page.md")]) == 0
     text = (tmp_path / "docs" / "page.md").read_text()
     assert "<" not in text
@@ -383,8 +351,8 @@ def test_a_stranger_s_words_keep_the_markdown_s_tables(tmp_path):
             assert line.endswith("|")
 
 
-def test_the_markdown_tells_the_verdicts_the_mistakes_and_the_published_numbers(tmp_path):
-    write_experiment(tmp_path / "small", without=MOST)
+def test_the_markdown_holds_the_verdicts_the_mistakes_and_the_published_numbers(tmp_path):
+    write_experiment(tmp_path / "small")
     assert main([str(tmp_path), "--markdown", str(tmp_path / "page.md")]) == 0
     text = (tmp_path / "page.md").read_text()
     recorded = json.loads((tmp_path / "small" / "verdicts.json").read_text())
@@ -397,15 +365,15 @@ def test_the_markdown_tells_the_verdicts_the_mistakes_and_the_published_numbers(
 
 
 def test_a_settings_list_that_differs_from_the_protocol_stands_with_the_verdict(tmp_path):
-    write_experiment(tmp_path, overrides=("replicas=4",), without=MOST)
+    write_experiment(tmp_path, overrides=("replicas=4",))
     text = flat(page_of(tmp_path).text)
     assert "replicas=4" in text[: text.index("The accuracy is higher")]
 
 
 def test_a_folder_of_sweeps_has_a_section_for_each(tmp_path):
-    write_experiment(tmp_path / "b", without=MOST)
+    write_experiment(tmp_path / "b")
     for norm in ("bn", "gn", "none"):
-        write_cell(tmp_path / "deep" / "grid", norm, without=MOST)
+        write_cell(tmp_path / "deep" / "grid", norm)
     found = page_of(tmp_path)
     assert len([h for h in found.all("h2") if re.match(r"s\d", h["id"])]) == 2
     text = flat(found.text)
@@ -415,20 +383,20 @@ def test_a_folder_of_sweeps_has_a_section_for_each(tmp_path):
 
 
 def test_a_single_run_is_a_sweep_too(tmp_path):
-    write_cell(tmp_path, "none", without=ALL)
+    write_cell(tmp_path, "none", probed=False)
     found = page_of(tmp_path)
     assert {a["download"] for a in found.all("a") if "download" in a} == {"loss_by_step.csv", "curves_by_epoch.csv"}
 
 
-def test_diverged_replicas_are_said(tmp_path):
-    write_cell(tmp_path, "none", diverged=True, without=MOST)
+def test_diverged_replicas_are_counted(tmp_path):
+    write_cell(tmp_path, "none", diverged=True)
     assert f"({REPLICAS} diverged)" in page_of(tmp_path).text
 
 
 @pytest.mark.parametrize("kind", ["damaged", "failed", "unfinished", "without metrics", "broken probes"])
-def test_a_cell_that_is_not_whole_is_left_out_and_said(tmp_path, kind):
-    write_cell(tmp_path, "none", without=ALL)
-    bad = write_cell(tmp_path, "bn", without=ALL, status="failed" if kind == "failed" else "done")
+def test_a_cell_that_is_not_whole_is_left_out_with_its_reason(tmp_path, kind):
+    write_cell(tmp_path, "none", probed=False)
+    bad = write_cell(tmp_path, "bn", probed=False, status="failed" if kind == "failed" else "done")
     if kind == "damaged":
         (bad / "result.json").write_text('{"status": "do')
     if kind == "unfinished":
@@ -446,7 +414,7 @@ def test_a_cell_that_is_not_whole_is_left_out_and_said(tmp_path, kind):
 
 
 def test_an_arm_that_is_missing_leaves_its_claims_unjudged_with_a_reason(tmp_path):
-    write_experiment(tmp_path, without=MOST)
+    write_experiment(tmp_path)
     (tmp_path / "mnist1d-mlp-none" / "result.json").unlink()
     text = flat(page_of(tmp_path).text)
     assert "not judged" in text
@@ -455,7 +423,7 @@ def test_an_arm_that_is_missing_leaves_its_claims_unjudged_with_a_reason(tmp_pat
 
 
 def test_a_protocol_that_cannot_be_read_leaves_a_grid(tmp_path):
-    write_experiment(tmp_path, without=MOST)
+    write_experiment(tmp_path)
     (tmp_path / "experiment.json").write_text("{")
     assert "experiment.json: damaged" in page_of(tmp_path).text
 
@@ -472,7 +440,7 @@ def test_no_finished_cells_is_a_line_and_status_one(tmp_path, capsys):
 
 
 def test_nothing_but_the_page_and_the_verdicts_is_written(tmp_path):
-    write_experiment(tmp_path, without=MOST)
+    write_experiment(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     build(tmp_path)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -480,8 +448,8 @@ def test_nothing_but_the_page_and_the_verdicts_is_written(tmp_path):
     assert all(after[path] == before[path] for path in before)
 
 
-def test_the_long_curve_is_told_in_means_of_at_most_150_points(tmp_path):
-    folder = write_cell(tmp_path, "none", without=ALL)
+def test_a_long_curve_is_drawn_in_means_of_at_most_150_points(tmp_path):
+    folder = write_cell(tmp_path, "none", probed=False)
     values = np.random.default_rng(0).uniform(1, 2, (REPLICAS, 1001))
     rows = [(j + 1, 1, i, "train/step_loss", values[i, j]) for i in range(REPLICAS) for j in range(1001)]
     pd.DataFrame(rows, columns=["step", "epoch", "replica", "name", "value"]).to_csv(
@@ -491,30 +459,3 @@ def test_the_long_curve_is_told_in_means_of_at_most_150_points(tmp_path):
     expected = values[:, : 143 * 7].reshape(REPLICAS, 143, 7).mean(axis=(0, 2))
     assert drawn.data["mean"].tolist() == pytest.approx(expected.tolist())
     assert drawn.data["step"].tolist()[:2] == [4.0, 11.0]
-
-
-def test_every_arm_looks_its_own_way_and_none_is_grey():
-    found = looks({name: name for name in ("bn", "none", "gn", "ln", "in", "rms", "wn")})
-    assert found["none"].color == "#444444"
-    assert len({look.color for look in found.values()}) == 7
-    assert len({(str(look.dash), look.marker) for look in found.values()}) == 7
-
-
-def test_activations_that_are_nowhere_finite_leave_their_panel_out(tmp_path):
-    folder = write_cell(tmp_path, "none", diverged=True)
-    found = arrays("none", ("cat", "dog"))
-    found["activations/histogram"][-1] = 0
-    found["variance_by_depth/variance"][-1] = np.nan
-    found["gradients/norm"][-1] = np.nan
-    np.savez_compressed(folder / "probes.npz", allow_pickle=False, **found)
-    drawn = {picture.name: picture for picture in pictures(collect(tmp_path)[0].sections[0])}
-    assert "activations_end" not in drawn
-    assert "activations_start" in drawn
-    assert drawn["gradient_norms"].data["n"].tolist() == [REPLICAS, REPLICAS, 0, 0]
-
-
-def test_each_fit_finds_its_own_curve():
-    k = np.arange(6)
-    assert linear_fit(2 + 3.0 * k) == pytest.approx(2 + 3.0 * k, rel=2e-3)
-    assert linear_fit(20 - 3.0 * k) == pytest.approx(20 - 3.0 * k, rel=2e-3)
-    assert exponential_fit(2 * 1.7**k) == pytest.approx(2 * 1.7**k)

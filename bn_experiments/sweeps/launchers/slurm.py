@@ -27,8 +27,8 @@ class SlurmLauncher(CellLauncher):
         cluster: slurm, or local: processes of this machine in its place, to try things out.
         folder: The folder for the scripts and the logs of the jobs.
         at_a_time: The number of jobs that run at once.
-        parameters: The parameters of a job, as submitit's executors take them: timeout_min, cpus_per_task, mem_gb, gpus_per_node,
-            slurm_partition ...
+        parameters: The parameters of a job, as submitit's executors take them: timeout_min, cpus_per_task, mem_gb,
+            gpus_per_node, slurm_partition ...
     """
 
     def __init__(

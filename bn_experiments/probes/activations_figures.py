@@ -1,54 +1,68 @@
-"""Activity: how the activations are spread before and after each norm."""
+"""Activations, drawn: how they are spread before and after each norm."""
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from bn_experiments.claims.protocol import Claim
+from bn_experiments.figures.arms import Arm, arms_in
+from bn_experiments.figures.axes import legend, plain
+from bn_experiments.figures.drawing import WIDTH, Drawing
 from bn_experiments.records.quantities import NotMeasured, axis_labels, probes
-from bn_experiments.report.arms import Arm
-from bn_experiments.report.contents import Section
-from bn_experiments.report.figures import WIDTH, Drawing, legend, plain
 
+QUANTITIES = {
+    "activations/mean": "mean of the activations",
+    "activations/variance": "variance of the activations",
+}
 POINTS = {"norm_in": "into the norm", "norm_out": "out of the norm", "pre_activation": "into the activation"}
 COLUMNS = ["epoch", "layer", "point", "arm", "left", "right", "count", "density"]
-LAYERS = 3  # more would say the same again
-TAIL = 0.01  # of the values may lie outside a panel
+LAYERS = 3  # more would only repeat what three show
+TAIL = 0.01  # the share of the values that may lie outside a panel
 
 
-def at_start(section: Section) -> Drawing:
-    """Of the initial networks; not measured where the last reading is theirs."""
-    return _drawing(section, 0)
+def at_start(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
+    """The activations of the initial networks; not measured where the first reading is a later one."""
+    return _drawing(arms, 0)
 
 
-def at_end(section: Section) -> Drawing:
-    """At the last reading."""
-    return _drawing(section, -1)
+def at_end(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
+    """The activations at the last reading; not measured where that is of the initial networks."""
+    return _drawing(arms, -1)
 
 
-def _drawing(section: Section, moment: Literal[0, -1]) -> Drawing:
-    parts = [part for arm in section.arms.values() if len(part := _densities(arm, moment))]
+def _drawing(arms: Mapping[str, Arm], moment: Literal[0, -1]) -> Drawing:
+    parts = [part for arm in arms.values() if len(part := _densities(arm, moment))]
     if not parts:
         raise NotMeasured("activations were not measured then")
     data = pd.concat(parts, ignore_index=True)
-    rows, columns = _layers(data), [point for point in POINTS if point in set(data["point"])]
-    figure = Figure(figsize=(WIDTH, 0.7 + 1.45 * len(rows)), layout="constrained")
-    panels = figure.subplots(len(rows), len(columns), squeeze=False)
-    arms = [arm for arm in section.arms.values() if arm.name in set(data["arm"])]
-    for i, layer in enumerate(rows):
+    epoch, layers = data["epoch"].max(), _layers(data)
+    when = "initial networks" if epoch == 0 else f"after epoch {epoch}"
+    return Drawing(
+        "activations_start" if epoch == 0 else "activations_end",
+        f"Activations, {when}",
+        "Densities over units, examples and replicas, each scaled to its peak; the outermost "
+        f"{100 * TAIL:g}% of the values may lie outside a panel.",
+        f"Histograms of the activations of {', '.join(layers)}, {when}: {_spread(data)}.",
+        data,
+        _figure(arms_in(data, arms), data, layers),
+    )
+
+
+def _figure(arms: Sequence[Arm], data: pd.DataFrame, layers: list[str]) -> Figure:
+    """A row of panels for each layer, a column for each point of it."""
+    columns = [point for point in POINTS if point in set(data["point"])]
+    figure = Figure(figsize=(WIDTH, 0.7 + 1.45 * len(layers)), layout="constrained")
+    panels = figure.subplots(len(layers), len(columns), squeeze=False)
+    for i, layer in enumerate(layers):
         for j, point in enumerate(columns):
             axes = panels[i, j]
             own = data[(data["layer"] == layer) & (data["point"] == point)]
-            for arm in arms:
-                one = own[own["arm"] == arm.name]
-                if len(one):
-                    edges = np.append(one["left"], one["right"].iloc[-1])
-                    height = one["density"] / one["density"].max()
-                    axes.stairs(height, edges, color=arm.look.color, linestyle=arm.look.dash, linewidth=1.2)
-            axes.set_yticks([])
-            axes.spines["left"].set_visible(False)
-            axes.set_ylim(0, 1.08)
+            _draw_densities(axes, arms, own)
             if len(own):
                 axes.set_xlim(*_bulk(own))
             else:
@@ -56,23 +70,28 @@ def _drawing(section: Section, moment: Literal[0, -1]) -> Drawing:
             if j == 0 or not panels[i, 0].get_visible():
                 axes.set_ylabel(plain(layer))
             axes.set_title(POINTS[point] if i == 0 else "")
-            axes.set_xlabel("value" if i == len(rows) - 1 else "")
+            axes.set_xlabel("value" if i == len(layers) - 1 else "")
     legend(figure, arms)
-    epoch = data["epoch"].max()
-    when = "initial networks" if epoch == 0 else f"after epoch {epoch}"
-    return Drawing(
-        "activations_start" if epoch == 0 else "activations_end",
-        f"Activations, {when}",
-        "Densities over units, examples and replicas, each scaled to its peak; the outermost "
-        f"{100 * TAIL:g}% of the values may lie outside a panel.",
-        f"Histograms of the activations of {', '.join(rows)}, {when}: {_spread(data)}.",
-        data,
-        figure,
-    )
+    return figure
+
+
+def _draw_densities(axes: Axes, arms: Sequence[Arm], data: pd.DataFrame) -> None:
+    for arm in arms:
+        own = data[data["arm"] == arm.name]
+        if len(own):
+            edges = np.append(own["left"], own["right"].iloc[-1])
+            height = own["density"] / own["density"].max()
+            axes.stairs(height, edges, color=arm.look.color, linestyle=arm.look.dash, linewidth=1.2)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(0, 1.08)
 
 
 def _densities(arm: Arm, moment: Literal[0, -1]) -> pd.DataFrame:
-    """Each point's histogram, summed over replicas; none where this moment was not measured, or is told elsewhere."""
+    """The histogram of each point, summed over replicas.
+
+    There are no rows where the initial networks were not measured (moment 0), or nothing was after them (moment -1).
+    """
     arrays = probes(arm.folder)
     epochs = arrays.get("activations/epochs", np.array([]))
     if not len(epochs) or (moment == 0 and epochs[0] != 0) or (moment == -1 and epochs[-1] == 0):
@@ -93,7 +112,7 @@ def _densities(arm: Arm, moment: Literal[0, -1]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
-def _is_repeated(labels: list[str], counts: np.ndarray, i: int) -> bool:
+def _is_repeated(labels: list[str], counts: NDArray, i: int) -> bool:
     """Whether what leaves the norm is what enters the activation, which is shown."""
     layer, _, point = labels[i].rpartition(".")
     other = f"{layer}.pre_activation"
@@ -131,3 +150,6 @@ def _spread(data: pd.DataFrame) -> str:
         deviation = float((weight * (middle - (weight * middle).sum()) ** 2).sum()) ** 0.5
         found.append(f"{arm} has a standard deviation of {deviation:.3g} into the activation of {layer}")
     return "; ".join(found) or "see the data"
+
+
+DRAWINGS = (at_start, at_end)

@@ -39,7 +39,15 @@ class Look:
 
 @dataclass(frozen=True)
 class Arm:
-    """A finished cell under the name that its section gives it, with the numbers published of it."""
+    """A finished cell under the name that it has among those it is compared with.
+
+    Args:
+        name: The name of the arm.
+        folder: The folder of the cell.
+        result: The record of the cell.
+        look: The colour, line style and marker of the arm in every figure.
+        published: The numbers that were published of the arm.
+    """
 
     name: str
     folder: Path
@@ -48,7 +56,7 @@ class Arm:
     published: Sequence[Published] = ()
 
     def measured(self, metric: str, **of: Any) -> NDArray[np.float64]:
-        """A quantity of each replica (see `measurements.measured`)."""
+        """A quantity of each replica (see `records.quantities.measured`)."""
         return measured(self.folder, Quantity(self.name, metric, **of))
 
 
@@ -74,12 +82,18 @@ def points(values: NDArray[np.float64], **of: Any) -> pd.DataFrame:
     """The mean and 95% interval of each of P points.
 
     Args:
-        values: (R, P); what is not finite is left out.
-        of: Further columns: a value, or P of them.
+        values: The measurements (R, P); what is not finite is left out.
+        of: Further columns, each one value or P of them.
 
     Returns:
-        P rows: the further columns, mean, low, high, n.
+        P rows with the further columns, mean, low, high and n.
     """
     found = [mean_interval(column[np.isfinite(column)].tolist()) for column in values.T]
     estimates = pd.DataFrame(found, columns=["mean", "low", "high", "n"])
     return pd.concat([pd.DataFrame(of, index=estimates.index), estimates], axis=1)
+
+
+def arms_in(data: pd.DataFrame, arms: Mapping[str, Arm]) -> list[Arm]:
+    """The arms that have rows in a table of estimates, in the order of the arms."""
+    names = set(data["arm"])
+    return [arm for arm in arms.values() if arm.name in names]

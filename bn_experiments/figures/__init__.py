@@ -1,0 +1,1 @@
+"""Figures: what all drawings of the report share, whatever they draw."""

@@ -1,0 +1,79 @@
+"""Modes, drawn: the accuracy of each split in training mode beside that in evaluation mode."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bn_experiments.claims.protocol import Claim
+from bn_experiments.figures.arms import Arm, arms_in, points
+from bn_experiments.figures.axes import plain
+from bn_experiments.figures.drawing import WIDTH, Drawing
+from bn_experiments.figures.marks import INTERVALS, dots
+from bn_experiments.records.quantities import NotMeasured, axis_labels, probes
+
+QUANTITIES = {
+    "modes/train_mode_loss": "loss in training mode",
+    "modes/train_mode_acc": "accuracy in training mode",
+    "modes/eval_mode_loss": "loss in evaluation mode",
+    "modes/eval_mode_acc": "accuracy in evaluation mode",
+}
+MODES = {"train": "training mode", "eval": "evaluation mode"}
+KEY = [
+    Line2D([], [], color="#333333", linestyle="", marker="o", markerfacecolor=face, label=label)
+    for face, label in (("#333333", MODES["eval"]), ("white", MODES["train"]))
+]
+
+
+def accuracy_by_mode(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
+    """The accuracy of each split in training mode and in evaluation mode, a panel for each split."""
+    data = _accuracies(arms)
+    splits, drawn = list(dict.fromkeys(data["split"])), arms_in(data, arms)
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.42 * len(drawn)), layout="constrained")
+    panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
+    for axes, split in zip(panels, splits, strict=True):
+        _panel(axes, drawn, data[data["split"] == split])
+        axes.set_title(f"{plain(split)} set")
+    panels[0].set_yticks(range(len(drawn)), [plain(arm.name) for arm in drawn])
+    panels[0].set_ylim(len(drawn) - 0.5, -0.5)
+    figure.legend(KEY, [str(line.get_label()) for line in KEY], loc="outside upper left", ncols=2)
+    test = data[data["split"] == splits[-1]].to_dict("records")
+    found = "; ".join(f"{row['arm']} {row['mean']:.4g}% in {MODES[row['mode']]}" for row in test)
+    return Drawing(
+        "modes",
+        "Training mode against evaluation mode",
+        f"{INTERVALS} In training mode batch norm uses the statistics of each batch, and dropout acts.",
+        f"Dot plot of accuracies. On the {splits[-1]} set: {found}.",
+        data,
+        figure,
+    )
+
+
+def _accuracies(arms: Mapping[str, Arm]) -> pd.DataFrame:
+    """The accuracy in per cent by arm, mode and split."""
+    parts = []
+    for arm in arms.values():
+        for mode in MODES:
+            try:
+                values = 100 * arm.measured(f"modes/{mode}_mode_acc")
+            except NotMeasured:
+                continue
+            parts.append(points(values, split=axis_labels(probes(arm.folder), "modes"), arm=arm.name, mode=mode))
+    if not parts:
+        raise NotMeasured("modes were not measured")
+    return pd.concat(parts, ignore_index=True)
+
+
+def _panel(axes: Axes, arms: Sequence[Arm], data: pd.DataFrame) -> None:
+    for i, arm in enumerate(arms):
+        for mode, offset in (("eval", -0.15), ("train", 0.15)):
+            own = data[(data["arm"] == arm.name) & (data["mode"] == mode)]
+            dots(axes, arm, own, [i + offset] * len(own), hollow=mode == "train", sideways=True)
+    axes.set_xlabel("accuracy, %")
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+
+
+DRAWINGS = (accuracy_by_mode,)

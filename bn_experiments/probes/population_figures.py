@@ -1,0 +1,6 @@
+"""Population statistics in words: the names that the report gives to the probe's quantities."""
+
+QUANTITIES = {
+    "population/acc": "accuracy with population statistics",
+    "population/loss": "loss with population statistics",
+}

@@ -1,0 +1,78 @@
+"""Scoring: the logits, losses and accuracies of all replicas on the splits of the data, in one mode or the other."""
+
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.probes.probe import Reading
+from bn_experiments.training.replicas import Replicas
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+MODES = ("eval", "train")  # evaluation first: training mode moves the running statistics
+SPLITS = ("train", "val", "test")
+
+
+def logits_on(examples: Examples, replicas: Replicas, batch_size: int) -> Tensor:
+    """The logits of all examples, in their order.
+
+    Args:
+        examples: N examples.
+        replicas: R replicas, in the mode that they are to be scored in.
+        batch_size: B. The last batch may be smaller, but has two examples at least, which batch statistics need: a
+            single one that is left over joins the batch before it.
+
+    Returns:
+        Logits (R, N, C).
+    """
+    sizes = [batch_size] * (len(examples) // batch_size)
+    rest = len(examples) % batch_size
+    if rest == 1 and sizes:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    ends = list(accumulate(sizes, initial=0))
+    with torch.no_grad():
+        return torch.cat([replicas.forward_shared(examples.slice(a, b)[0]) for a, b in pairwise(ends)], dim=1)
+
+
+def loss_and_accuracy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy in nats, and share of right answers.
+
+    Shapes: logits (R, N, C), y (N,) to (R,) and (R,).
+
+    >>> loss_and_accuracy(torch.tensor([[[0.0, 0.0], [9.0, 0.0]]]), torch.tensor([1, 0]))[1]
+    tensor([0.5000])
+    """
+    labels = y.expand(len(logits), -1)  # (R, N)
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)  # (R, N)
+    return losses.double().mean(1).float(), (logits.argmax(-1) == labels).float().mean(1)
+
+
+def scores_by_split(splits: Splits, replicas: Replicas, batch_size: int) -> dict[str, Tensor]:
+    """The loss and the accuracy of every split, over all of its examples (see `loss_and_accuracy`).
+
+    Args:
+        splits: The data.
+        replicas: R replicas, in the mode that they are to be scored in.
+        batch_size: The size of the batches (see `logits_on`).
+
+    Returns:
+        loss (R, 3) and acc (R, 3), over train, val and test, on the CPU.
+    """
+    parts = [getattr(splits, split) for split in SPLITS]
+    scores = [loss_and_accuracy(logits_on(part, replicas, batch_size), part.y) for part in parts]
+    loss, acc = (torch.stack(by_split, dim=1).cpu() for by_split in zip(*scores, strict=True))
+    return {"loss": loss, "acc": acc}
+
+
+def draw_scores(writer: "SummaryWriter", tag: str, reading: Reading, epoch: int) -> None:
+    """Draws the mean over replicas of each quantity (R, L) in TensorBoard, as `<tag>/<label>/<quantity>`."""
+    for quantity, values in reading.values.items():
+        for label, value in zip(reading.labels, values.mean(0).tolist(), strict=True):
+            writer.add_scalar(f"{tag}/{label}/{quantity}", value, epoch)

@@ -1,0 +1,49 @@
+"""The figures modules: what each probe's own module `<module>_figures` draws and says of its quantities."""
+
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from bn_experiments.figures.arms import Arm
+
+SUFFIX = "_figures"
+
+
+def figures_modules(arms: Iterable[Arm]) -> list[ModuleType]:
+    """The figures modules of the probes that the arms' configs name, each once, in the order of the configs.
+
+    A probe `my_package.my_probe.MyProbe` is drawn by `my_package.my_probe_figures`; where there is no such module, it
+    is not drawn.
+    """
+    targets = [target for arm in arms for target in _targets(arm)]
+    names = dict.fromkeys(target.rpartition(".")[0] + SUFFIX for target in targets)
+    return [importlib.import_module(name) for name in names if _exists(name)]
+
+
+def quantities(arms: Iterable[Arm]) -> dict[str, str]:
+    """The quantities of the arms' probes in words, each by its name, `<probe>/<quantity>`."""
+    return {name: text for module in figures_modules(arms) for name, text in getattr(module, "QUANTITIES", {}).items()}
+
+
+def _targets(arm: Arm) -> list[str]:
+    """The dotted path of each probe's class; a config written by hand may hold anything."""
+    probes = arm.result.config.get("probes")
+    keys = probes.values() if isinstance(probes, dict) else ()
+    targets = [each.get("_target_") for each in keys if isinstance(each, dict)]
+    return [target for target in targets if isinstance(target, str) and "." in target]
+
+
+def _exists(name: str) -> bool:
+    """Whether there is a module of that name; nothing is imported to find out, since a result is not trusted."""
+    top, *below = name.split(".")
+    if not all(part.isidentifier() for part in (top, *below)):
+        return False
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # a module without a spec, such as __main__
+        return False
+    if spec is None or not below:
+        return spec is not None
+    return any(Path(folder, *below).with_suffix(".py").is_file() for folder in spec.submodule_search_locations or ())

@@ -1,0 +1,58 @@
+"""What the tests of the probes share: small runs, and what they leave behind."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from bn_experiments.config import engine, objects
+from bn_experiments.config.cells import Cell
+from bn_experiments.config.check import check
+from bn_experiments.data.splits import Splits
+from bn_experiments.training.replicas import Replicas
+
+TINY = ("model.hidden=[8,6]", "data.batch_size=50", "seed=3")
+SIZES = "+probes.sizes={_target_:tests.probes.sizes.Sizes,examples:30,at_start:true,every_n_epochs:2,at_end:true}"
+NAMES = sorted(file.stem for file in (Path(__file__).parents[2] / "conf" / "probes").glob("*.yaml"))
+CPU = torch.device("cpu")
+
+
+def npz(cell: Cell) -> dict[str, np.ndarray]:
+    with np.load(cell.folder / "probes.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def events(cell: Cell) -> EventAccumulator:
+    kinds = ("images", "histograms", "scalars", "tensors", "compressedHistograms")
+    return EventAccumulator(str(cell.folder), size_guidance=dict.fromkeys(kinds, 0)).Reload()
+
+
+def steps(drawn: list) -> list[int]:
+    return [event.step for event in drawn]
+
+
+def splits_of(cell: Cell) -> Splits:
+    return objects.splits(cell.config).to(CPU, torch.float32)
+
+
+def saved(cell: Cell) -> Replicas:
+    """The replicas as the run left them."""
+    (file,) = (cell.folder / "checkpoints").iterdir()
+    replicas = engine.replicas(cell.config, splits_of(cell), "cpu")
+    state = torch.load(file, weights_only=True)["state_dict"]
+    replicas.load_state_dict({name.removeprefix("replicas."): tensor for name, tensor in state.items()})
+    return replicas
+
+
+def refusals(cell: Cell) -> list[str]:
+    return [str(refusal) for refusal in check(cell)]
+
+
+def refusal_of_one(key: str, value: int, split: str, count: int) -> str:
+    """The line about an option that makes a batch of one example."""
+    probe = key.split(".")[1]
+    return (
+        f"{key}={value}: makes a batch of one of the {count} examples of {split}, and the norm needs two; allowed: two "
+        f"or more; change it or the split, or leave {probe} out of probes=[...]"
+    )

@@ -1,0 +1,31 @@
+"""A probe of the tests' own, for what is true of every probe."""
+
+import torch
+
+from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks, training_batch
+
+PLACES = ["x", "logits"]
+
+
+class Sizes(Probe):
+    """The mean square of a fixed training batch and of its logits in training mode, and those of each example.
+
+    Readings: size (R, 2), sizes (R, 2, examples).
+    """
+
+    def __init__(self, *, examples: int):
+        self.examples = examples
+
+    def measure(self, replicas, splits):
+        x, _ = fixed_batch(splits.train, self.seeds, self.examples)
+        with torch.no_grad():
+            logits = torch.stack([network(x[i]) for i, network in enumerate(networks(replicas, "train"))])
+        sizes = torch.stack([x.flatten(2).square().mean(2), logits.square().mean(2)], dim=1).cpu()
+        return Reading("place", PLACES, {"size": sizes.mean(2), "sizes": sizes})
+
+    def draw(self, writer, tag, reading, splits, epoch):
+        for place, size in zip(PLACES, reading.values["size"].mean(0).tolist(), strict=True):
+            writer.add_scalar(f"{tag}/{place}", size, epoch)
+
+    def training_batches(self, splits):
+        return [training_batch("examples", self.examples, "train", splits)]
