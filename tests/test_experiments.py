@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from bn_experiments.claims.protocol import parse
 from bn_experiments.claims.published import compare
-from bn_experiments.claims.verdicts import groups, judge
+from bn_experiments.claims.verdicts import judge, matched_arms
 from bn_experiments.config.check import check_cells
 from bn_experiments.run import run
 
@@ -58,8 +58,8 @@ def test_an_experiment_trains_its_arms_and_judges_each_claim(compose_cell, exper
     for verdict in verdicts:
         assert verdict.verdict in ("holds", "fails", "inconclusive"), verdict.reason
         assert verdict.n == 3
-    (group,) = groups(trimmed, [cell.folder for cell in cells])
+    (matched,) = matched_arms(trimmed, [cell.folder for cell in cells])
     for entry in trimmed.published:
-        found = compare(entry, group)
+        found = compare(entry, matched)
         assert found.reason is None
         assert 1 <= len(found.inside) <= len(entry.values)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from bn_experiments.claims.protocol import Published
-from bn_experiments.claims.verdicts import Group
+from bn_experiments.claims.verdicts import MatchedArms
 from bn_experiments.records.quantities import measured
 from bn_experiments.statistics.intervals import prediction_interval
 
@@ -31,13 +31,13 @@ class Comparison:
     reason: str | None = None
 
 
-def compare(published: Published, group: Group) -> Comparison:
+def compare(published: Published, matched: MatchedArms) -> Comparison:
     """Compares published numbers with those of their arm, at the points that both have."""
     nothing = Comparison(published, [], [], [], 0, [])
-    if published.arm not in group.arms:
+    if published.arm not in matched.arms:
         return replace(nothing, reason=f"arm {published.arm} was not trained")
     try:
-        values = measured(group.arms[published.arm], published)
+        values = measured(matched.arms[published.arm], published)
     except ValueError as error:
         return replace(nothing, reason=str(error))
     values = values[:, None] if values.ndim == 1 else values  # (R, P)

@@ -57,7 +57,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Group:
+class MatchedArms:
     """Cells that differ in their arms alone.
 
     Args:
@@ -72,8 +72,8 @@ class Group:
     arms: dict[str, Path]
 
 
-def groups(protocol: Protocol, folders: Iterable[Path]) -> list[Group]:
-    """The finished cells of an experiment in groups, each with at most one cell for an arm."""
+def matched_arms(protocol: Protocol, folders: Iterable[Path]) -> list[MatchedArms]:
+    """The finished cells of an experiment, those that differ in their arms alone together."""
     keys = {key for selector in protocol.arms.values() for key in selector}
     found: dict[tuple[str, str, str], dict[str, Path]] = {}
     for folder in folders:
@@ -91,23 +91,23 @@ def groups(protocol: Protocol, folders: Iterable[Path]) -> list[Group]:
             if is_of(selector, result.cell, result.config):
                 arms.setdefault(arm, folder)
     return [
-        Group(" ".join(filter(None, [chosen, swept, given])), " ".join(filter(None, [chosen, given])), arms)
+        MatchedArms(" ".join(filter(None, [chosen, swept, given])), " ".join(filter(None, [chosen, given])), arms)
         for (chosen, swept, given), arms in found.items()
     ]
 
 
 def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
-    """The verdict on each claim for each group of cells; Holm's correction goes over all claims of a family."""
-    by_family: dict[str, list[Group]] = {}
-    for group in groups(protocol, folders):
-        by_family.setdefault(group.family, []).append(group)
+    """The verdict on each claim for each set of matched arms; Holm's correction goes over all claims of a family."""
+    by_family: dict[str, list[MatchedArms]] = {}
+    for matched in matched_arms(protocol, folders):
+        by_family.setdefault(matched.family, []).append(matched)
     found = []
     for family in by_family.values():
-        pairs = [(group, claim) for group in family for claim in protocol.claims]
-        evidence = [_evidence(group, claim) for group, claim in pairs]
+        pairs = [(matched, claim) for matched in family for claim in protocol.claims]
+        evidence = [_evidence(matched, claim) for matched, claim in pairs]
         judged = iter(rules.decide([e for e in evidence if isinstance(e, rules.Evidence)]))
-        for (group, claim), each in zip(pairs, evidence, strict=True):
-            common = (protocol.name, group.context, claim.claim, claim.rule)
+        for (matched, claim), each in zip(pairs, evidence, strict=True):
+            common = (protocol.name, matched.context, claim.claim, claim.rule)
             if isinstance(each, str):
                 found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each))
                 continue
@@ -124,10 +124,10 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _evidence(group: Group, claim: Claim) -> rules.Evidence | str:
+def _evidence(matched: MatchedArms, claim: Claim) -> rules.Evidence | str:
     """The evidence of the claim's rule, or the reason why there is none."""
     try:
-        arrays = _paired(group, claim.quantities)
+        arrays = _paired(matched, claim.quantities)
         replicas = len(next(iter(arrays.values())))
         numbers = {
             name: np.full(replicas, value) if name in ("left", "right") else value
@@ -139,13 +139,13 @@ def _evidence(group: Group, claim: Claim) -> rules.Evidence | str:
         return str(error)
 
 
-def _paired(group: Group, quantities: Mapping[str, Quantity]) -> dict[str, NDArray[np.float64]]:
+def _paired(matched: MatchedArms, quantities: Mapping[str, Quantity]) -> dict[str, NDArray[np.float64]]:
     """The quantities (R,) or (R, P) by name, for the R seeds that all their arms have."""
     arrays, seeds = {}, {}
     for name, quantity in quantities.items():
-        if quantity.arm not in group.arms:
+        if quantity.arm not in matched.arms:
             raise NotMeasured(f"arm {quantity.arm} was not trained")
-        folder = group.arms[quantity.arm]
+        folder = matched.arms[quantity.arm]
         result = results.read(folder)
         assert result is not None
         arrays[name], seeds[name] = measured(folder, quantity), result.seeds

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from bn_experiments.models.mlp import hidden_layers
 from bn_experiments.models.parts.activation import ActivationName, named_activation
+from bn_experiments.models.parts.hidden import hidden_layers
 from bn_experiments.norms.slot import Slot
 from bn_experiments.refusal import Refusal
 

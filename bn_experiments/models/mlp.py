@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from bn_experiments.models.parts.activation import ActivationName, named_activation
-from bn_experiments.models.parts.dropout import Dropout
+from bn_experiments.models.parts.activation import ActivationName
+from bn_experiments.models.parts.hidden import hidden_layers
 from bn_experiments.norms.slot import Slot
 
 
@@ -47,14 +46,3 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (B, ...) to logits (B, C)."""
         return self.output(self.hidden(x.flatten(1)))
-
-
-def hidden_layers(widths: Sequence[int], norm: Slot, activation: ActivationName, dropout: float) -> nn.Sequential:
-    """Fully connected hidden layers with a norm slot each; they map (B, widths[0]) to (B, widths[-1])."""
-    layers = nn.Sequential()
-    for inputs, outputs in pairwise(widths):
-        layer = norm.around(nn.Linear(inputs, outputs), named_activation(activation))
-        if dropout > 0:
-            layer.add_module("dropout", Dropout(dropout))
-        layers.append(layer)
-    return layers

@@ -28,7 +28,7 @@ class Section:
     """Arms that are compared with each other.
 
     Args:
-        context: What the arms have in common: groups and settings, as text.
+        context: What the arms have in common: options and settings, as text.
         arms: The arms of an experiment, or the norms of a grid, by name.
         claims: The claims of the experiment; a grid has none.
         verdicts: The verdicts on the experiment's claims; a grid has none.
@@ -129,15 +129,15 @@ def _of_experiment(protocol: Protocol, folder: Path, cells: Mapping[Path, Result
     look = looks({name: str(selector.get("norm", name)) for name, selector in protocol.arms.items()})
     rows_of = _rows_of_arms(summarise(table.frame(cells))) if cells else {}
     sections = []
-    for group in verdicts.groups(protocol, list(cells)):
+    for matched in verdicts.matched_arms(protocol, list(cells)):
         arms = {
-            name: Arm(name, group.arms[name], cells[group.arms[name]], look[name],
+            name: Arm(name, matched.arms[name], cells[matched.arms[name]], look[name],
                       [entry for entry in protocol.published if entry.arm == name])
-            for name in protocol.arms if name in group.arms
+            for name in protocol.arms if name in matched.arms
         }  # fmt: skip
-        compared = [comparisons.compare(published, group) for published in protocol.published]
-        own = [verdict for verdict in judged if verdict.context == group.context]
-        sections.append(Section(group.context, arms, protocol.claims, own, compared, _summary(rows_of, arms)))
+        compared = [comparisons.compare(published, matched) for published in protocol.published]
+        own = [verdict for verdict in judged if verdict.context == matched.context]
+        sections.append(Section(matched.context, arms, protocol.claims, own, compared, _summary(rows_of, arms)))
     return sections
 
 

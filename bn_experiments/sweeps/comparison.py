@@ -46,7 +46,7 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     if trained := [cell.folder for cell in done if cell.config["trainer"]["max_epochs"]]:
         summary.show(summary.summarise(table.frame(trained)), console)
     if plan.protocol:
-        own = {group.context for group in verdicts.groups(plan.protocol, [cell.folder for cell in done])}
+        own = {matched.context for matched in verdicts.matched_arms(plan.protocol, [cell.folder for cell in done])}
         judged = verdicts.write(plan.protocol, plan.folder)  # with arms that an earlier command trained
         verdicts.show([verdict for verdict in judged if verdict.context in own], console)
     if len(plan.cells) > 1:

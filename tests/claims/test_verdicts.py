@@ -8,7 +8,7 @@ from scipy import stats
 
 from bn_experiments.claims.protocol import parse
 from bn_experiments.claims.published import compare
-from bn_experiments.claims.verdicts import cells_in, groups, judge, show, write
+from bn_experiments.claims.verdicts import cells_in, judge, matched_arms, show, write
 from bn_experiments.statistics.intervals import prediction_interval
 from tests.cells_by_hand import write_cell
 
@@ -106,8 +106,8 @@ def test_cells_of_other_settings_and_data_are_judged_apart(sweep):
     write_cell(sweep / "bn-2", "bn", {"test/acc": NONE}, overrides=["replicas=6"])
     write_cell(sweep / "none-2", "none", {"test/acc": BN}, overrides=["replicas=6"])
     write_cell(sweep / "bn-3", "bn", {"test/acc": BN}, data="mnist")
-    found = groups(protocol(), cells_in(sweep))
-    assert sorted(group.context for group in found) == [
+    found = matched_arms(protocol(), cells_in(sweep))
+    assert sorted(matched.context for matched in found) == [
         "data=mnist model=mlp optimizer=sgd",
         "data=mnist1d model=mlp optimizer=sgd",
         "data=mnist1d model=mlp optimizer=sgd replicas=6",
@@ -139,14 +139,14 @@ def test_an_arm_may_be_told_by_any_key_of_the_config(tmp_path):
         "bn": {"norm": "bn", "data.train_examples": None},
         "none": {"norm": "none", "data.train_examples": 500},
     }
-    (group,) = groups(protocol(arms=arms, axes=["norm", "data.train_examples"]), cells_in(tmp_path))
-    assert {arm: folder.name for arm, folder in group.arms.items()} == {"bn": "bn-None", "none": "none-500"}
+    (matched,) = matched_arms(protocol(arms=arms, axes=["norm", "data.train_examples"]), cells_in(tmp_path))
+    assert {arm: folder.name for arm, folder in matched.arms.items()} == {"bn": "bn-None", "none": "none-500"}
 
 
 def test_a_published_number_is_compared_with_where_one_further_run_would_lie(sweep):
     made = protocol(published=[{"arm": "bn", "metric": "test/acc", "values": [number]} for number in (0.942, 0.945)])
-    (group,) = groups(made, cells_in(sweep))
-    inside, outside = (compare(published, group) for published in made.published)
+    (matched,) = matched_arms(made, cells_in(sweep))
+    inside, outside = (compare(published, matched) for published in made.published)
     mean, spread = np.mean(BN), np.std(BN, ddof=1)
     half = stats.t.ppf(0.975, 5) * spread * (1 + 1 / 6) ** 0.5
     assert (inside.mean[0], inside.low[0], inside.high[0]) == pytest.approx((mean, mean - half, mean + half))
@@ -166,8 +166,8 @@ def test_a_published_curve_is_compared_as_far_as_it_was_measured(tmp_path):
     curves = {"train/loss": [[3.0, 2.0]] * 3}
     write_cell(tmp_path / "bn", "bn", {"test/acc": BN[:3]}, curves)
     made = protocol(published=[{"arm": "bn", "metric": "train/loss", "each": "epoch", "values": [3.0, 2.5, 1.0]}])
-    (group,) = groups(made, cells_in(tmp_path))
-    found = compare(made.published[0], group)
+    (matched,) = matched_arms(made, cells_in(tmp_path))
+    found = compare(made.published[0], matched)
     assert (found.mean, found.inside) == ([3.0, 2.0], [True, False])
 
 
