@@ -17,7 +17,7 @@ MAIN_JOB = ["-m", "model=mlp,lenet", "norm=bn,none"]
 BETWEEN = """
 import runpy, sys, time
 from bn_experiments.training import module
-from bn_experiments.records import result as results
+from bn_experiments.records import results
 write, step = results.Result.write, module.Classification.training_step
 def writing(self, folder):
     write(self, folder)

@@ -23,7 +23,7 @@ from benchmarks.workloads import Workload
 from bn_experiments.config import objects
 from bn_experiments.config.cells import Cell
 from bn_experiments.probes.probing import Probing
-from bn_experiments.records.result import Result
+from bn_experiments.records.results import Result
 from bn_experiments.run import flushed_denormals, run
 from bn_experiments.training.curves import Curves
 

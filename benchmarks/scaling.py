@@ -19,8 +19,7 @@ from benchmarks.workloads import CONF, composed
 from bn_experiments import report
 from bn_experiments.claims import summary
 from bn_experiments.config.cells import Cell
-from bn_experiments.records import result as results
-from bn_experiments.records import table
+from bn_experiments.records import results, table
 from bn_experiments.run import run
 
 SMALL = ["replicas=10", "trainer.max_epochs=1", "data.train_examples=500", "trainer.accelerator=cpu"]

@@ -10,7 +10,7 @@ import torch
 
 from bn_experiments.config.build import build
 from bn_experiments.config.cells import Cell
-from bn_experiments.records.result import Result
+from bn_experiments.records.results import Result
 from bn_experiments.system import provenance
 from bn_experiments.training.trainer import HPARAMS_METRICS
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bn_experiments.records.result import Result
+from bn_experiments.records.results import Result
 
 
 def write_cell(

@@ -12,7 +12,7 @@ import torch
 from bn_experiments.config import engine
 from bn_experiments.records.identity import config_hash
 from bn_experiments.records.lock import is_locked, locked
-from bn_experiments.records.result import is_done, read
+from bn_experiments.records.results import is_done, read
 from bn_experiments.records.table import collect
 from bn_experiments.run import run as run_cell
 from tests.command_line import ONE_AT_A_TIME, ROOT, command, run, start, train, until

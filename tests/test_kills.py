@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from bn_experiments.records.result import read
+from bn_experiments.records.results import read
 from tests.command_line import command, run, start
 from tests.training.test_checkpoints import points_drawn
 

@@ -9,7 +9,7 @@ import torch
 
 from bn_experiments.config import engine, objects
 from bn_experiments.data.batches import Blocks
-from bn_experiments.records.result import read
+from bn_experiments.records.results import read
 from bn_experiments.records.table import collect
 from bn_experiments.run import run
 from bn_experiments.training.initialization import initialize

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bn_experiments.records.result import read
+from bn_experiments.records.results import read
 from bn_experiments.run import run
 
 

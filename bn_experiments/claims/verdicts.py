@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bn_experiments.claims.protocol import Claim, Protocol, is_of
-from bn_experiments.records import result as results
+from bn_experiments.records import results
 from bn_experiments.records.quantities import NotMeasured, Quantity, measured
 from bn_experiments.statistics import rules
 from bn_experiments.system.files import write_whole

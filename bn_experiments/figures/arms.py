@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bn_experiments.claims.protocol import Published
 from bn_experiments.claims.summary import BASELINE
 from bn_experiments.records.quantities import Quantity, measured
-from bn_experiments.records.result import Result
+from bn_experiments.records.results import Result
 from bn_experiments.statistics.intervals import mean_interval
 
 PALETTE = (

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from bn_experiments.records import result as results
+from bn_experiments.records import results
 
 Array = NDArray[np.float64]
 STRICT = ConfigDict(extra="forbid")

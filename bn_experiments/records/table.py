@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bn_experiments.records.result import FILE, read
+from bn_experiments.records.results import FILE, read
 
 
 def collect(folder: str | Path) -> pd.DataFrame:

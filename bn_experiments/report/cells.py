@@ -4,9 +4,8 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-from bn_experiments.records import quantities as measurements
-from bn_experiments.records import result as results
-from bn_experiments.records.result import Result
+from bn_experiments.records import quantities, results
+from bn_experiments.records.results import Result
 
 DAMAGE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)
 
@@ -40,11 +39,11 @@ def _why_left_out(cell: Path) -> str | None:
     except (*DAMAGE, AssertionError):
         return "damaged: its result.json is not as a run writes it"
     try:
-        measurements.probes(cell)
-        measurements.curves(cell)
-    except measurements.Damaged as error:
+        quantities.probes(cell)
+        quantities.curves(cell)
+    except quantities.Damaged as error:
         return f"damaged: its {error}"
-    except measurements.NotMeasured:
+    except quantities.NotMeasured:
         pass  # some cells have no curves, such as those that were not trained
     return None
 

@@ -8,16 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from bn_experiments.claims import published as comparisons
 from bn_experiments.claims import verdicts
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
-from bn_experiments.claims.published import Comparison
+from bn_experiments.claims.published import Comparison, compare
 from bn_experiments.claims.summary import BASELINE, CONTEXT, summarise
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm, looks
-from bn_experiments.records import result as results
-from bn_experiments.records import table
-from bn_experiments.records.result import Result
+from bn_experiments.records import results, table
+from bn_experiments.records.results import Result
 from bn_experiments.refusal import Refusal
 from bn_experiments.report.cells import DAMAGE, whole_cells
 from bn_experiments.system.files import write_whole
@@ -135,7 +133,7 @@ def _of_experiment(protocol: Protocol, folder: Path, cells: Mapping[Path, Result
                       [entry for entry in protocol.published if entry.arm == name])
             for name in protocol.arms if name in matched.arms
         }  # fmt: skip
-        compared = [comparisons.compare(published, matched) for published in protocol.published]
+        compared = [compare(published, matched) for published in protocol.published]
         own = [verdict for verdict in judged if verdict.context == matched.context]
         sections.append(Section(matched.context, arms, protocol.claims, own, compared, _summary(rows_of, arms)))
     return sections

@@ -10,7 +10,7 @@ from bn_experiments.claims.protocol import Published
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm
-from bn_experiments.records import quantities as measurements
+from bn_experiments.records import quantities
 from bn_experiments.statistics.rules import Outcome
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -67,7 +67,7 @@ def axis(comparison: Comparison, arms: dict[str, Arm]) -> tuple[str, list[str]]:
         size = 1 if published.each == "epoch" else int(published.each.split()[0])
         return published.each.split()[-1].rstrip("s"), [str(size * (i + 1)) for i in range(count)]
     probe = published.metric.partition("/")[0]
-    arrays = measurements.probes(arms[published.arm].folder)
+    arrays = quantities.probes(arms[published.arm].folder)
     axes = {
         key.partition("/")[2]: [str(label) for label in array]
         for key, array in arrays.items()

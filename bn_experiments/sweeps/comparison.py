@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.errors import as_refusal
-from bn_experiments.records import lock, result
+from bn_experiments.records import lock, results
 from bn_experiments.sweeps.plan import Plan
 from bn_experiments.sweeps.train_cell import is_done
 
@@ -57,7 +57,7 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
 def _why_not_done(folder: Path) -> str:
     if lock.is_locked(folder):
         return "another command trains it"
-    record = result.read(folder)
+    record = results.read(folder)
     if record is None or record.status != "failed":
         return "not done; the same command goes on from here"
     return f"failed ({record.error}); its log tells more, and the same command tries it again"

@@ -5,7 +5,7 @@ import sys
 import threading
 
 from bn_experiments.config.cells import Cell
-from bn_experiments.records import identity, lock, result
+from bn_experiments.records import identity, lock, results
 from bn_experiments.system import interruption
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def train_cell(cell: Cell) -> None:
 
 def is_done(cell: Cell) -> bool:
     """Whether the cell has its finished result."""
-    return result.is_done(cell.folder, identity.config_hash(cell.config))
+    return results.is_done(cell.folder, identity.config_hash(cell.config))
 
 
 def record_loss(cell: Cell, reason: str) -> None:
@@ -52,11 +52,11 @@ def record_loss(cell: Cell, reason: str) -> None:
         _record(cell, "failed", reason)
 
 
-def _record(cell: Cell, status: result.Status, error: str | None) -> None:
+def _record(cell: Cell, status: results.Status, error: str | None) -> None:
     """The record of a cell that has no numbers, where it can be written."""
     config = cell.config
     seeds = list(range(config["seed"], config["seed"] + config["replicas"]))
-    record = result.Result(status, cell.choices, config, identity.config_hash(config), seeds, error=error)
+    record = results.Result(status, cell.choices, config, identity.config_hash(config), seeds, error=error)
     try:
         cell.folder.mkdir(parents=True, exist_ok=True)
         record.write(cell.folder)

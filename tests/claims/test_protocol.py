@@ -82,7 +82,7 @@ def test_what_is_written_beside_the_results_reads_back_as_the_same(experiment):
         ("titel", "x", "experiment.titel: no such key", "title"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line_with_key_and_mend(path, value, start, allowed):
+def test_what_is_wrong_is_told_in_one_line_with_key_and_remedy(path, value, start, allowed):
     block = changed(path, value)
     if value == 0.5:  # both sides are numbers
         block["claims"][0]["right"] = 0.5

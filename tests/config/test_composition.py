@@ -152,9 +152,9 @@ def test_a_right_command_gives_its_cells_and_no_line(data_dir, tmp_path):
 
 def test_what_is_not_the_overrides_fault_is_told_as_hydra_raised_it():
     error = FileNotFoundError(2, "No such file or directory", "/proc/x")
-    mend = "allowed: a folder that can be written; set paths.output_dir to one"
+    rest = "allowed: a folder that can be written; set paths.output_dir to one"
     (found,) = explain(error, ["--config-dir", "/nowhere", "--unknown-flag"])
-    assert str(found) == f"/proc/x: cannot be made (No such file or directory); {mend}"
+    assert str(found) == f"/proc/x: cannot be made (No such file or directory); {rest}"
     assert str(as_refusal(ValueError("a\nb"))).startswith("config: a b; allowed: ")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from bn_experiments.claims import verdicts
 from bn_experiments.claims.protocol import parse
-from bn_experiments.records.result import Result
+from bn_experiments.records.results import Result
 from bn_experiments.report import FILE, build
 from bn_experiments.report.__main__ import main
 from bn_experiments.report.contents import collect

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from bn_experiments.records.result import read
+from bn_experiments.records.results import read
 from tests.command_line import ENVIRONMENT, command, run, start, train, until
 
 pytestmark = pytest.mark.slow

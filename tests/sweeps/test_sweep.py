@@ -13,7 +13,7 @@ import joblib
 import pandas as pd
 import pytest
 
-from bn_experiments.records.result import read
+from bn_experiments.records.results import read
 from bn_experiments.records.table import collect
 from bn_experiments.statistics.intervals import paired_difference
 from bn_experiments.sweeps.launchers.launcher import Progress

@@ -9,7 +9,7 @@ from statistics import fmean
 from rich.console import Console
 
 from bn_experiments.config.cells import Cell
-from bn_experiments.records import result
+from bn_experiments.records import results
 from bn_experiments.sweeps.launchers.worker import JobSettings
 from bn_experiments.sweeps.plan import Plan
 from bn_experiments.sweeps.train_cell import is_done, record_loss
@@ -73,7 +73,7 @@ class Progress:
         self.ended += 1
         if not self.console.is_terminal:
             return
-        record = result.read(cell.folder)
+        record = results.read(cell.folder)
         text: str = record.status if record else "failed"
         if record and record.status == "done":
             text = f"test accuracy {fmean(record.metrics['test/acc']):.1%}"

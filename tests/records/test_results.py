@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bn_experiments.records import result as results
+from bn_experiments.records import results
 from bn_experiments.records.identity import config_hash
-from bn_experiments.records.result import FILE, Result, is_done, read
+from bn_experiments.records.results import FILE, Result, is_done, read
 from bn_experiments.records.table import collect
 from bn_experiments.system.files import write_whole
 
