@@ -174,14 +174,8 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
     parameters = inspect.signature(RULES[claim["rule"]]).parameters
     needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
     if not needed <= set(arguments) <= set(parameters):
-        refusals.append(
-            Refusal(
-                key,
-                f"{claim['rule']} got {', '.join(arguments) or 'nothing'}",
-                f"{', '.join(parameters)}, of which {', '.join(sorted(needed))} must be there",
-                "change it",
-            )
-        )
+        allowed = f"{', '.join(parameters)}, of which {', '.join(sorted(needed))} must be there"
+        refusals.append(Refusal(key, f"{claim['rule']} got {', '.join(arguments) or 'nothing'}", allowed, "change it"))
         return None
     for name, value in arguments.items():
         if isinstance(value, Mapping):

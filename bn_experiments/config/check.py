@@ -56,15 +56,10 @@ def _folder(folder: Path) -> list[Refusal]:
         with tempfile.TemporaryDirectory(dir=there):
             return []
     except OSError as error:
-        return [
-            Refusal(
-                "paths.output_dir",
-                f"cannot be written ({error.strerror})",
-                "a folder that can be written",
-                "set paths.output_dir to one",
-                value=folder.parents[1],
-            )
-        ]
+        got = f"cannot be written ({error.strerror})"
+        allowed = "a folder that can be written"
+        remedy = "set paths.output_dir to one"
+        return [Refusal("paths.output_dir", got, allowed, remedy, value=folder.parents[1])]
 
 
 def _alike(cells: Sequence[Cell]) -> list[Refusal]:
@@ -84,12 +79,8 @@ def _alike(cells: Sequence[Cell]) -> list[Refusal]:
 def _twins(cell: Cell, twin: Cell) -> Refusal:
     differing = [key for key, value in _flat(cell.config).items() if value != _flat(twin.config).get(key)]
     if differing:
-        return Refusal(
-            differing[0],
-            f"its values change no number, so cells of the grid are the same ({_typed(cell)})",
-            "one value",
-            "choose one",
-        )
+        got = f"its values change no number, so cells of the grid are the same ({_typed(cell)})"
+        return Refusal(differing[0], got, "one value", "choose one")
     return Refusal(_typed(cell), f"the same cell as {_typed(twin)}", "cells that differ", "drop one of them")
 
 

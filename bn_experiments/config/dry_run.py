@@ -70,15 +70,9 @@ def _device(config: Config) -> list[Refusal]:
         return []
     names = {"cuda": "gpu"}
     allowed = ", ".join(["auto", *(names.get(name, name) for name, is_there in there.items() if is_there)])
-    return [
-        Refusal(
-            "trainer.accelerator",
-            "there is none here",
-            allowed,
-            "leave it at auto",
-            value=config["trainer"]["accelerator"],
-        )
-    ]
+    got = "there is none here"
+    remedy = "leave it at auto"
+    return [Refusal("trainer.accelerator", got, allowed, remedy, value=config["trainer"]["accelerator"])]
 
 
 def _network(config: Config, splits: Splits, model: str, norm: str) -> list[Refusal]:
@@ -95,15 +89,9 @@ def _no_place(config: Config, network: nn.Module, model: str, norm: str) -> list
     parametrized = any(nn.utils.parametrize.is_parametrized(module) for module in network.modules())
     if config["norm"]["_target_"] is None or norms_of(network) or parametrized:
         return []
-    return [
-        Refusal(
-            "norm",
-            f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none",
-            "a norm that has a place in the model",
-            "choose another model or norm, or set norm.layers",
-            value=norm,
-        )
-    ]
+    got = f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none"
+    remedy = "choose another model or norm, or set norm.layers"
+    return [Refusal("norm", got, "a norm that has a place in the model", remedy, value=norm)]
 
 
 def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal]:
@@ -113,39 +101,21 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
     batching, count = Batching(**accepted(Batching, config["data"])), len(splits.train)
     sizes = batching.sizes(count)
     if not sizes:
-        return [
-            Refusal(
-                "data.batch_size",
-                f"more than the {count} training examples, and data.drop_last leaves no batch",
-                f"1 to {count}",
-                "lower it, or set data.drop_last=false",
-                value=batching.batch_size,
-            )
-        ]
+        got = f"more than the {count} training examples, and data.drop_last leaves no batch"
+        remedy = "lower it, or set data.drop_last=false"
+        return [Refusal("data.batch_size", got, f"1 to {count}", remedy, value=batching.batch_size)]
     if error := _push(network, splits, 2):
         return [from_others("model, norm", error)]
     if 1 in sizes and _push(network, splits, 1):
         remedy = "set data.drop_last=true" if batching.batch_size > 1 else "change the norm"
-        return [
-            Refusal(
-                "data.batch_size",
-                f"leaves a batch of one of the {count} training examples, and the norm needs two",
-                "a size that leaves none or more than one",
-                f"change it, or {remedy}",
-                value=batching.batch_size,
-            )
-        ]
+        got = f"leaves a batch of one of the {count} training examples, and the norm needs two"
+        allowed = "a size that leaves none or more than one"
+        return [Refusal("data.batch_size", got, allowed, f"change it, or {remedy}", value=batching.batch_size)]
     if (lonely := _probes_of_one(config, splits)) and _push(network, splits, 1):
         return lonely
     if config["trainer"]["stack_replicas"] is True and (error := _push(StackedReplicas([network] * 2), splits, 2)):
-        return [
-            Refusal(
-                "trainer.stack_replicas=true",
-                f"the network cannot be stacked ({reason_of(error)})",
-                "auto or false",
-                "set it to auto",
-            )
-        ]
+        got = f"the network cannot be stacked ({reason_of(error)})"
+        return [Refusal("trainer.stack_replicas=true", got, "auto or false", "set it to auto")]
     return []
 
 

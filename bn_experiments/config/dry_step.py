@@ -59,9 +59,5 @@ def _refusal(config: Config, group: str, error: Exception) -> Refusal:
         if re.search(rf"\b({key}|{key.removesuffix('s')}\b)", reason, re.IGNORECASE)
     ]
     target = config[group]["_target_"]
-    return Refusal(
-        ", ".join(named) or group,
-        f"{target} refuses this ({reason})",
-        f"what the documentation of {target} says",
-        "change it",
-    )
+    allowed = f"what the documentation of {target} says"
+    return Refusal(", ".join(named) or group, f"{target} refuses this ({reason})", allowed, "change it")

@@ -31,13 +31,10 @@ def target(config: Config, group: str) -> Callable[..., Any]:
     try:
         return get_object(path)
     except Exception as error:
-        raise Refusal(
-            f"{group}._target_",
-            f"cannot be imported ({' '.join(str(error).split())})",
-            "the dotted path of an installed class or function",
-            "check its spelling, or install its package",
-            value=path,
-        ) from error
+        got = f"cannot be imported ({' '.join(str(error).split())})"
+        allowed = "the dotted path of an installed class or function"
+        remedy = "check its spelling, or install its package"
+        raise Refusal(f"{group}._target_", got, allowed, remedy, value=path) from error
 
 
 def options(config: Config, group: str) -> dict[str, Any]:
@@ -106,13 +103,9 @@ def probe(config: Config, name: str) -> Probe:
     make = target(config["probes"], name)
     found = make(**accepted(make, keys))
     if not isinstance(found, Probe):
-        raise Refusal(
-            f"probes.{name}._target_",
-            "makes no probe",
-            "a class derived from bn_experiments.probes.probe.Probe",
-            "change it",
-            value=keys["_target_"],
-        )
+        allowed = "a class derived from bn_experiments.probes.probe.Probe"
+        got = "makes no probe"
+        raise Refusal(f"probes.{name}._target_", got, allowed, "change it", value=keys["_target_"])
     return found
 
 

@@ -35,13 +35,8 @@ def image_folder(root: str, image_size: PositiveInt | None) -> Source:
     classes, test_classes = (part.classes for part in parts.values())
     if classes != test_classes:
         odd = ", ".join(sorted(set(classes) ^ set(test_classes)))
-        raise Refusal(
-            "data.root",
-            f"train and test differ in their classes ({odd})",
-            "the same folders in both",
-            "add or remove them",
-            value=root,
-        )
+        got = f"train and test differ in their classes ({odd})"
+        raise Refusal("data.root", got, "the same folders in both", "add or remove them", value=root)
     train_x, test_x = (_read_images(part.samples, image_size) for part in parts.values())
     train_y, test_y = (torch.tensor(part.targets) for part in parts.values())
     order = torch.randperm(len(test_y), generator=generator(0, "test images"))
@@ -54,13 +49,9 @@ def _find_images(folder: Path) -> Any:
     try:
         return ImageFolder(folder, loader=_open_image)
     except (OSError, RuntimeError) as error:
-        raise Refusal(
-            "data.root",
-            f"no images in {folder} ({reason(error)})",
-            "a folder with train/<class>/ and test/<class>/",
-            "set data.root to one",
-            value=folder.parent,
-        ) from error
+        allowed = "a folder with train/<class>/ and test/<class>/"
+        got = f"no images in {folder} ({reason(error)})"
+        raise Refusal("data.root", got, allowed, "set data.root to one", value=folder.parent) from error
 
 
 def _open_image(path: str) -> Any:
@@ -79,12 +70,8 @@ def _read_images(samples: list[tuple[str, int]], image_size: int | None) -> Tens
         try:
             image = _open_image(sample[0])
         except Exception as error:
-            raise Refusal(
-                "data.root",
-                f"{sample[0]} is damaged ({reason(error)})",
-                "images that Pillow reads",
-                "repair or delete the file",
-            ) from error
+            got = f"{sample[0]} is damaged ({reason(error)})"
+            raise Refusal("data.root", got, "images that Pillow reads", "repair or delete the file") from error
         if image_size is not None:
             image = functional.center_crop(functional.resize(image, image_size), image_size)
         return np.asarray(image)
@@ -93,10 +80,6 @@ def _read_images(samples: list[tuple[str, int]], image_size: int | None) -> Tens
         arrays = list(pool.map(read, samples))
     odd = next((i for i, array in enumerate(arrays) if array.shape != arrays[0].shape), None)
     if odd is not None:
-        raise Refusal(
-            "data.image_size=null",
-            ", ".join(f"{samples[i][0]} is {arrays[i].shape[1]}x{arrays[i].shape[0]}" for i in (odd, 0)),
-            "one size",
-            "set data.image_size",
-        )
+        got = ", ".join(f"{samples[i][0]} is {arrays[i].shape[1]}x{arrays[i].shape[0]}" for i in (odd, 0))
+        raise Refusal("data.image_size=null", got, "one size", "set data.image_size")
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()

@@ -125,12 +125,8 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in ("x", "y", "x_test", "y_test")}
     except Exception as error:
-        raise Refusal(
-            "paths.data_dir",
-            f"{file} is damaged ({error})",
-            "what this program wrote",
-            "delete the file, and it is made again",
-        ) from error
+        remedy = "delete the file, and it is made again"
+        raise Refusal("paths.data_dir", f"{file} is damaged ({error})", "what this program wrote", remedy) from error
 
 
 def _digits() -> tuple[str, ...]:
@@ -143,32 +139,19 @@ def _idx_images(dataset: Any, root: str, name: str, md5: dict[str, str]) -> Sour
     _download(dataset, root, name, f"{dataset.__name__}/raw/{', '.join(md5)} (or .gz)")
     for file, digest in md5.items():
         if digest and hashlib.md5((raw / file).read_bytes()).hexdigest() != digest:
-            raise Refusal(
-                "data",
-                f"{raw / file} is damaged (its MD5 is not {digest})",
-                "the published file",
-                "delete it, and it is fetched again",
-                value=name,
-            )
+            got = f"{raw / file} is damaged (its MD5 is not {digest})"
+            raise Refusal("data", got, "the published file", "delete it, and it is fetched again", value=name)
     try:
         train, test = (dataset(root, train=train) for train in (True, False))
     except Exception as error:
-        raise Refusal(
-            "data",
-            f"a file in {raw} is damaged ({error})",
-            "the published files",
-            "delete the folder, and they are fetched again",
-            value=name,
-        ) from error
+        remedy = "delete the folder, and they are fetched again"
+        got = f"a file in {raw} is damaged ({error})"
+        raise Refusal("data", got, "the published files", remedy, value=name) from error
     for part, size in ((train, 60_000), (test, 10_000)):
         if tuple(part.data.shape) != (size, 28, 28) or tuple(part.targets.shape) != (size,):
-            raise Refusal(
-                "data",
-                f"{raw} holds images {tuple(part.data.shape)} and labels {tuple(part.targets.shape)}",
-                f"({size}, 28, 28)",
-                "delete the folder, and the files are fetched again",
-                value=name,
-            )
+            got = f"{raw} holds images {tuple(part.data.shape)} and labels {tuple(part.targets.shape)}"
+            remedy = "delete the folder, and the files are fetched again"
+            raise Refusal("data", got, f"({size}, 28, 28)", remedy, value=name)
     return Source(train.data[:, None], train.targets, test.data[:, None], test.targets, tuple(train.classes))
 
 
@@ -182,23 +165,16 @@ def _download(dataset: Any, root: str, name: str, files: str) -> None:
         except RuntimeError:  # torchvision raises it for files that are missing or damaged
             pass
         except Exception as error:
-            raise Refusal(
-                "data",
-                f"files below {root} are damaged ({reason(error)})",
-                f"{files}, as published",
-                "delete them, and they are fetched again",
-                value=name,
-            ) from error
+            got = f"files below {root} are damaged ({reason(error)})"
+            remedy = "delete them, and they are fetched again"
+            raise Refusal("data", got, f"{files}, as published", remedy, value=name) from error
         try:
             _fetch(dataset, Path(root), Path(root) / f".{name}.partial")
         except Exception as error:
+            got = f"not in {Path(root).resolve()}, and the download failed ({reason(error)})"
+            elsewhere = "set paths.data_dir or BN_DATA_DIR to a folder that has them, or use data=mnist1d"
             raise Refusal(
-                "data",
-                f"not in {Path(root).resolve()}, and the download failed ({reason(error)})",
-                files,
-                "put them there, set paths.data_dir or BN_DATA_DIR to a folder that has them, or use data=mnist1d, "
-                "which is made locally",
-                value=name,
+                "data", got, files, f"put them there, {elsewhere}, which is made locally", value=name
             ) from error
 
 

@@ -118,23 +118,15 @@ def split(
     """
     total = len(source.train_y)
     if train_examples is not None and train_examples > total:
-        raise Refusal(
-            "data.train_examples",
-            f"the training set has {total}",
-            f"1 to {total}",
-            "lower it, or leave it at null for all",
-            value=train_examples,
-        )
+        remedy = "lower it, or leave it at null for all"
+        got = f"the training set has {total}"
+        raise Refusal("data.train_examples", got, f"1 to {total}", remedy, value=train_examples)
     count = train_examples or total
     held_out = 0 if val_split == "test" else round(count * val_fraction)
     if val_split != "test" and not 0 < held_out < count:
-        raise Refusal(
-            "data.val_fraction",
-            f"leaves {count - held_out} of {count} examples to train on and {held_out} to validate on",
-            "at least one each",
-            "change it, or data.train_examples",
-            value=val_fraction,
-        )
+        got = f"leaves {count - held_out} of {count} examples to train on and {held_out} to validate on"
+        remedy = "change it, or data.train_examples"
+        raise Refusal("data.val_fraction", got, "at least one each", remedy, value=val_fraction)
     x, y = source.train_x[:count], source.train_y[:count]
     if val_split == "random":
         order = torch.randperm(count, generator=generator(split_seed, "validation split"))
@@ -166,26 +158,16 @@ def _scale_and_shift(x: Tensor, normalization: str, mean: PerChannel, std: PerCh
         means, stds = _mean_and_std(x, unit)
         means, stds = means.view(shape), stds.view(shape)
     if not bool((stds > 0).all()):
-        raise Refusal(
-            "data.std",
-            f"cannot divide by {stds.flatten().tolist()}",
-            "above 0",
-            "change data.std or data.normalization",
-            value=std,
-        )
+        got = f"cannot divide by {stds.flatten().tolist()}"
+        raise Refusal("data.std", got, "above 0", "change data.std or data.normalization", value=std)
     return 1 / (unit * stds), -means / stds
 
 
 def _per_channel(key: str, value: PerChannel, shape: tuple[int, ...]) -> Tensor:
     values = torch.tensor(value, dtype=torch.float64).flatten()
     if len(values) not in (1, shape[0]):
-        raise Refusal(
-            f"data.{key}",
-            f"{len(values)} numbers for {shape[0]} channels",
-            "one, or one a channel",
-            "change it",
-            value=value,
-        )
+        got = f"{len(values)} numbers for {shape[0]} channels"
+        raise Refusal(f"data.{key}", got, "one, or one a channel", "change it", value=value)
     return values.expand(shape[0]).reshape(shape)
 
 

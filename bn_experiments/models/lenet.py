@@ -87,19 +87,13 @@ def _sizes_after_pooling(input_shape: Sequence[int], convolutions: int, kernel_s
 
     shape = "x".join(map(str, input_shape))
     if len(input_shape) not in (2, 3):
-        raise Refusal(
-            "model=lenet",
-            f"got examples of shape {shape}",
-            "channels x length or channels x height x width",
-            "choose model=mlp, or data with positions",
-        )
+        allowed = "channels x length or channels x height x width"
+        remedy = "choose model=mlp, or data with positions"
+        raise Refusal("model=lenet", f"got examples of shape {shape}", allowed, remedy)
     sizes = [left(size) for size in input_shape[1:]]
     if min(sizes) < 1:
         least = next(size for size in range(1, 2**31) if left(size) >= 1)
-        raise Refusal(
-            "model=lenet",
-            f"got examples of shape {shape}, too small for {convolutions} convolutions of {kernel_size} with poolings",
-            f"at least {least} positions an axis with model.padding={padding}",
-            "raise model.padding, or lower model.kernel_size",
-        )
+        got = f"got examples of shape {shape}, too small for {convolutions} convolutions of {kernel_size} with poolings"
+        allowed = f"at least {least} positions an axis with model.padding={padding}"
+        raise Refusal("model=lenet", got, allowed, "raise model.padding, or lower model.kernel_size")
     return sizes

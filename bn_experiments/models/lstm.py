@@ -138,22 +138,14 @@ class LSTM(nn.Module):
 
 def _steps_and_features(input_shape: Sequence[int], rows: bool) -> tuple[int, int]:
     if len(input_shape) not in (2, 3):
-        raise Refusal(
-            "model=lstm",
-            f"got examples of shape {'x'.join(map(str, input_shape))}",
-            "channels x length or channels x height x width",
-            "choose model=mlp, or data with positions",
-        )
+        got = f"got examples of shape {'x'.join(map(str, input_shape))}"
+        allowed = "channels x length or channels x height x width"
+        raise Refusal("model=lstm", got, allowed, "choose model=mlp, or data with positions")
     channels, *sizes = input_shape
     return (sizes[0], channels * sizes[1]) if rows else (math.prod(sizes), channels)
 
 
 def _refuse_after_activation(norm: Slot) -> None:
     if norm.placement != "pre":
-        raise Refusal(
-            "norm.placement",
-            "model=lstm has its norms before the activations",
-            "pre",
-            "set norm.placement=pre",
-            value=norm.placement,
-        )
+        got = "model=lstm has its norms before the activations"
+        raise Refusal("norm.placement", got, "pre", "set norm.placement=pre", value=norm.placement)

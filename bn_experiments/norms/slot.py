@@ -59,13 +59,9 @@ class Slot:
         try:
             found = get_object(path)
         except Exception as error:
-            raise Refusal(
-                "norm._target_",
-                f"cannot be imported ({_one_line(error)})",
-                "the dotted path of an installed class",
-                "check its spelling, or install its package",
-                value=path,
-            ) from error
+            remedy = "check its spelling, or install its package"
+            got = f"cannot be imported ({_one_line(error)})"
+            raise Refusal("norm._target_", got, "the dotted path of an installed class", remedy, value=path) from error
         return found
 
     @cached_property
@@ -79,13 +75,10 @@ class Slot:
         for name, parameter in inspect.signature(target).parameters.items():
             if name not in self.options and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
                 return name
-        raise Refusal(
-            "norm._target_",
-            "no argument is left for the width",
-            "a class whose first argument is the number of features",
-            "leave that argument out of the config",
-            value=self.target,
-        )
+        allowed = "a class whose first argument is the number of features"
+        remedy = "leave that argument out of the config"
+        got = "no argument is left for the width"
+        raise Refusal("norm._target_", got, allowed, remedy, value=self.target)
 
     @property
     def parametrizes(self) -> bool:
@@ -110,13 +103,8 @@ class Slot:
         groups = self.options.get("num_groups")
         if isinstance(groups, int) and groups >= 1 and width % groups:
             allowed = ", ".join(str(g) for g in range(1, width + 1) if width % g == 0)
-            raise Refusal(
-                "norm.num_groups",
-                f"does not divide the {width} features of a layer",
-                allowed,
-                "choose one, or change the width",
-                value=groups,
-            )
+            got = f"does not divide the {width} features of a layer"
+            raise Refusal("norm.num_groups", got, allowed, "choose one, or change the width", value=groups)
         try:
             return self.import_target(dim)(**{self.width_argument: width}, **self.options)
         except (TypeError, ValueError, RuntimeError) as error:

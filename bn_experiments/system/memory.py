@@ -31,12 +31,9 @@ def refuse_what_does_not_fit(replicas: int, bytes_per_number: int, device: str) 
     weights = tensors = 0
 
     def too_large(what: str) -> Refusal:
-        return Refusal(
-            "model",
-            f"has {what} weights in each of {replicas} replicas",
-            f"{most:,}, which fill {has / 1e9:,.0f} GB in training",
-            "make the model smaller, or lower replicas",
-        )
+        allowed = f"{most:,}, which fill {has / 1e9:,.0f} GB in training"
+        got = f"has {what} weights in each of {replicas} replicas"
+        return Refusal("model", got, allowed, "make the model smaller, or lower replicas")
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
         nonlocal weights, tensors
@@ -45,12 +42,8 @@ def refuse_what_does_not_fit(replicas: int, bytes_per_number: int, device: str) 
         if weights > most:
             raise too_large(f"{weights:,} or more")
         if tensors > MOST_TENSORS:
-            raise Refusal(
-                "model",
-                f"has more than {MOST_TENSORS:,} tensors of weights",
-                f"{MOST_TENSORS:,}",
-                "make the model less deep",
-            )
+            got = f"has more than {MOST_TENSORS:,} tensors of weights"
+            raise Refusal("model", got, f"{MOST_TENSORS:,}", "make the model less deep")
 
     hook = register_module_parameter_registration_hook(count)
     try:

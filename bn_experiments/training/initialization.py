@@ -67,13 +67,8 @@ def _draw(module: nn.Module, reset: Callable[[Any], None]) -> None:
 def _scale(norm: nn.Module, scale_init: str | float) -> None:
     weight = getattr(norm, "weight", None)
     if weight is None:
-        raise Refusal(
-            "norm.scale_init",
-            "the norm has no scale",
-            "ones",
-            "set norm.scale_init=ones, or norm.affine=true",
-            value=scale_init,
-        )
+        remedy = "set norm.scale_init=ones, or norm.affine=true"
+        raise Refusal("norm.scale_init", "the norm has no scale", "ones", remedy, value=scale_init)
     if scale_init == "uniform":
         nn.init.uniform_(weight)
     else:

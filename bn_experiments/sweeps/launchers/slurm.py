@@ -42,12 +42,9 @@ class SlurmLauncher(CellLauncher):
             self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
             self.executor.update_parameters(**parameters)
         except (NameError, RuntimeError, TypeError) as error:  # submitit's words for what it does not find or know
-            raise Refusal(
-                "hydra.launcher",
-                " ".join(str(error).split()),
-                "a machine that has Slurm, and parameters that submitit knows",
-                "hydra.launcher.cluster=local tries things out without a Slurm",
-            ) from error
+            remedy = "hydra.launcher.cluster=local tries things out without a Slurm"
+            allowed = "a machine that has Slurm, and parameters that submitit knows"
+            raise Refusal("hydra.launcher", " ".join(str(error).split()), allowed, remedy) from error
         self.at_a_time = at_a_time
         self.queues = cluster == "slurm"  # holds back itself what is beyond `at_a_time`
         if self.queues:
