@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def anatomy(workload: Workload, replicas: int, flops_per_s: float, bytes_per_s: float) -> Table:
-    """Milliseconds a step by kind of operation, and those that the arithmetic and the memory would take."""
+    """Milliseconds for each step by kind of operation, and those that the arithmetic and the memory would take."""
     config = workload.cell(Path(), replicas).config
     splits = objects.splits(config).to(torch.device("cpu"), torch.float32)
     networks = engine.replicas(config, splits, "cpu").train()

@@ -95,7 +95,7 @@ def summarise(folder: Path) -> None:
 
 def build_report(folder: Path) -> None:
     """The page."""
-    report.build(folder)
+    report.write_page(folder)
 
 
 def compose_and_check(count: int) -> tuple[float, float]:

@@ -78,6 +78,6 @@ def build(cell: Cell) -> Built:
 
 
 def hyperparameters(cell: Cell) -> dict[str, Any]:
-    """What TensorBoard's table of cells tells them apart by."""
+    """The columns of TensorBoard's table of cells, beside the metrics."""
     groups = {group: cell.choices[group] for group in ("data", "model", "norm", "optimizer")}
     return {**groups, "lr": cell.config["optimizer"]["lr"]}

@@ -36,7 +36,7 @@ def check(cell: Cell, lost: Collection[str] = (), once: Once | None = None) -> l
 
     Args:
         cell: The composed cell.
-        lost: As `check_cells` has it.
+        lost: Groups, or other keys, that lack a setting because it was wrong (see `check_cells`).
         once: The answers that were found for other cells.
     """
     once = once or Once()

@@ -205,7 +205,7 @@ class Composer:
         return parsed
 
     def _chooses(self, override: str) -> bool:
-        """Whether it has a say in what is composed: it names the option of a group, or tells Hydra where to look."""
+        """Whether it decides what is composed: it names the option of a group, or where Hydra looks for options."""
         if key_of(override).startswith("hydra."):
             return True
         return bool(self.options(key_of(override))) and not isinstance(self.parse(override).value(), dict)

@@ -12,7 +12,7 @@ def options_of(loader: ConfigLoader, group: str, **search: Any) -> list[str]:
     Args:
         loader: Hydra's loader of configurations.
         group: The folder's path below `conf/`; any other text has no options.
-        search: What else Hydra is told to find the folders: `config_name` and `overrides`.
+        search: The arguments with which Hydra finds the folders: `config_name` and `overrides`.
     """
     found = loader.get_group_options(group, ObjectType.CONFIG, **search)
     for folder in loader.get_group_options(group, ObjectType.GROUP, **search):

@@ -167,7 +167,7 @@ def _per_channel(key: str, value: PerChannel, shape: tuple[int, ...]) -> Tensor:
     values = torch.tensor(value, dtype=torch.float64).flatten()
     if len(values) not in (1, shape[0]):
         got = f"{len(values)} numbers for {shape[0]} channels"
-        raise Refusal(f"data.{key}", got, "one, or one a channel", "change it", value=value)
+        raise Refusal(f"data.{key}", got, "one number, or one for each channel", "change it", value=value)
     return values.expand(shape[0]).reshape(shape)
 
 

@@ -5,19 +5,19 @@ from pathlib import Path
 FILE = "report.html"
 
 
-def build(folder: Path) -> Path:
+def write_page(folder: Path) -> Path:
     """Writes `report.html` into a sweep's folder, or a folder of sweeps, from their results; nothing is trained.
 
     The claims are judged anew, by each sweep's own `experiment.json`, and its `verdicts.json` is written again.
 
     Args:
-        folder: Such as outputs/sigmoid_mlp, or outputs.
+        folder: The folder, such as outputs/sigmoid_mlp, or outputs.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        ValueError: There is no finished cell.
+        Refusal: There is no finished cell.
     """
     from bn_experiments.report.contents import collect  # matplotlib and pandas take a second
     from bn_experiments.report.page import render

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bn_experiments.report import FILE, build
+from bn_experiments.report import FILE, write_page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        print(build(options.folder))
+        print(write_page(options.folder))
         if options.markdown:
             print(_markdown(options.folder, options.markdown))
     except (OSError, ValueError) as error:

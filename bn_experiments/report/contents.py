@@ -87,7 +87,7 @@ def collect(folder: Path) -> list[SweepContents]:
     """Every sweep at or below a folder, by name; the claims are judged anew, and `verdicts.json` written.
 
     Raises:
-        ValueError: There is no finished cell.
+        Refusal: There is no finished cell.
     """
     found = sorted({path.parents[1] for path in folder.rglob(f"*/{results.FILE}")})
     sweeps = [_sweep(each, folder) for each in found]

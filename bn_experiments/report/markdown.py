@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bn_experiments.claims.summary import BASELINE
+from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
 from bn_experiments.report.contents import Section, SweepContents
 from bn_experiments.report.page import IMAGES, compared, in_order, machines, newest, summarised
@@ -22,11 +23,12 @@ def render(sweeps: Sequence[SweepContents]) -> str:
     """The experiments among the sweeps as Markdown, without a path of this machine.
 
     Raises:
-        ValueError: None of them is an experiment.
+        Refusal: None of them is an experiment.
     """
     sweeps = [sweep for sweep in in_order(sweeps) if sweep.protocol and sweep.cells]
     if not sweeps:
-        raise ValueError("no experiment among the sweeps; allowed: folders with an experiment.json; train one first")
+        remedy = "train one first"
+        raise Refusal("the folder", "no experiment is among the sweeps", "folders with an experiment.json", remedy)
     lines = ["# Reproductions", "", f"{INTRODUCTION} Results up to {newest(sweeps)}.", ""]
     lines += ["| experiment | claim | verdict | estimate [95% interval] | n | p |", "|---|---|---|---|--:|--:|"]
     for sweep in sweeps:

@@ -16,6 +16,7 @@ from bn_experiments.sweeps.train_cell import is_done
 log = logging.getLogger(__name__)
 
 FAILED = 1  # exit status
+MOST_NAMED = 20  # cells that are not done for one reason
 
 
 def finish(plan: Plan) -> int:
@@ -31,10 +32,25 @@ def finish(plan: Plan) -> int:
             print(f"no comparison: {as_refusal(error)}", file=sys.stderr)
             status = FAILED
     console.print(f"{len(done)} of {len(plan.cells)} cells done  {plan.folder}")
-    for cell in plan.cells:
-        if cell not in done:
-            print(f"{cell.folder}: {_why_not_done(cell.folder)}", file=sys.stderr)
+    for line in _not_done([cell.folder for cell in plan.cells if cell not in done]):
+        print(line, file=sys.stderr)
     return status
+
+
+def _not_done(folders: Sequence[Path]) -> list[str]:
+    """A line for each cell that is not done, or one for all that share a reason where these are many."""
+    by_reason: dict[str, list[Path]] = {}
+    for folder in folders:
+        by_reason.setdefault(_why_not_done(folder), []).append(folder)
+    return [
+        line
+        for reason, alike in by_reason.items()
+        for line in (
+            [f"{folder}: {reason}" for folder in alike]
+            if len(alike) <= MOST_NAMED
+            else [f"{len(alike)} cells in {alike[0].parent}: {reason}"]
+        )
+    ]
 
 
 def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
@@ -51,7 +67,7 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
         verdicts.show([verdict for verdict in judged if verdict.context in own], console)
     if len(plan.cells) > 1:
         summary.write(summary.summarise(table.collect(plan.folder)), plan.folder)
-        console.print(f"report  {report.build(plan.folder)}")
+        console.print(f"report  {report.write_page(plan.folder)}")
 
 
 def _why_not_done(folder: Path) -> str:
@@ -60,4 +76,4 @@ def _why_not_done(folder: Path) -> str:
     record = results.read(folder)
     if record is None or record.status != "failed":
         return "not done; the same command goes on from here"
-    return f"failed ({record.error}); its log tells more, and the same command tries it again"
+    return f"failed ({record.error}); its log says more, and the same command tries it again"

@@ -13,7 +13,7 @@ import pytest
 from bn_experiments.claims import verdicts
 from bn_experiments.claims.protocol import parse
 from bn_experiments.records.results import Result
-from bn_experiments.report import FILE, build
+from bn_experiments.report import FILE, write_page
 from bn_experiments.report.__main__ import main
 from bn_experiments.report.contents import collect
 from bn_experiments.report.pictures import pictures
@@ -160,7 +160,7 @@ def flat(text):
 
 
 def page_of(folder):
-    return Page(build(folder).read_text())
+    return Page(write_page(folder).read_text())
 
 
 def csv_of(page, name):
@@ -197,7 +197,7 @@ def test_the_verdicts_come_first_and_are_those_of_verdicts_json(experiment, page
 
 def test_the_claims_are_judged_anew_from_the_results(experiment):
     (experiment / "verdicts.json").write_text("[]")
-    build(experiment)
+    write_page(experiment)
     found = verdicts.judge(protocol(), verdicts.cells_in(experiment))
     assert [each["estimate"] for each in json.loads((experiment / "verdicts.json").read_text())] == [
         each.estimate for each in found
@@ -262,7 +262,7 @@ def test_a_figure_needs_nothing_but_itself(page):
 
 
 def test_the_page_is_made_again_byte_by_byte(experiment):
-    assert build(experiment).read_bytes() == build(experiment).read_bytes()
+    assert write_page(experiment).read_bytes() == write_page(experiment).read_bytes()
 
 
 def test_the_numbers_behind_the_loss_are_those_of_metrics_csv(experiment, page):
@@ -325,7 +325,7 @@ def test_a_stranger_s_words_never_become_markup(tmp_path):
     )
     write_experiment(tmp_path, described, places=(HOSTILE, "$x^", "plain"))
     write_cell(tmp_path, "gn").joinpath("result.json").write_text("{")
-    text = build(tmp_path).read_text()
+    text = write_page(tmp_path).read_text()
     assert "<script" not in text
     assert "alert('x')" not in text
     found = Page(text)
@@ -442,7 +442,7 @@ def test_no_finished_cells_is_a_line_and_status_one(tmp_path, capsys):
 def test_nothing_but_the_page_and_the_verdicts_is_written(tmp_path):
     write_experiment(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    build(tmp_path)
+    write_page(tmp_path)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert after.keys() - before.keys() == {tmp_path / FILE, tmp_path / "verdicts.json"}
     assert all(after[path] == before[path] for path in before)
