@@ -19,7 +19,7 @@ CONF = Path(__file__).parents[1] / "conf"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The file that takes longest goes first, so that the workers end together."""
-    items.sort(key=lambda item: item.path.name != "test_sweep.py")
+    items.sort(key=lambda item: item.path.name != "test_sweeper.py")
 
 
 @pytest.fixture(scope="session")

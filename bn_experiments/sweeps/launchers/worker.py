@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.utils import JobRuntime, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.errors import as_refusal
@@ -69,7 +69,7 @@ class Worker:
             config.update(cell.config)
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.job.id, config.hydra.job.num = str(number), number
+            config.hydra.job.override_dirname = ",".join(cell.typed)
             config.hydra.overrides.task = list(cell.typed)
             config.hydra.runtime.choices.update({k: v for k, v in cell.choices.items() if k != "overrides"})
-        OmegaConf.resolve(config.hydra.job)
         return config

@@ -1,0 +1,80 @@
+"""A job is what Hydra makes of it, though nothing is composed for it."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from bn_experiments.config.composition import cells_of, overrides_of
+from bn_experiments.sweeps.launchers import worker as workers
+from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
+from tests.conftest import CONF
+
+
+@pytest.fixture
+def hydra():
+    with initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
+@pytest.fixture
+def grid(hydra, data_dir, tmp_path, monkeypatch):
+    """The configuration of a grid's command, with its cells."""
+    monkeypatch.setattr("hydra.core.utils.configure_log", lambda *_: None)  # pytest has the log
+    monkeypatch.chdir(tmp_path)
+
+    def made(*overrides):
+        fixed = [f"paths.data_dir={data_dir}", f"paths.output_dir={tmp_path}/out", "data.train_examples=250"]
+        config = hydra.load_configuration("config", [*fixed, "norm=bn,none", *overrides], RunMode.MULTIRUN)
+        return config, cells_of("config", overrides_of(config, multirun=True), multirun=True)[0]
+
+    return made
+
+
+def test_a_job_has_the_environment_the_folder_and_the_records_that_hydra_would_give_it(hydra, grid, monkeypatch):
+    config, cells = grid("+hydra.job.env_set.SEEN=yes", "hydra.job.chdir=true", "optimizer.lr=0.1,0.2", "+model.x=1")
+    seen = []
+    monkeypatch.setattr(workers, "train_cell", lambda cell: seen.append((cell, os.environ["SEEN"], Path.cwd())))
+    assert Worker(JobSettings(config, Callbacks()))(3, cells[3]) is None
+    cell = cells[3]
+    assert seen == [(cell, "yes", cell.folder)]
+    assert "SEEN" not in os.environ
+    expected = hydra.load_sweep_config(config, list(cell.typed))
+    records = {
+        name: OmegaConf.load(cell.folder / ".hydra" / f"{name}.yaml") for name in ("config", "hydra", "overrides")
+    }
+    assert records["overrides"] == list(cell.typed)
+    assert records["config"] == {**cell.config, "experiment": None}
+    own = records["hydra"].hydra
+    assert (own.job.num, own.job.id, own.job.name) == (3, "3", "train")
+    for key in ("overrides.task", "runtime.choices", "job.env_set", "sweep", "run", "launcher", "sweeper"):
+        assert OmegaConf.select(own, key) == OmegaConf.select(expected.hydra, key), key
+
+
+def test_what_a_cell_holds_of_another_command_is_not_in_its_records(grid, monkeypatch):
+    monkeypatch.setattr(workers, "train_cell", lambda cell: None)
+    config, cells = grid("model=mlp,residual_mlp", "~scheduler.gamma", "scheduler=step")
+    worker = Worker(JobSettings(config, Callbacks()))
+    for number, cell in enumerate(cells):
+        assert worker(number, cell) is None
+        record = OmegaConf.load(cell.folder / ".hydra" / "config.yaml")
+        assert OmegaConf.to_container(record) == {**cell.config, "experiment": None}
+
+
+def test_what_kept_a_job_from_its_end_is_told_in_a_line(grid, monkeypatch):
+    config, cells = grid()
+    worker = Worker(JobSettings(config, Callbacks()))
+    for error, line in ((OSError(28, "No space left"), "[Errno 28] No space left"), (KeyError("a\nb"), None)):
+
+        def fails(cell, error=error):
+            raise error
+
+        monkeypatch.setattr(workers, "train_cell", fails)
+        found = worker(0, cells[0])
+        assert "\n" not in found
+        assert line is None or found == line
