@@ -32,7 +32,7 @@ test-all: setup  ## the tests, the slow ones too
 lint: setup  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-format: setup  ## mend the style
+format: setup  ## repair the style
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 lock: setup  ## resolve requirements.lock anew, for every platform
