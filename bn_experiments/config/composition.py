@@ -73,6 +73,17 @@ def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tupl
     return cells, list(dict.fromkeys(refusals))
 
 
+def misread(config_name: str, overrides: Sequence[str]) -> list[Refusal]:
+    """What is wrong with the overrides of a single run that Hydra composed, such as an experiment that there is not.
+
+    Args:
+        config_name: The name of the primary config.
+        overrides: The overrides as they were typed.
+    """
+    composer = Composer(config_name, overrides)
+    return [refusal for override in overrides for refusal in composer.read(override, multirun=False)[0]]
+
+
 def explain(error: Exception, arguments: Sequence[str]) -> list[Refusal]:
     """All that is wrong with a command line that Hydra could not compose.
 

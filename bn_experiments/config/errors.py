@@ -33,12 +33,21 @@ def as_refusal(error: Exception, override: str = "", config: DictConfig | None =
         return _unknown(override, getattr(error.__cause__, "full_key", None) or key_of(override), config)
     if "An item is already at" in text:
         return Refusal(override, "the key exists", override[1:], "leave out the +")
+    return _of_value(error, override)
+
+
+def _of_value(error: Exception, override: str) -> Refusal:
+    """An error about the value of an override, or about what a file holds."""
     if isinstance(error, OSError) and error.filename:
         remedy = "set paths.output_dir to one"
         return Refusal(error.filename, f"cannot be made ({error.strerror})", "a folder that can be written", remedy)
+    missing = getattr(error, "missing_cfg_file", None)
+    if missing:
+        remedy = "add the file, or take its name off the list"
+        return Refusal(str(missing), "is no file, but a list of defaults names it", "a file below conf/", remedy)
     full_key = getattr(error, "full_key", None)
     if full_key:
-        got = f"leaves {full_key} without a value ({text.splitlines()[0]})"
+        got = f"leaves {full_key} without a value ({str(error).splitlines()[0]})"
         return Refusal(override or full_key, got, "a value, or ${key} of a key that has one", "change it")
     reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
     return Refusal(override or "config", reason, "what python train.py --help shows", "change it")

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.config.cells import Cell, cell_of
-from bn_experiments.config.composition import cells_of, overrides_of
+from bn_experiments.config.composition import cells_of, misread, overrides_of
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse
@@ -43,11 +43,14 @@ def plan_of_cell(config: DictConfig) -> Plan:
     Args:
         config: The configuration that Hydra composed, with Hydra's own part.
     """
+    command = str(config.hydra.job.config_name), overrides_of(config, multirun=False)
     try:
+        if misspelt := misread(*command):
+            refuse(misspelt)
         try:
             cell = cell_of(config, config.hydra)
         except COMPOSITION_ERRORS:  # which Hydra does not see, such as an interpolation that leads nowhere
-            refuse(cells_of(str(config.hydra.job.config_name), overrides_of(config, multirun=False), multirun=False)[1])
+            refuse(cells_of(*command, multirun=False)[1])
         from bn_experiments.config.check import check_cells  # which imports torch
 
         return _plan(config, [cell], check_cells([cell]))

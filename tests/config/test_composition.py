@@ -17,7 +17,15 @@ from bn_experiments.sweeps.command_line import refuse
 
 ROOT = Path(__file__).parents[2]
 TOP = "data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, trainer"
-MODELS, NORMS = "lenet, lstm, mlp, residual_mlp", "bn, bn_uniform, gn, in, ln, none, rms, wn"
+MODELS, NORMS = (
+    ", ".join(sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml"))) for group in ("model", "norm")
+)
+EXPERIMENTS = sorted((ROOT / "conf" / "experiment").rglob("*.yaml"))
+EXPERIMENT_MISSPELT = (
+    "experiment=udl_residul: no such option; allowed: "
+    + ", ".join(str(file.relative_to(ROOT / "conf" / "experiment").with_suffix("")) for file in EXPERIMENTS)
+    + "; did you mean experiment=notebooks/udl_residual?"
+)
 NO_FOO = f"foo: no such key; allowed: {TOP}; leave it out"
 MODEL_FOO = f"model=foo: no such option; allowed: {MODELS}; choose one, or add conf/model/foo.yaml"
 NORM_BAR = f"norm=bar: no such option; allowed: {NORMS}; choose one, or add conf/norm/bar.yaml"
@@ -199,6 +207,7 @@ def command(data_dir, tmp_path, tmp_path_factory, monkeypatch):
     ("arguments", "expected", "packages"),
     [
         (["model=foo"], [MODEL_FOO], []),
+        (["experiment=udl_residul"], [EXPERIMENT_MISSPELT], []),  # Hydra itself takes any, since none is needed
         (
             ["seed=${foo}"],
             [
