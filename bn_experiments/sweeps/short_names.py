@@ -46,7 +46,8 @@ def experiments(arguments: Sequence[str]) -> set[str]:
 
 
 def _in_full(argument: str, experiments: AbstractSet[str]) -> str:
-    key, _, name = argument.partition("=")
+    key, _, quoted = argument.partition("=")
+    name = quoted.strip("'\"")
     group, _, folder = key.partition("/")
     if group != GROUP or (not folder and name in experiments):
         return argument

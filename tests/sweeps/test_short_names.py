@@ -12,6 +12,7 @@ NAMES = {"mine", "notebooks/lenet", "notebooks/mine", "notebooks/twice", "papers
     [
         ("experiment=lenet", "experiment=notebooks/lenet"),
         ("experiment=lstm", "experiment=papers/deep/lstm"),
+        ("experiment='lstm'", "experiment=papers/deep/lstm"),
         ("experiment/notebooks=lenet", "experiment=notebooks/lenet"),  # as --help lists it
         ("experiment/papers/deep=lstm", "experiment=papers/deep/lstm"),
     ],
