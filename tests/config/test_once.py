@@ -36,7 +36,7 @@ WRONG += ["init=foo", "replicas=0", "norm=gn norm.num_groups=3", "data.val_fract
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_cell_is_refused_in_company_as_it_is_alone(compose_cell, wrong):
     bad = compose_cell(*wrong.split())
-    company = [compose_cell(), *(compose_cell(value) for value in VALUES[:4]), bad, compose_cell("seed=4")]
+    company = [compose_cell(), compose_cell("seed=4"), bad]
     alone = [str(refusal) for refusal in checks.check(bad)]
     assert alone
     found = [str(refusal) for refusal in checks.check_cells(company)]
