@@ -68,7 +68,7 @@ def _paths(config: Config) -> list[Refusal]:
 def _group(config: Config, group: str) -> list[Refusal]:
     try:
         return _probes(config) if group == "probes" else _options(config, group)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [from_others(group, error)]
 
 
@@ -103,7 +103,9 @@ def _probes(config: Config) -> list[Refusal]:
         # what is taken over from the data has a line of its own there
         given = [key for key in ("batch_size", "eval_batch_size") if options.get(key) == config["data"].get(key)]
         own = {key: value for key, value in options.items() if key not in given}
-        refusals += problems(own, f"probes.{name}", objects.target(config["probes"], name), Schedule, given=given)
+        refusals += problems(
+            own, f"probes.{name}", objects.target(config["probes"], name, "probes."), Schedule, given=given
+        )
     for name in config["probes"] if not refusals else ():
         objects.probe(config, name)  # raises where what a target names makes no probe
     return refusals

@@ -47,7 +47,7 @@ def dry_run(cell: Cell, wrong: Collection[str], once: Once) -> list[Refusal]:
 def _data(config: Config) -> list[Refusal]:
     try:
         objects.splits(config)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [from_others("data", error)]
     return []
 
@@ -55,11 +55,11 @@ def _data(config: Config) -> list[Refusal]:
 def _data_and_network(config: Config, model: str, norm: str) -> list[Refusal]:
     try:
         splits = objects.splits(config)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [from_others("data", error)]
     try:
         return _network(config, splits, model, norm)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [from_others("model, norm", error)]
 
 
@@ -133,12 +133,12 @@ def _probes_of_one(config: Config, splits: Splits) -> list[Refusal]:
     return refusals
 
 
-def _push(network: nn.Module, splits: Splits, size: int) -> Exception | None:
+def _push(network: nn.Module, splits: Splits, size: int) -> BaseException | None:
     """What goes wrong with a training batch of `size` examples, if anything does."""
     stack = (2,) if isinstance(network, StackedReplicas) else ()
     try:
         logits = network(torch.zeros(*stack, size, *splits.input_shape))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return error
     due = (*stack, size, splits.num_classes)
     return None if tuple(logits.shape) == due else ValueError(f"it gives {tuple(logits.shape)}, not {due}")

@@ -27,7 +27,7 @@ def takes_options(config: Config) -> list[Refusal]:
         objects.optimizer(config)(parameters())
     except _Accepted:
         return []
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [_refusal(config, "optimizer", error)]
     return []
 
@@ -39,18 +39,18 @@ def step(config: Config) -> list[Refusal]:
     try:
         optimizer = objects.optimizer(config)([parameter])
         optimizer.step()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [_refusal(config, "optimizer", error)]
     try:
         scheduler = objects.scheduler(config)(optimizer)
         optimizer.step()  # a scheduler warns where it steps first
         scheduler.step()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [_refusal(config, "scheduler", error)]
     return []
 
 
-def _refusal(config: Config, group: str, error: Exception) -> Refusal:
+def _refusal(config: Config, group: str, error: BaseException) -> Refusal:
     """The refusal of options that a class of torch's refuses; torch tends to name the argument."""
     reason = reason_of(error)
     named = [

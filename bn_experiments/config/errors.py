@@ -9,11 +9,12 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from bn_experiments.config.cells import GROUPS, key_of
 from bn_experiments.refusal import Refusal, unknown_key
 
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError)
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, AssertionError)
 
 
 def as_refusal(error: Exception, override: str = "", config: DictConfig | None = None) -> Refusal:
@@ -53,7 +54,7 @@ def _of_value(error: Exception, override: str) -> Refusal:
     return Refusal(override or "config", reason, "what python train.py --help shows", "change it")
 
 
-def from_others(groups: str, error: Exception) -> Refusal:
+def from_others(groups: str, error: BaseException) -> Refusal:
     """An error of what the keys of groups name; one that is a refusal already stays as it is."""
     if isinstance(error, Refusal):
         return error
@@ -61,7 +62,7 @@ def from_others(groups: str, error: Exception) -> Refusal:
     return Refusal(groups, got, "what the class takes", f"change the keys of {groups}")
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """The first line of an error's text, or its type where it has none; at most 200 characters."""
     return textwrap.shorten((str(error).strip() or type(error).__name__).splitlines()[0], 200, placeholder="...")
 

@@ -21,20 +21,25 @@ Config = Mapping[str, Any]
 DOTTED_PATH = "the dotted path of a class or function"
 
 
-def target(config: Config, group: str) -> Callable[..., Any]:
+def target(config: Config, group: str, parent: str = "") -> Callable[..., Any]:
     """What the group's `_target_` names.
 
+    Args:
+        config: The configuration, or a part of it.
+        group: The group.
+        parent: The key of that part, with a dot at its end.
+
     Raises:
-        ValueError: It cannot be imported.
+        Refusal: It cannot be imported.
     """
     path = config[group]["_target_"]
     try:
         return get_object(path)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a main guard ends the process
         got = f"cannot be imported ({' '.join(str(error).split())})"
         allowed = "the dotted path of an installed class or function"
         remedy = "check its spelling, or install its package"
-        raise Refusal(f"{group}._target_", got, allowed, remedy, value=path) from error
+        raise Refusal(f"{parent}{group}._target_", got, allowed, remedy, value=path) from error
 
 
 def options(config: Config, group: str) -> dict[str, Any]:
@@ -97,10 +102,10 @@ def probe(config: Config, name: str) -> Probe:
     """The probe of that name.
 
     Raises:
-        ValueError: Its `_target_` makes something else.
+        Refusal: Its `_target_` makes something else.
     """
     keys = config["probes"][name]
-    make = target(config["probes"], name)
+    make = target(config["probes"], name, "probes.")
     found = make(**accepted(make, keys))
     if not isinstance(found, Probe):
         allowed = "a class derived from bn_experiments.probes.probe.Probe"

@@ -58,7 +58,7 @@ class Slot:
         path = str(self.target).replace("{dim}", str(dim))
         try:
             found = get_object(path)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             remedy = "check its spelling, or install its package"
             got = f"cannot be imported ({_one_line(error)})"
             raise Refusal("norm._target_", got, "the dotted path of an installed class", remedy, value=path) from error
@@ -148,5 +148,5 @@ def norms_of(network: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())

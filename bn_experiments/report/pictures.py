@@ -1,7 +1,10 @@
 """Pictures: every drawing of a section, as a page holds it."""
 
+import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from types import ModuleType
 
 import matplotlib
 import pandas as pd
@@ -28,11 +31,18 @@ class Picture:
 def pictures(section: Section) -> list[Picture]:
     """Every drawing of a section whose numbers were measured: how it learned, then what its probes measured."""
     modules = [learning, *figures_modules(section.arms.values())]
-    found = []
     with matplotlib.rc_context(STYLE):
-        for draw in (each for module in modules for each in getattr(module, "DRAWINGS", ())):
+        return [picture for module in modules for picture in _drawn(module, section)]
+
+
+def _drawn(module: ModuleType, section: Section) -> Iterator[Picture]:
+    """The drawings of a module; those that cannot be made are left out, after a line that says why."""
+    try:
+        for draw in getattr(module, "DRAWINGS", ()):
             with suppress(NotMeasured):
                 drawing = draw(section.arms, section.claims)
                 shown = {name: value for name, value in vars(drawing).items() if name != "figure"}
-                found.append(Picture(**shown, svg=svg(drawing.figure)))
-    return found
+                yield Picture(**shown, svg=svg(drawing.figure))
+    except (Exception, SystemExit) as error:  # a user's own module may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(f"{module.__name__}: not drawn ({reason})", file=sys.stderr)

@@ -1,7 +1,9 @@
 """The figures modules: what each probe's own module `<module>_figures` draws and says of its quantities."""
 
+import functools
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +21,7 @@ def figures_modules(arms: Iterable[Arm]) -> list[ModuleType]:
     """
     targets = [target for arm in arms for target in _targets(arm)]
     names = dict.fromkeys(target.rpartition(".")[0] + SUFFIX for target in targets)
-    return [importlib.import_module(name) for name in names if _exists(name)]
+    return [module for module in map(_imported, filter(_exists, names)) if module]
 
 
 def quantities(arms: Iterable[Arm]) -> dict[str, str]:
@@ -33,6 +35,16 @@ def _targets(arm: Arm) -> list[str]:
     keys = probes.values() if isinstance(probes, dict) else ()
     targets = [each.get("_target_") for each in keys if isinstance(each, dict)]
     return [target for target in targets if isinstance(target, str) and "." in target]
+
+
+@functools.cache
+def _imported(name: str) -> ModuleType | None:
+    """The module of that name; None, after a line that says why, where it cannot be imported."""
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # a user's own module may raise anything
+        print(f"{name}: not drawn, for it cannot be imported ({' '.join(str(error).split())})", file=sys.stderr)
+        return None
 
 
 def _exists(name: str) -> bool:

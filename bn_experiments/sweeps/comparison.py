@@ -76,4 +76,5 @@ def _why_not_done(folder: Path) -> str:
     record = results.read(folder)
     if record is None or record.status != "failed":
         return "not done; the same command goes on from here"
-    return f"failed ({record.error}); its log says more, and the same command tries it again"
+    reason = " ".join(str(record.error).split())
+    return f"failed ({reason}); its log says more, and the same command tries it again"

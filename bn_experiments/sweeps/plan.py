@@ -75,7 +75,7 @@ def plan_of_grid(config: DictConfig) -> Plan:
 def _plan(config: DictConfig, cells: Sequence[Cell], refusals: Sequence[Refusal]) -> Plan:
     protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
     plan = Plan(cells, protocol)
-    if refusals or wrong or (wrong := _standing_in_the_way(plan)):
+    if refusals or wrong or (wrong := _standing_in_the_way(plan, config.hydra)):
         refuse([*refusals, *wrong])
     if protocol:
         protocol.write(plan.folder)
@@ -92,18 +92,21 @@ def _protocol(config: DictConfig) -> "tuple[Protocol | None, list[Refusal]]":
     return parse({"name": name, "axes": axes, **body})
 
 
-def _standing_in_the_way(plan: Plan) -> list[Refusal]:
-    """Whether the folder is another experiment's, and what of this one nothing measures."""
+def _standing_in_the_way(plan: Plan, hydra: DictConfig) -> list[Refusal]:
+    """Whether the folder would be another one, or is another experiment's, and what of this one nothing measures."""
     folder, protocol = plan.folder, plan.protocol
     own = protocol.name if protocol else None
     refusals = []
+    if hydra.job.chdir and not folder.is_absolute():
+        got = "moves each cell into its own folder, from where paths.output_dir is another one"
+        refusals.append(Refusal("hydra.job.chdir=true", got, "false", "leave it out, or give paths.output_dir in full"))
     try:
         there = json.loads((folder / "experiment.json").read_text())["name"]
     except (OSError, ValueError, KeyError, TypeError):  # there is none that can be read
         there = own
     if there != own:
         got = f"{folder} holds the experiment {there}"
-        refusals = [Refusal("name", got, "another name", "change it", value=folder.name)]
+        refusals += [Refusal("name", got, "another name", "change it", value=folder.name)]
     if protocol:
         from bn_experiments.claims.protocol import unmeasured
 

@@ -47,7 +47,7 @@ def experiments(arguments: Sequence[str]) -> set[str]:
 
 def _in_full(argument: str, experiments: AbstractSet[str]) -> str:
     key, _, quoted = argument.partition("=")
-    name = quoted.strip("'\"")
+    name = quoted.strip("'\" ")
     group, _, folder = key.partition("/")
     if group != GROUP or (not folder and name in experiments):
         return argument

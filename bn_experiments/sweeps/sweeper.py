@@ -70,7 +70,7 @@ class CommandCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Makes our sweeper known to Hydra, and refuses others, which would train cells that nobody checked."""
-        if config.hydra.sweeper._target_ != TARGET:
-            chosen = str(config.hydra.runtime.choices["hydra/sweeper"])
+        chosen = config.hydra.runtime.choices["hydra/sweeper"]
+        if chosen != "grid":
             refuse([Refusal("hydra/sweeper", "checks no cell", "grid", "leave it out", value=chosen)])
         Plugins.instance().class_name_to_class[TARGET] = GridSweeper

@@ -28,7 +28,7 @@ def train_cell(cell: Cell) -> None:
 
         try:
             run(cell)
-        except Exception as error:  # the other cells of the sweep go on
+        except (Exception, SystemExit) as error:  # the other cells of the sweep go on
             log.warning("the cell failed", exc_info=True)  # for its log; the terminal gets a line at the end
             _record(cell, "failed", f"{type(error).__name__}: {error}")
         except interruption.Interrupted:

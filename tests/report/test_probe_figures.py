@@ -5,6 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from bn_experiments.figures.arms import Arm, Look
+from bn_experiments.records.quantities import NotMeasured
+from bn_experiments.report import probe_figures
+from bn_experiments.report.pictures import _drawn
 from bn_experiments.report.probe_figures import figures_modules, quantities
 from tests.command_line import ROOT
 
@@ -34,7 +37,9 @@ def on_the_path(tmp_path, monkeypatch):
             (tmp_path / name).write_text(text)
 
     before = set(sys.modules)
+    probe_figures._imported.cache_clear()
     yield write
+    probe_figures._imported.cache_clear()
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
@@ -83,6 +88,31 @@ def test_a_result_makes_no_module_run_but_a_figures_module(on_the_path):
     on_the_path({"other/__init__.py": "raise SystemExit", "other/deep/__init__.py": "raise SystemExit"})
     assert names(named("other.Probe", "other.probe.Probe", "other.deep.probe.Probe")) == []
     assert "other" not in sys.modules
+
+
+@pytest.mark.parametrize("text", ["raise RuntimeError('no')", "import nothere", "def", "import sys; sys.exit(0)"])
+def test_a_figures_module_that_cannot_be_imported_costs_its_drawings_alone_and_says_so_once(on_the_path, capsys, text):
+    on_the_path({"broken_figures.py": text, "whole_figures.py": "QUANTITIES = {'whole/size': 'size'}"})
+    both = named("broken.Probe", "whole.Probe")
+    assert names(both) == names(both) == ["whole_figures"]
+    assert quantities([both]) == {"whole/size": "size"}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("broken_figures: not drawn, for it cannot be imported (")
+
+
+def test_a_drawing_that_raises_is_left_out_with_a_line(capsys):
+    def unmeasured(arms, claims):
+        raise NotMeasured("nothing")
+
+    def raises(arms, claims):
+        return 1 / 0
+
+    section = SimpleNamespace(arms={}, claims=[])
+    for drawings in ([unmeasured, raises], 3, [lambda arms, claims: None]):
+        module = SimpleNamespace(__name__="mine_figures", DRAWINGS=drawings)
+        assert list(_drawn(module, section)) == []
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("mine_figures: not drawn (")
 
 
 def test_the_figures_modules_do_without_torch():

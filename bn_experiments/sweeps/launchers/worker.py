@@ -22,11 +22,13 @@ class JobSettings:
     Args:
         config: The configuration that Hydra composed of the command, with Hydra's own part.
         callbacks: Hydra's callbacks, which hear of the start and the end of every job.
+        name: The name of every job, and of its log.
         folder: The working directory.
     """
 
     config: DictConfig
     callbacks: Any
+    name: str = field(default_factory=lambda: str(JobRuntime.instance().get("name")))
     folder: Path = field(default_factory=Path.cwd)
 
 
@@ -43,7 +45,7 @@ class Worker:
     def __init__(self, settings: JobSettings):
         os.chdir(settings.folder)
         setup_globals()
-        JobRuntime.instance().set("name", settings.config.hydra.job.name)
+        JobRuntime.instance().set("name", settings.name)
         self.settings = settings
 
     def __call__(self, number: int, cell: Cell) -> str | None:
