@@ -103,7 +103,7 @@ def test_a_folder_that_turns_read_only_costs_what_was_not_written_yet(data_dir, 
     ("failing", "reason"),
     [
         ("Failing", "ZeroDivisionError: on purpose"),
-        ("Hungry", "can't allocate memory"),
+        pytest.param("Hungry", "can't allocate memory", marks=pytest.mark.slow),
         ("Killing", "its process was killed, for a lack of memory perhaps"),
     ],
 )

@@ -341,6 +341,7 @@ def fetching(served, root):
     )
 
 
+@pytest.mark.slow
 def test_processes_that_fetch_the_data_at_once_fetch_each_file_once(served, tmp_path):
     ends = [process.communicate(timeout=100) for process in [fetching(served, tmp_path) for _ in range(3)]]
     assert len({out for out, _ in ends}) == 1
@@ -349,6 +350,7 @@ def test_processes_that_fetch_the_data_at_once_fetch_each_file_once(served, tmp_
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_download_that_was_killed_leaves_nothing_half_and_the_next_mends_it(served, tmp_path):
     process = fetching(served, tmp_path)
     while len(served[1]) < 4:  # the second file is on its way
