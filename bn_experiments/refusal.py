@@ -58,6 +58,15 @@ def unknown_key(key: str, known: Iterable[str]) -> Refusal:
     return Refusal(key, "no such key", ", ".join(by_leaf.values()), remedy)
 
 
+def one_line(error: object) -> str:
+    r"""The text of an error on one line, or the name of its class where it has none.
+
+    >>> one_line(ValueError("a\n  b")), one_line(KeyError())
+    ('a b', 'KeyError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def shown(value: Any) -> str:
     """A value as the user types it, on one line of at most 80 characters; a path is never cut.
 

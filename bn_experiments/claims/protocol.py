@@ -58,7 +58,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Protocol:
-    """The entry `experiment` of `conf/experiment/<name>.yaml`.
+    """The entry `experiment` of an experiment's file below `conf/experiment/`.
 
     Args:
         name: The name of the experiment.

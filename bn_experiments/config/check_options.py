@@ -33,10 +33,10 @@ def missing(config: Config) -> list[Refusal]:
     """Groups, and the names of what they configure, that were deleted from the configuration."""
     groups = [group for group in BESIDE if not isinstance(config.get(group), dict)]
     targets = [group for group in GROUPS if group not in (*groups, "trainer") and "_target_" not in config[group]]
-    remedy = "leave out what deletes or replaces it"
+    remedy, path = "leave out what deletes or replaces it", "the dotted path of a class or function"
     return [
         *(Refusal(group, "is missing", "a group of keys", remedy) for group in groups),
-        *(Refusal(f"{group}._target_", "is missing", objects.DOTTED_PATH, remedy) for group in targets),
+        *(Refusal(f"{group}._target_", "is missing", path, remedy) for group in targets),
     ]
 
 

@@ -23,10 +23,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bn_experiments.config.cells import Cell, key_of, typed
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
-from bn_experiments.config.groups import options_of
+from bn_experiments.config.groups import CONF, options_of
 from bn_experiments.refusal import Refusal
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def overrides_of(config: DictConfig, multirun: bool) -> list[str]:

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from bn_experiments.config.cells import GROUPS, key_of
-from bn_experiments.refusal import Refusal, unknown_key
+from bn_experiments.refusal import Refusal, one_line, unknown_key
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, AssertionError)
 
@@ -50,8 +50,9 @@ def _of_value(error: Exception, override: str) -> Refusal:
     if full_key:
         got = f"leaves {full_key} without a value ({str(error).splitlines()[0]})"
         return Refusal(override or full_key, got, "a value, or ${key} of a key that has one", "change it")
-    reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-    return Refusal(override or "config", reason, "what python train.py --help shows", "change it")
+    return Refusal(
+        override or "config", one_line(error.__cause__ or error), "what python train.py --help shows", "change it"
+    )
 
 
 def from_others(groups: str, error: BaseException) -> Refusal:
@@ -72,7 +73,7 @@ def unreadable(override: str, error: Exception) -> Refusal:
     key, equals, value = override.partition("=")
     if not equals:
         return Refusal(override, "is no override", "key=value or group=option", "give it a value")
-    reason = " ".join(str(error).split()).split(" expecting ")[0]
+    reason = one_line(error).split(" expecting ")[0]
     quoted = value.replace('"', '\\"')
     remedy = "write $HOME for ~" if value.startswith("~") else f"""complete it, or quote it, '{key}="{quoted}"'"""
     return Refusal(override, f"cannot be read ({reason})", "key=value", remedy)

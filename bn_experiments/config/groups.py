@@ -1,9 +1,12 @@
 """Groups: which options the folders below `conf/` offer."""
 
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def options_of(loader: ConfigLoader, group: str, **search: Any) -> list[str]:

@@ -13,12 +13,11 @@ from bn_experiments.data.sources import Source
 from bn_experiments.data.splits import Splits, split
 from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.probe import Probe, Schedule
-from bn_experiments.refusal import Refusal
+from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.signatures import accepted
 from bn_experiments.training.initialization import initialize
 
 Config = Mapping[str, Any]
-DOTTED_PATH = "the dotted path of a class or function"
 
 
 def target(config: Config, group: str, parent: str = "") -> Callable[..., Any]:
@@ -36,7 +35,7 @@ def target(config: Config, group: str, parent: str = "") -> Callable[..., Any]:
     try:
         return get_object(path)
     except (Exception, SystemExit) as error:  # a script without a main guard ends the process
-        got = f"cannot be imported ({' '.join(str(error).split())})"
+        got = f"cannot be imported ({one_line(error)})"
         allowed = "the dotted path of an installed class or function"
         remedy = "check its spelling, or install its package"
         raise Refusal(f"{parent}{group}._target_", got, allowed, remedy, value=path) from error

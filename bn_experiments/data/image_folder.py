@@ -10,8 +10,8 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from bn_experiments.data.sources import Source, reason
-from bn_experiments.refusal import Refusal
+from bn_experiments.data.sources import Source
+from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.seeds import generator
 
 
@@ -50,7 +50,7 @@ def _find_images(folder: Path) -> Any:
         return ImageFolder(folder, loader=_open_image)
     except (OSError, RuntimeError) as error:
         allowed = "a folder with train/<class>/ and test/<class>/"
-        got = f"no images in {folder} ({reason(error)})"
+        got = f"no images in {folder} ({one_line(error)})"
         raise Refusal("data.root", got, allowed, "set data.root to one", value=folder.parent) from error
 
 
@@ -70,7 +70,7 @@ def _read_images(samples: list[tuple[str, int]], image_size: int | None) -> Tens
         try:
             image = _open_image(sample[0])
         except Exception as error:
-            got = f"{sample[0]} is damaged ({reason(error)})"
+            got = f"{sample[0]} is damaged ({one_line(error)})"
             raise Refusal("data.root", got, "images that Pillow reads", "repair or delete the file") from error
         if image_size is not None:
             image = functional.center_crop(functional.resize(image, image_size), image_size)

@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from bn_experiments.refusal import Refusal
+from bn_experiments.refusal import Refusal, one_line
 
 # MD5 of MNIST's decompressed files; torchvision has those of the compressed files (datasets.MNIST.resources)
 MNIST_MD5 = {
@@ -165,13 +165,13 @@ def _download(dataset: Any, root: str, name: str, files: str) -> None:
         except RuntimeError:  # torchvision raises it for files that are missing or damaged
             pass
         except Exception as error:
-            got = f"files below {root} are damaged ({reason(error)})"
+            got = f"files below {root} are damaged ({one_line(error)})"
             remedy = "delete them, and they are fetched again"
             raise Refusal("data", got, f"{files}, as published", remedy, value=name) from error
         try:
             _fetch(dataset, Path(root), Path(root) / f".{name}.partial")
         except Exception as error:
-            got = f"not in {Path(root).resolve()}, and the download failed ({reason(error)})"
+            got = f"not in {Path(root).resolve()}, and the download failed ({one_line(error)})"
             elsewhere = "set paths.data_dir or BN_DATA_DIR to a folder that has them, or use data=mnist1d"
             raise Refusal(
                 "data", got, files, f"put them there, {elsewhere}, which is made locally", value=name
@@ -227,8 +227,3 @@ def _short_timeout() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def reason(error: BaseException) -> str:
-    """The message of an error on one line, or the name of its class if it has no message."""
-    return str(error).strip().replace("\n", " ") or type(error).__name__

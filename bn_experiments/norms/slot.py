@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from hydra.utils import get_object
 from torch import Tensor, nn
 
-from bn_experiments.refusal import Refusal
+from bn_experiments.refusal import Refusal, one_line
 
 LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,)}
 
@@ -60,7 +60,7 @@ class Slot:
             found = get_object(path)
         except (Exception, SystemExit) as error:
             remedy = "check its spelling, or install its package"
-            got = f"cannot be imported ({_one_line(error)})"
+            got = f"cannot be imported ({one_line(error)})"
             raise Refusal("norm._target_", got, "the dotted path of an installed class", remedy, value=path) from error
         return found
 
@@ -110,7 +110,7 @@ class Slot:
         except (TypeError, ValueError, RuntimeError) as error:
             raise Refusal(
                 "norm._target_",
-                f"refuses {width} features with {self.options} ({_one_line(error)})",
+                f"refuses {width} features with {self.options} ({one_line(error)})",
                 "what its documentation says",
                 "change its options or the width",
                 value=self.target,
@@ -146,7 +146,3 @@ def norms_of(network: nn.Module) -> dict[str, nn.Module]:
         for name, module in network.named_modules()
         if name.rpartition(".")[2] == "norm" and not isinstance(module, nn.Identity)
     }
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

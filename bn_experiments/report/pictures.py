@@ -11,6 +11,7 @@ import pandas as pd
 
 from bn_experiments.figures.drawing import STYLE, svg
 from bn_experiments.records.quantities import NotMeasured
+from bn_experiments.refusal import one_line
 from bn_experiments.report import learning
 from bn_experiments.report.contents import Section
 from bn_experiments.report.probe_figures import figures_modules
@@ -44,5 +45,4 @@ def _drawn(module: ModuleType, section: Section) -> Iterator[Picture]:
                 shown = {name: value for name, value in vars(drawing).items() if name != "figure"}
                 yield Picture(**shown, svg=svg(drawing.figure))
     except (Exception, SystemExit) as error:  # a user's own module may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"{module.__name__}: not drawn ({reason})", file=sys.stderr)
+        print(f"{module.__name__}: not drawn ({one_line(error)})", file=sys.stderr)

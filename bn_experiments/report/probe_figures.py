@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bn_experiments.figures.arms import Arm
+from bn_experiments.refusal import one_line
 
 SUFFIX = "_figures"
 
@@ -43,7 +44,7 @@ def _imported(name: str) -> ModuleType | None:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a user's own module may raise anything
-        print(f"{name}: not drawn, for it cannot be imported ({' '.join(str(error).split())})", file=sys.stderr)
+        print(f"{name}: not drawn, for it cannot be imported ({one_line(error)})", file=sys.stderr)
         return None
 
 

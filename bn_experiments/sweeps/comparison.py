@@ -10,6 +10,7 @@ from rich.console import Console
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.errors import as_refusal
 from bn_experiments.records import lock, results
+from bn_experiments.refusal import one_line
 from bn_experiments.sweeps.plan import Plan
 from bn_experiments.sweeps.train_cell import is_done
 
@@ -21,9 +22,12 @@ MOST_NAMED = 20  # cells that are not done for one reason
 
 def finish(plan: Plan) -> int:
     """Prints the comparison of the arms, writes it for a grid, and gives the exit status."""
-    done = [cell for cell in plan.cells if is_done(cell)]
+    done: list[Cell] = []
+    others: list[Cell] = []
+    for cell in plan.cells:
+        (done if is_done(cell) else others).append(cell)
     console = Console(markup=False, highlight=False)
-    status = 0 if len(done) == len(plan.cells) else FAILED
+    status = FAILED if others else 0
     if done:
         try:
             _compare(plan, done, console)
@@ -32,7 +36,7 @@ def finish(plan: Plan) -> int:
             print(f"no comparison: {as_refusal(error)}", file=sys.stderr)
             status = FAILED
     console.print(f"{len(done)} of {len(plan.cells)} cells done  {plan.folder}")
-    for line in _not_done([cell.folder for cell in plan.cells if cell not in done]):
+    for line in _not_done([cell.folder for cell in others]):
         print(line, file=sys.stderr)
     return status
 
@@ -42,15 +46,13 @@ def _not_done(folders: Sequence[Path]) -> list[str]:
     by_reason: dict[str, list[Path]] = {}
     for folder in folders:
         by_reason.setdefault(_why_not_done(folder), []).append(folder)
-    return [
-        line
-        for reason, alike in by_reason.items()
-        for line in (
-            [f"{folder}: {reason}" for folder in alike]
-            if len(alike) <= MOST_NAMED
-            else [f"{len(alike)} cells in {alike[0].parent}: {reason}"]
-        )
-    ]
+    lines = []
+    for reason, alike in by_reason.items():
+        if len(alike) <= MOST_NAMED:
+            lines += [f"{folder}: {reason}" for folder in alike]
+        else:
+            lines.append(f"{len(alike)} cells in {alike[0].parent}: {reason}")
+    return lines
 
 
 def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
@@ -76,5 +78,4 @@ def _why_not_done(folder: Path) -> str:
     record = results.read(folder)
     if record is None or record.status != "failed":
         return "not done; the same command goes on from here"
-    reason = " ".join(str(record.error).split())
-    return f"failed ({reason}); its log says more, and the same command tries it again"
+    return f"failed ({one_line(record.error)}); its log says more, and the same command tries it again"

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from bn_experiments.config.groups import CONF
+
 GROUP = "experiment"
 
 

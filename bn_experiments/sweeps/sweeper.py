@@ -26,11 +26,11 @@ class GridSweeper(Sweeper):
     composed once: what was checked is what a worker is handed and trains.
 
     Args:
-        params: The values of each key, of which an experiment's file makes its grid.
+        params: The grid of an experiment's file, the values of each key; `config.composition` reads it.
     """
 
     def __init__(self, params: dict[str, str] | None):
-        self.params = params or {}
+        pass
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Takes the configuration, with Hydra's own part."""

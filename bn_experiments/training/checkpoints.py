@@ -12,6 +12,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from bn_experiments.refusal import one_line
 from bn_experiments.system import interruption
 from bn_experiments.system.files import write_whole
 
@@ -55,7 +56,7 @@ class Checkpoints(ModelCheckpoint):
             owner = torch.load(self.file, map_location="cpu", weights_only=True).get(IDENTITY)
             reason = f"it is of the configuration {owner}, not {self.identity}"
         except Exception as error:  # zip, pickle and torch each raise their own errors
-            owner, reason = None, " ".join(str(error).split())[:200]
+            owner, reason = None, one_line(error)[:200]
         if owner == self.identity:
             return self.file
         log.warning("%s cannot be used: %s", self.file, reason)

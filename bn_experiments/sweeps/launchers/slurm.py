@@ -10,7 +10,7 @@ import submitit
 from pydantic import PositiveInt
 
 from bn_experiments.config.cells import Cell
-from bn_experiments.refusal import Refusal
+from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs
 from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
 from bn_experiments.system import interruption
@@ -44,7 +44,7 @@ class SlurmLauncher(CellLauncher):
         except (NameError, RuntimeError, TypeError) as error:  # submitit's words for what it does not find or know
             remedy = "hydra.launcher.cluster=local tries things out without a Slurm"
             allowed = "a machine that has Slurm, and parameters that submitit knows"
-            raise Refusal("hydra.launcher", " ".join(str(error).split()), allowed, remedy) from error
+            raise Refusal("hydra.launcher", one_line(error), allowed, remedy) from error
         self.at_a_time = at_a_time
         self.queues = cluster == "slurm"  # holds back itself what is beyond `at_a_time`
         if self.queues:

@@ -51,7 +51,7 @@ class Worker:
     def __call__(self, number: int, cell: Cell) -> str | None:
         """Runs a job; gives what kept it from even starting, on one line."""
         try:
-            context = HydraContext(config_loader=None, callbacks=self.settings.callbacks)  # type: ignore[arg-type]
+            context = HydraContext(config_loader=None, callbacks=self.settings.callbacks)  # type: ignore[arg-type]  # nothing is composed
             config = self._config(number, cell)
             job = run_job(lambda _: train_cell(cell), config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
             if job.status == JobStatus.FAILED:
