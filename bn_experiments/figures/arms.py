@@ -1,6 +1,7 @@
-"""Arms: the cells that are compared, and how the figures tell them apart."""
+"""Arms: the cells that are compared, how the figures tell them apart, and estimates of what was measured of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,16 @@ from numpy.typing import NDArray
 
 from bn_experiments.claims.protocol import Published
 from bn_experiments.claims.summary import BASELINE
-from bn_experiments.records.quantities import Quantity, measured
+from bn_experiments.records.quantities import NotMeasured, Quantity, axis_labels, measured, probes
 from bn_experiments.records.results import Result
 from bn_experiments.statistics.intervals import mean_interval
 
-PALETTE = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#E69F00",
-)  # Okabe & Ito 2008, safe for the colour-blind
+# Okabe & Ito 2008, safe for the colour-blind
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES: tuple[Any, ...] = ("-", "-.", (0, (7, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 1)), (0, (9, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREYS, GREY_MARKERS = ("#444444", "#8a8a8a"), ("X", "x")
+MOMENTS = {"start": "initial networks", "end": "after the last epoch"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,10 @@ class Arm:
     def measured(self, metric: str, **of: Any) -> NDArray[np.float64]:
         """A quantity of each replica (see `records.quantities.measured`)."""
         return measured(self.folder, Quantity(self.name, metric, **of))
+
+    def labels(self, probe: str) -> list[str]:
+        """The labels of a probe's axis."""
+        return axis_labels(probes(self.folder), probe)
 
 
 def looks(norms: Mapping[str, str]) -> dict[str, Look]:
@@ -97,3 +97,49 @@ def arms_in(data: pd.DataFrame, arms: Mapping[str, Arm]) -> list[Arm]:
     """The arms that have rows in a table of estimates, in the order of the arms."""
     names = set(data["arm"])
     return [arm for arm in arms.values() if arm.name in names]
+
+
+def measured_in(arms: Mapping[str, Arm], metric: str, **of: Any) -> Iterator[tuple[Arm, NDArray[np.float64]]]:
+    """The arms of which a quantity was measured, each with its values."""
+    for arm in arms.values():
+        with suppress(NotMeasured):
+            yield arm, arm.measured(metric, **of)
+
+
+def joined(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all parts.
+
+    Raises:
+        NotMeasured: There are no parts.
+    """
+    parts = list(parts)
+    if not parts:
+        raise NotMeasured("nothing of it was measured")
+    return pd.concat(parts, ignore_index=True)
+
+
+def by_moment(arms: Mapping[str, Arm], probe: str, quantity: str, axis: str) -> tuple[pd.DataFrame, list[str]]:
+    """The estimates of a quantity at every moment, and the labels of its axis.
+
+    Args:
+        arms: The arms by name.
+        probe: The name of the probe.
+        quantity: A quantity (R, L) that the probe measured.
+        axis: The name of the axis L, such as layer.
+
+    Returns:
+        Rows of moment, arm, label (under the name of the axis), mean, low, high and n; and the labels of the arm that
+        has most of them, followed by those that only other arms have.
+
+    Raises:
+        NotMeasured: No arm has the quantity.
+    """
+    parts, labels = [], []
+    for moment in MOMENTS:
+        for arm, values in measured_in(arms, f"{probe}/{quantity}", moment=moment):
+            if moment == "end" and probes(arm.folder)[f"{probe}/epochs"].tolist() == [0]:
+                continue  # the only reading is the start's
+            labels.append(arm.labels(probe))
+            parts.append(points(values, moment=moment, arm=arm.name, **{axis: labels[-1]}))
+    labels.sort(key=len, reverse=True)
+    return joined(parts), list(dict.fromkeys(label for each in labels for label in each))

@@ -1,6 +1,6 @@
 """Activations, drawn: how they are spread before and after each norm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,17 +10,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bn_experiments.claims.protocol import Claim
-from bn_experiments.figures.arms import Arm, arms_in
-from bn_experiments.figures.axes import legend, plain
-from bn_experiments.figures.drawing import WIDTH, Drawing
-from bn_experiments.records.quantities import NotMeasured, axis_labels, probes
+from bn_experiments.figures.arms import Arm, arms_in, joined
+from bn_experiments.figures.drawing import Drawing, legend, panels, plain
+from bn_experiments.records.quantities import probes
 
 QUANTITIES = {
     "activations/mean": "mean of the activations",
     "activations/variance": "variance of the activations",
 }
 POINTS = {"norm_in": "into the norm", "norm_out": "out of the norm", "pre_activation": "into the activation"}
-COLUMNS = ["epoch", "layer", "point", "arm", "left", "right", "count", "density"]
 LAYERS = 3  # more would only repeat what three show
 TAIL = 0.01  # the share of the values that may lie outside a panel
 
@@ -36,10 +34,7 @@ def at_end(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
 
 
 def _drawing(arms: Mapping[str, Arm], moment: Literal[0, -1]) -> Drawing:
-    parts = [part for arm in arms.values() if len(part := _densities(arm, moment))]
-    if not parts:
-        raise NotMeasured("activations were not measured then")
-    data = pd.concat(parts, ignore_index=True)
+    data = joined(part for arm in arms.values() for part in _densities(arm, moment))
     epoch, layers = data["epoch"].max(), _layers(data)
     when = "initial networks" if epoch == 0 else f"after epoch {epoch}"
     return Drawing(
@@ -56,18 +51,17 @@ def _drawing(arms: Mapping[str, Arm], moment: Literal[0, -1]) -> Drawing:
 def _figure(arms: Sequence[Arm], data: pd.DataFrame, layers: list[str]) -> Figure:
     """A row of panels for each layer, a column for each point of it."""
     columns = [point for point in POINTS if point in set(data["point"])]
-    figure = Figure(figsize=(WIDTH, 0.7 + 1.45 * len(layers)), layout="constrained")
-    panels = figure.subplots(len(layers), len(columns), squeeze=False)
+    figure, shown = panels(0.7 + 1.45 * len(layers), len(layers), len(columns))
     for i, layer in enumerate(layers):
-        for j, point in enumerate(columns):
-            axes = panels[i, j]
+        row = shown[i * len(columns) : (i + 1) * len(columns)]
+        for axes, point in zip(row, columns, strict=True):
             own = data[(data["layer"] == layer) & (data["point"] == point)]
             _draw_densities(axes, arms, own)
             if len(own):
                 axes.set_xlim(*_bulk(own))
             else:
                 axes.set_visible(False)
-            if j == 0 or not panels[i, 0].get_visible():
+            if axes is row[0] or not row[0].get_visible():
                 axes.set_ylabel(plain(layer))
             axes.set_title(POINTS[point] if i == 0 else "")
             axes.set_xlabel("value" if i == len(layers) - 1 else "")
@@ -87,29 +81,25 @@ def _draw_densities(axes: Axes, arms: Sequence[Arm], data: pd.DataFrame) -> None
     axes.set_ylim(0, 1.08)
 
 
-def _densities(arm: Arm, moment: Literal[0, -1]) -> pd.DataFrame:
+def _densities(arm: Arm, moment: Literal[0, -1]) -> Iterator[pd.DataFrame]:
     """The histogram of each point, summed over replicas.
 
-    There are no rows where the initial networks were not measured (moment 0), or nothing was after them (moment -1).
+    There is none where the initial networks were not measured (moment 0), or nothing was after them (moment -1).
     """
     arrays = probes(arm.folder)
-    epochs = arrays.get("activations/epochs", np.array([]))
-    if not len(epochs) or (moment == 0 and epochs[0] != 0) or (moment == -1 and epochs[-1] == 0):
-        return pd.DataFrame(columns=COLUMNS)
+    epochs = arrays.get("activations/epochs")
+    if epochs is None or (epochs[moment] == 0) != (moment == 0):
+        return
     counts = arrays["activations/histogram"][moment].sum(axis=0)  # (L, bins)
     edges = arrays["activations/edges"][moment][0]  # (L, bins + 1), the same for all replicas
-    labels = axis_labels(arrays, "activations")
-    parts = []
+    labels = arm.labels("activations")
     for i, label in enumerate(labels):
         layer, _, point = label.rpartition(".")
         if point not in POINTS or not counts[i].any() or _is_repeated(labels, counts, i):
             continue
         density = counts[i] / max(1, counts[i].sum()) / np.diff(edges[i])
         columns = {"left": edges[i][:-1], "right": edges[i][1:], "count": counts[i], "density": density}
-        parts.append(
-            pd.DataFrame({"epoch": epochs[moment], "layer": layer, "point": point, "arm": arm.name, **columns})
-        )
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+        yield pd.DataFrame({"epoch": epochs[moment], "layer": layer, "point": point, "arm": arm.name, **columns})
 
 
 def _is_repeated(labels: list[str], counts: NDArray, i: int) -> bool:
@@ -122,12 +112,8 @@ def _is_repeated(labels: list[str], counts: NDArray, i: int) -> bool:
 def _layers(data: pd.DataFrame) -> list[str]:
     """The first layer, the one in the middle and the last."""
     layers = list(dict.fromkeys(data["layer"]))
-    chosen = (
-        {round(i * (len(layers) - 1) / (LAYERS - 1)) for i in range(LAYERS)}
-        if len(layers) > LAYERS
-        else range(len(layers))
-    )
-    return [layers[i] for i in sorted(chosen)]
+    chosen = np.linspace(0, len(layers) - 1, min(LAYERS, len(layers))).round()
+    return [layers[int(i)] for i in chosen]
 
 
 def _bulk(own: pd.DataFrame) -> tuple[float, float]:

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bn_experiments.claims.protocol import Claim
-from bn_experiments.figures.arms import Arm, arms_in, points
-from bn_experiments.figures.axes import legend, plain
-from bn_experiments.figures.drawing import WIDTH, Drawing
-from bn_experiments.figures.marks import INTERVALS, dots
-from bn_experiments.records.quantities import NotMeasured, axis_labels, probes
+from bn_experiments.figures.arms import Arm, arms_in, joined, measured_in, points
+from bn_experiments.figures.drawing import INTERVALS, Drawing, dots_in_rows, legend, panels, plain
+from bn_experiments.records.quantities import NotMeasured
 
 QUANTITIES = {
     "classes/train_mode_correct": "right answers by class in training mode",
@@ -25,20 +23,15 @@ MOST_CLASSES = 40  # more are not legible
 
 def accuracy_by_class(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """The accuracy of each class in evaluation mode."""
-    data = _accuracies(arms)
+    data = joined(
+        points(100 * values, **{"class": _labels(arm)}, arm=arm.name)
+        for arm, values in measured_in(arms, "classes/eval_mode_acc")
+    )
     names, drawn = list(dict.fromkeys(data["class"])), arms_in(data, arms)
-    figure = Figure(figsize=(WIDTH, 1.0 + 0.24 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    for i, arm in enumerate(drawn):
-        own = data[data["arm"] == arm.name]
-        at = [names.index(name) + (i - (len(drawn) - 1) / 2) * 0.6 / max(2, len(drawn)) for name in own["class"]]
-        dots(axes, arm, own, at, sideways=True)
-    axes.set_yticks(range(len(names)), [plain(name) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    figure, (axes,) = panels(1.0 + 0.24 * len(names))
+    dots_in_rows(axes, drawn, data, "class", names, spread=0.6)
     axes.set_ylabel("class")
     axes.set_xlabel("test accuracy, %")
-    axes.grid(axis="y")
-    axes.set_axisbelow(True)
     legend(figure, drawn, lines=False)
     worst = data.loc[data.groupby("arm", sort=False)["mean"].idxmin()].to_dict("records")
     found = "; ".join(f"{row['arm']} is worst on {row['class']} with {row['mean']:.4g}%" for row in worst)
@@ -54,23 +47,21 @@ def accuracy_by_class(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawi
 
 def confusion_matrices(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """The confusion matrix of each arm in evaluation mode, over all replicas."""
-    drawn = [arm for arm in arms.values() if "classes/eval_mode_confusion" in probes(arm.folder)]
-    if not drawn or len(_labels(drawn[0])) < 2:
-        raise NotMeasured("classes were not measured")
-    counts = {arm.name: probes(arm.folder)["classes/eval_mode_confusion"][-1].sum(axis=0) for arm in drawn}
-    shares = {name: 100 * count / count.sum(axis=1, keepdims=True).clip(1) for name, count in counts.items()}
-    top = max(float((share * (1 - np.eye(len(share)))).max()) for share in shares.values())
-    columns = min(2, len(drawn))
-    rows = math.ceil(len(drawn) / columns)
-    figure = Figure(figsize=(WIDTH, 0.4 + 3.2 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes in panels[len(drawn) :]:
+    measured = measured_in(arms, "classes/eval_mode_confusion")
+    counts = {arm.name: values.sum(axis=0).astype(int) for arm, values in measured}  # (C, C)
+    names = {name: _labels(arms[name]) for name in counts}
+    if any(len(classes) < 2 for classes in names.values()):
+        raise NotMeasured("a single class has no mistakes")
+    data = joined(_rows(name, names[name], count) for name, count in counts.items())
+    top = max(float((_shares(count) * (1 - np.eye(len(count)))).max()) for count in counts.values())
+    columns = min(2, len(counts))
+    rows = math.ceil(len(counts) / columns)
+    figure, shown = panels(0.4 + 3.2 * rows, rows, columns)
+    for axes in shown[len(counts) :]:
         axes.set_visible(False)
-    for axes, arm in zip(panels, drawn, strict=False):
-        _matrix(axes, shares[arm.name], _labels(arm), top)
-        axes.set_title(plain(arm.name))
-    parts = [_rows(arm.name, _labels(arm), counts[arm.name], shares[arm.name]) for arm in drawn]
-    data = pd.concat(parts, ignore_index=True)
+    for axes, name in zip(shown, counts, strict=False):
+        _matrix(axes, _shares(counts[name]), names[name], top)
+        axes.set_title(plain(name))
     return Drawing(
         "confusion",
         "Confusion matrices",
@@ -82,25 +73,16 @@ def confusion_matrices(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Draw
     )
 
 
-def _accuracies(arms: Mapping[str, Arm]) -> pd.DataFrame:
-    """The accuracy in per cent by arm and class."""
-    parts = []
-    for arm in arms.values():
-        try:
-            values = 100 * arm.measured("classes/eval_mode_acc")
-        except NotMeasured:
-            continue
-        parts.append(points(values, **{"class": _labels(arm)}, arm=arm.name))
-    if not parts:
-        raise NotMeasured("classes were not measured")
-    return pd.concat(parts, ignore_index=True)
+def _shares(counts: NDArray) -> NDArray:
+    """A confusion matrix (C, C) in per cent of each row."""
+    return 100 * counts / counts.sum(axis=1, keepdims=True).clip(1)
 
 
-def _rows(arm: str, names: list[str], counts: NDArray, shares: NDArray) -> pd.DataFrame:
+def _rows(arm: str, names: list[str], counts: NDArray) -> pd.DataFrame:
     """A confusion matrix (C, C) as a table with one row for each class and answer."""
     truth, answer = np.meshgrid(names, names, indexing="ij")
     columns = {"class": truth.flatten(), "answer": answer.flatten(), "count": counts.flatten()}
-    return pd.DataFrame({"arm": arm, **columns, "percent": shares.flatten()})
+    return pd.DataFrame({"arm": arm, **columns, "percent": _shares(counts).flatten()})
 
 
 def _commonest_mistakes(data: pd.DataFrame) -> str:
@@ -115,10 +97,8 @@ def _matrix(axes: Axes, share: NDArray, names: list[str], top: float) -> None:
     right = np.eye(size, dtype=bool)
     axes.imshow(np.where(right, np.nan, share), cmap="Blues", vmin=0, vmax=1.25 * top or 1, interpolation="nearest")
     axes.imshow(np.where(right, 0.12, np.nan), cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
-    long = max(map(len, names)) > 2
-    axes.set_xticks(
-        range(size), [plain(name, 14) for name in names], rotation=50 if long else 0, ha="right" if long else "center"
-    )
+    slanted: dict[str, Any] = {"rotation": 50, "ha": "right"} if max(map(len, names)) > 2 else {}
+    axes.set_xticks(range(size), [plain(name, 14) for name in names], **slanted)
     axes.set_yticks(range(size), [plain(name, 14) for name in names])
     axes.tick_params(length=0, labelsize=7)
     axes.set_xlabel("answer")
@@ -135,7 +115,7 @@ def _matrix(axes: Axes, share: NDArray, names: list[str], top: float) -> None:
 
 
 def _labels(arm: Arm) -> list[str]:
-    found = axis_labels(probes(arm.folder), "classes")
+    found = arm.labels("classes")
     if len(found) > MOST_CLASSES:
         raise NotMeasured("too many classes to show")
     return found

@@ -4,15 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bn_experiments.claims.protocol import Claim
-from bn_experiments.figures.arms import Arm, arms_in, points
-from bn_experiments.figures.axes import plain
-from bn_experiments.figures.drawing import WIDTH, Drawing
-from bn_experiments.figures.marks import INTERVALS, dots
-from bn_experiments.records.quantities import NotMeasured, axis_labels, probes
+from bn_experiments.figures.arms import Arm, arms_in, joined, measured_in, points
+from bn_experiments.figures.drawing import INTERVALS, Drawing, dots, panels, plain
 
 QUANTITIES = {
     "modes/train_mode_loss": "loss in training mode",
@@ -29,15 +25,18 @@ KEY = [
 
 def accuracy_by_mode(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """The accuracy of each split in training mode and in evaluation mode, a panel for each split."""
-    data = _accuracies(arms)
+    data = joined(
+        points(100 * arm.measured(f"modes/{mode}_mode_acc"), split=arm.labels("modes"), arm=arm.name, mode=mode)
+        for arm, _ in measured_in(arms, "modes/eval_mode_acc")
+        for mode in MODES
+    )
     splits, drawn = list(dict.fromkeys(data["split"])), arms_in(data, arms)
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.42 * len(drawn)), layout="constrained")
-    panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
-    for axes, split in zip(panels, splits, strict=True):
+    figure, shown = panels(1.2 + 0.42 * len(drawn), columns=len(splits), sharey=True)
+    for axes, split in zip(shown, splits, strict=True):
         _panel(axes, drawn, data[data["split"] == split])
         axes.set_title(f"{plain(split)} set")
-    panels[0].set_yticks(range(len(drawn)), [plain(arm.name) for arm in drawn])
-    panels[0].set_ylim(len(drawn) - 0.5, -0.5)
+    shown[0].set_yticks(range(len(drawn)), [plain(arm.name) for arm in drawn])
+    shown[0].set_ylim(len(drawn) - 0.5, -0.5)
     figure.legend(KEY, [str(line.get_label()) for line in KEY], loc="outside upper left", ncols=2)
     test = data[data["split"] == splits[-1]].to_dict("records")
     found = "; ".join(f"{row['arm']} {row['mean']:.4g}% in {MODES[row['mode']]}" for row in test)
@@ -49,21 +48,6 @@ def accuracy_by_mode(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawin
         data,
         figure,
     )
-
-
-def _accuracies(arms: Mapping[str, Arm]) -> pd.DataFrame:
-    """The accuracy in per cent by arm, mode and split."""
-    parts = []
-    for arm in arms.values():
-        for mode in MODES:
-            try:
-                values = 100 * arm.measured(f"modes/{mode}_mode_acc")
-            except NotMeasured:
-                continue
-            parts.append(points(values, split=axis_labels(probes(arm.folder), "modes"), arm=arm.name, mode=mode))
-    if not parts:
-        raise NotMeasured("modes were not measured")
-    return pd.concat(parts, ignore_index=True)
 
 
 def _panel(axes: Axes, arms: Sequence[Arm], data: pd.DataFrame) -> None:

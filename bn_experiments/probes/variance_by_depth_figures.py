@@ -1,20 +1,27 @@
 """Variance by depth, drawn: the variance of the signal at each stage, with the growth that is claimed of it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from bn_experiments.claims.protocol import Claim
-from bn_experiments.figures.arms import Arm, arms_in
-from bn_experiments.figures.axes import legend, log_axis_for, plain
-from bn_experiments.figures.drawing import WIDTH, Drawing
-from bn_experiments.figures.marks import INTERVALS, PUBLISHED, dots, ends
-from bn_experiments.figures.readings import MOMENTS, by_moment
+from bn_experiments.figures.arms import MOMENTS, Arm, arms_in, by_moment
+from bn_experiments.figures.drawing import (
+    INTERVALS,
+    PUBLISHED,
+    Drawing,
+    dots,
+    ends,
+    legend,
+    log_axis_for,
+    panels,
+    plain,
+)
 
 METRIC = "variance_by_depth/variance"
 QUANTITIES = {METRIC: "variance by depth"}
@@ -31,8 +38,7 @@ def variance_by_depth(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawi
     moment = data["moment"].iloc[-1]
     last = data[data["moment"] == moment]
     drawn = arms_in(data, arms)
-    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels(2.9)
     fitted = published = False
     for i, arm in enumerate(drawn):
         own = last[last["arm"] == arm.name].set_index("stage").reindex(stages).dropna(subset="mean")
@@ -117,13 +123,8 @@ def _draw_published(axes: Axes, arm: Arm, stages: list[str]) -> bool:
 
 def _name_stages(axes: Axes, stages: list[str]) -> None:
     """Labels the horizontal axis, slanted where the names are long."""
-    slanted = sum(map(len, stages)) > 70
-    axes.set_xticks(
-        range(len(stages)),
-        [plain(stage) for stage in stages],
-        rotation=40 if slanted else 0,
-        ha="right" if slanted else "center",
-    )
+    slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if sum(map(len, stages)) > 70 else {}
+    axes.set_xticks(range(len(stages)), [plain(stage) for stage in stages], **slanted)
     axes.set_xlabel("stage, from the input x to the output")
 
 

@@ -12,9 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.summary import BASELINE
-from bn_experiments.report import probe_figures, words
+from bn_experiments.figures.drawing import Drawing
+from bn_experiments.report import drawings, words
 from bn_experiments.report.contents import Section, SweepContents
-from bn_experiments.report.pictures import Picture, pictures
 
 TEMPLATE = "report.html.jinja"
 MOST_ILLUSTRATED = 12  # sections of a sweep; a large grid's page would not open
@@ -46,12 +46,12 @@ def render(sweeps: Sequence[SweepContents]) -> str:
         "symbols": words.SYMBOLS,
     }
     sweeps = in_order(sweeps)
-    shown = {id(s): pictures(s) for sweep in sweeps for s in sweep.sections[:MOST_ILLUSTRATED]}
+    shown = {id(s): drawings.drawings(s) for sweep in sweeps for s in sweep.sections[:MOST_ILLUSTRATED]}
     return environment.get_template(TEMPLATE).render(
         sweeps=sweeps,
         date=newest(sweeps),
         counts=counts(sweeps),
-        pictures=lambda section: shown.get(id(section), []),
+        drawings=lambda section: shown.get(id(section), []),
         most_illustrated=MOST_ILLUSTRATED,
         machines=machines(sweeps),
     )
@@ -96,7 +96,7 @@ def machines(sweeps: Sequence[SweepContents]) -> dict[str, list[str]]:
 
 def compared(section: Section) -> dict[str, list[dict[str, Any]]]:
     """The published numbers beside the measured ones: curves by quantity, then what is a single number."""
-    named = probe_figures.quantities(section.arms.values())
+    named = drawings.quantities(section.arms.values())
     curves: dict[str, list[dict[str, Any]]] = {}
     single: list[dict[str, Any]] = []
     for comparison in section.comparisons:
@@ -149,13 +149,12 @@ def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
     return {heading: rows for heading, rows in found.items() if rows}
 
 
-def svg_uri(picture: Picture) -> str:
+def svg_uri(drawing: Drawing) -> str:
     """The figure as a data URI."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(picture.svg.encode()).decode()}"
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawing.svg.encode()).decode()}"
 
 
-def csv_uri(picture: Picture) -> str:
+def csv_uri(drawing: Drawing) -> str:
     """The figure's numbers as a data URI."""
-    return (
-        f"data:text/csv;charset=utf-8,{quote(picture.data.to_csv(index=False, float_format='%.7g'), safe=',;:+()[]')}"
-    )
+    table = drawing.data.to_csv(index=False, float_format="%.7g")
+    return f"data:text/csv;charset=utf-8,{quote(table, safe=',;:+()[]')}"

@@ -1,6 +1,5 @@
 """Drawings in the report of what a probe measured, from cells written by hand."""
 
-import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from bn_experiments.claims.protocol import Protocol
+from bn_experiments.figures.drawing import Drawing
 from bn_experiments.report.contents import collect
-from bn_experiments.report.page import svg_uri
-from bn_experiments.report.pictures import Picture, pictures
+from bn_experiments.report.drawings import drawings
 from tests.cells_by_hand import write_cell
 
 REPLICAS, EPOCHS = 6, 3
@@ -27,7 +26,7 @@ def numbers(norm: str, columns: int) -> np.ndarray:
 
 def draw(
     folder: Path, probe: str, arrays: Callable[[str], dict[str, Any]], protocol: Protocol | None = None
-) -> dict[str, Picture]:
+) -> dict[str, Drawing]:
     """What the report draws of a probe of conf/probes/, by name.
 
     Args:
@@ -46,9 +45,4 @@ def draw(
         protocol.write(folder)
     (sweep,) = collect(folder)
     assert not sweep.skipped
-    return {picture.name: picture for picture in pictures(sweep.sections[0])}
-
-
-def svg(picture: Picture) -> str:
-    """The figure as the page holds it."""
-    return base64.b64decode(svg_uri(picture).partition(",")[2]).decode()
+    return {drawing.name: drawing for drawing in drawings(sweep.sections[0])}

@@ -1,12 +1,7 @@
 """How the report draws the tests' own probe."""
 
-from matplotlib.figure import Figure
-
-from bn_experiments.figures.arms import arms_in
-from bn_experiments.figures.axes import legend, plain
-from bn_experiments.figures.drawing import WIDTH, Drawing
-from bn_experiments.figures.marks import dots
-from bn_experiments.figures.readings import by_moment
+from bn_experiments.figures.arms import arms_in, by_moment
+from bn_experiments.figures.drawing import Drawing, dots, legend, panels, plain
 
 QUANTITIES = {"sizes/size": "size of the signal"}
 
@@ -14,8 +9,7 @@ QUANTITIES = {"sizes/size": "size of the signal"}
 def sizes(arms, claims):
     data, places = by_moment(arms, "sizes", "size", "place")
     drawn, last = arms_in(data, arms), data[data["moment"] == "end"]
-    figure = Figure(figsize=(WIDTH, 2.0), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels(2.0)
     for arm in drawn:
         own = last[last["arm"] == arm.name]
         dots(axes, arm, own, [places.index(place) for place in own["place"]], sideways=False)

@@ -9,7 +9,7 @@ from bn_experiments.data.splits import Examples, Splits
 from bn_experiments.probes.classes import Classes, confusion_matrices, draw_confusion
 from bn_experiments.run import run
 from bn_experiments.training.replicas import SeparateReplicas
-from tests.probes.drawn import EPOCHS, HOSTILE, REPLICAS, draw, numbers, svg
+from tests.probes.drawn import EPOCHS, HOSTILE, REPLICAS, draw, numbers
 from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, steps
 
 
@@ -148,5 +148,5 @@ def test_the_report_draws_the_accuracies_and_the_confusion_matrices(tmp_path):
 
 def test_names_of_classes_never_become_markup_in_the_report(tmp_path):
     drawn = draw(tmp_path, "classes", lambda norm: read(norm, classes=(HOSTILE, "$x^")))
-    assert not any("<script" in svg(picture) for picture in drawn.values())
+    assert not any("<script" in drawing.svg for drawing in drawn.values())
     assert HOSTILE in set(drawn["accuracy_by_class"].data["class"])

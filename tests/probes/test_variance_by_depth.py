@@ -16,7 +16,7 @@ from bn_experiments.probes.variance_by_depth_figures import QUANTITIES, exponent
 from bn_experiments.report import words
 from bn_experiments.run import run
 from bn_experiments.training.initialization import initialize
-from tests.probes.drawn import EPOCHS, draw, numbers, svg
+from tests.probes.drawn import EPOCHS, draw, numbers
 from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, splits_of, steps
 
 NO_NORM = Slot(None, placement="pre", bias="auto", scale_init="ones", layers="all")
@@ -229,7 +229,7 @@ def test_the_report_draws_the_growth_that_is_claimed_and_the_published_run(tmp_p
     assert "Fits are to the logarithm of the means" in drawn.caption
     assert "Large circles are the published run." in drawn.caption
     for name in ("linear fit", "exponential fit", "published"):
-        assert name in svg(drawn)
+        assert name in drawn.svg
 
 
 def test_the_report_draws_variances_that_are_not_finite_as_none(tmp_path):

@@ -16,7 +16,7 @@ from bn_experiments.records.results import Result
 from bn_experiments.report import FILE, write_page
 from bn_experiments.report.__main__ import main
 from bn_experiments.report.contents import collect
-from bn_experiments.report.pictures import pictures
+from bn_experiments.report.drawings import drawings
 from bn_experiments.statistics.intervals import mean_interval, prediction_interval
 from tests.probes.drawn import HOSTILE
 
@@ -455,7 +455,7 @@ def test_a_long_curve_is_drawn_in_means_of_at_most_150_points(tmp_path):
     pd.DataFrame(rows, columns=["step", "epoch", "replica", "name", "value"]).to_csv(
         folder / "metrics.csv", index=False
     )
-    (drawn,) = pictures(collect(tmp_path)[0].sections[0])
+    (drawn,) = drawings(collect(tmp_path)[0].sections[0])
     expected = values[:, : 143 * 7].reshape(REPLICAS, 143, 7).mean(axis=(0, 2))
     assert drawn.data["mean"].tolist() == pytest.approx(expected.tolist())
     assert drawn.data["step"].tolist()[:2] == [4.0, 11.0]

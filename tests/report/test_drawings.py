@@ -6,9 +6,8 @@ import pytest
 
 from bn_experiments.figures.arms import Arm, Look
 from bn_experiments.records.quantities import NotMeasured
-from bn_experiments.report import probe_figures
-from bn_experiments.report.pictures import _drawn
-from bn_experiments.report.probe_figures import figures_modules, quantities
+from bn_experiments.report import drawings
+from bn_experiments.report.drawings import _drawn, figures_modules, quantities
 from tests.command_line import ROOT
 
 LOOK = Look("black", "-", "o")
@@ -37,9 +36,9 @@ def on_the_path(tmp_path, monkeypatch):
             (tmp_path / name).write_text(text)
 
     before = set(sys.modules)
-    probe_figures._imported.cache_clear()
+    drawings._imported.cache_clear()
     yield write
-    probe_figures._imported.cache_clear()
+    drawings._imported.cache_clear()
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
@@ -108,8 +107,8 @@ def test_a_drawing_that_raises_is_left_out_with_a_line(capsys):
         return 1 / 0
 
     section = SimpleNamespace(arms={}, claims=[])
-    for drawings in ([unmeasured, raises], 3, [lambda arms, claims: None]):
-        module = SimpleNamespace(__name__="mine_figures", DRAWINGS=drawings)
+    for listed in ([unmeasured, raises], 3, [lambda arms, claims: None]):
+        module = SimpleNamespace(__name__="mine_figures", DRAWINGS=listed)
         assert list(_drawn(module, section)) == []
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("mine_figures: not drawn (")

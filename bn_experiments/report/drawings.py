@@ -1,17 +1,36 @@
-"""The figures modules: what each probe's own module `<module>_figures` draws and says of its quantities."""
+"""Drawings: how the arms of a section learned, and what the module `<module>_figures` of each of their probes draws."""
 
 import functools
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
+import matplotlib
+
 from bn_experiments.figures.arms import Arm
+from bn_experiments.figures.drawing import STYLE, Drawing
+from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.refusal import one_line
+from bn_experiments.report import learning
+from bn_experiments.report.contents import Section
 
 SUFFIX = "_figures"
+
+
+def drawings(section: Section) -> list[Drawing]:
+    """Every drawing of a section whose numbers were measured: how it learned, then what its probes measured."""
+    modules = [learning, *figures_modules(section.arms.values())]
+    with matplotlib.rc_context(STYLE):
+        return [drawing for module in modules for drawing in _drawn(module, section)]
+
+
+def quantities(arms: Iterable[Arm]) -> dict[str, str]:
+    """The quantities of the arms' probes in words, each by its name, `<probe>/<quantity>`."""
+    return {name: text for module in figures_modules(arms) for name, text in getattr(module, "QUANTITIES", {}).items()}
 
 
 def figures_modules(arms: Iterable[Arm]) -> list[ModuleType]:
@@ -25,9 +44,17 @@ def figures_modules(arms: Iterable[Arm]) -> list[ModuleType]:
     return [module for module in map(_imported, filter(_exists, names)) if module]
 
 
-def quantities(arms: Iterable[Arm]) -> dict[str, str]:
-    """The quantities of the arms' probes in words, each by its name, `<probe>/<quantity>`."""
-    return {name: text for module in figures_modules(arms) for name, text in getattr(module, "QUANTITIES", {}).items()}
+def _drawn(module: ModuleType, section: Section) -> Iterator[Drawing]:
+    """The drawings of a module; those that cannot be made are left out, after a line that says why."""
+    try:
+        for draw in getattr(module, "DRAWINGS", ()):
+            with suppress(NotMeasured):
+                drawing = draw(section.arms, section.claims)
+                if not isinstance(drawing, Drawing):
+                    raise TypeError(f"{draw.__name__} returned {type(drawing).__name__} in place of a Drawing")
+                yield drawing
+    except (Exception, SystemExit) as error:  # a user's own module may raise anything
+        print(f"{module.__name__}: not drawn ({one_line(error)})", file=sys.stderr)
 
 
 def _targets(arm: Arm) -> list[str]:
