@@ -61,7 +61,7 @@ class Drawing:
     data: pd.DataFrame
     figure: InitVar[Figure]
 
-    def __post_init__(self, figure: Figure):
+    def __post_init__(self, figure: Figure) -> None:
         buffer = io.StringIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's may have it

@@ -1,12 +1,11 @@
 """Contents: what a report shows, gathered from the results of one sweep or of several."""
 
 import json
+import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from bn_experiments.claims import verdicts
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
@@ -14,11 +13,13 @@ from bn_experiments.claims.published import Comparison, compare
 from bn_experiments.claims.summary import BASELINE, CONTEXT, summarise
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm, looks
-from bn_experiments.records import results, table
+from bn_experiments.records import quantities, results, table
 from bn_experiments.records.results import Result
 from bn_experiments.refusal import Refusal
-from bn_experiments.report.cells import DAMAGE, whole_cells
 from bn_experiments.system.files import write_whole
+
+DAMAGE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)
+Rows = dict[str, dict[str, Any]]  # the rows of `summary.summarise` for one cell, by metric
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Section:
         claims: The claims of the experiment; a grid has none.
         verdicts: The verdicts on the experiment's claims; a grid has none.
         comparisons: The published numbers beside the measured ones.
-        summary: One dict for each arm: arm, diverged, and for each metric the row of `summary.summarise`.
+        summary: The rows of each arm in the sweep's summary, by the arm's name.
     """
 
     context: str
@@ -39,7 +40,7 @@ class Section:
     claims: list[Claim]
     verdicts: list[Verdict]
     comparisons: list[Comparison]
-    summary: list[dict[str, Any]]
+    summary: dict[str, Rows]
 
     @property
     def is_trained(self) -> bool:
@@ -98,14 +99,56 @@ def collect(folder: Path) -> list[SweepContents]:
 
 
 def _sweep(folder: Path, top: Path) -> SweepContents:
-    cells, skipped = whole_cells(folder)
+    name = folder.absolute().name if folder == top else folder.relative_to(top).as_posix()
+    cells, skipped = _whole_cells(folder)
     protocol, lines = _protocol(folder)
-    name = folder.name if folder == top else folder.relative_to(top).as_posix()
-    sections = _of_experiment(protocol, folder, cells) if protocol else _of_grid(cells)
+    sections = []
+    if cells:
+        rows = summarise(table.frame(cells)).groupby([*CONTEXT[1:], "arm"], sort=False)
+        rows_of = {key: own.set_index("metric").to_dict("index") for key, own in rows}
+        sections = _of_experiment(protocol, folder, cells, rows_of) if protocol else _of_grid(cells, rows_of)
     newest = max(((cell / results.FILE).stat().st_mtime for cell in cells), default=0.0)
-    return SweepContents(
-        name or folder.resolve().name, protocol, sections, list(cells.values()), skipped + lines, newest
-    )
+    return SweepContents(name, protocol, sections, list(cells.values()), skipped + lines, newest)
+
+
+def _whole_cells(folder: Path) -> tuple[dict[Path, Result], list[str]]:
+    """The results of a sweep's finished cells by folder, and one line for each cell that is left out."""
+    whole: dict[Path, Result] = {}
+    left_out = []
+    for cell in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if any((cell / name).exists() for name in (results.FILE, "train.log", ".hydra")):
+            found = _whole(cell)
+            if isinstance(found, str):
+                left_out.append(f"{cell.name}: {found}")
+            else:
+                whole[cell] = replace(found, probes={})  # they are drawn from a file of their own, and fill the memory
+    return whole, left_out
+
+
+def _whole(cell: Path) -> Result | str:
+    """The result of a cell, or why the cell is left out."""
+    result = results.read(cell)
+    if result is None:
+        return "damaged: its result.json cannot be read" if (cell / results.FILE).exists() else "not finished"
+    if result.status != "done":
+        return f"{result.status}: {result.error}" if result.error else str(result.status)
+    try:
+        assert {"data", "model", "norm", "optimizer", "overrides"} <= result.cell.keys()
+        lengths = {len(result.seeds), len(result.diverged), *map(len, result.metrics.values())}
+        assert len(lengths) == 1
+        assert result.seeds
+        assert sum(result.timing.values()) >= 0
+        assert isinstance(result.config["trainer"]["max_epochs"], int)
+    except (*DAMAGE, AssertionError):
+        return "damaged: its result.json is not as a run writes it"
+    try:
+        quantities.probes(cell)
+        quantities.curves(cell)
+    except quantities.Damaged as error:
+        return f"damaged: its {error}"
+    except quantities.NotMeasured:
+        pass  # some cells have no curves, such as those that were not trained
+    return result
 
 
 def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
@@ -120,57 +163,44 @@ def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
     return protocol, [f"{file.name}: {line}" for line in lines]
 
 
-def _of_experiment(protocol: Protocol, folder: Path, cells: Mapping[Path, Result]) -> list[Section]:
-    judged = verdicts.judge(protocol, list(cells))
-    if cells:
-        write_whole(folder / verdicts.FILE, json.dumps([asdict(verdict) for verdict in judged], indent=1) + "\n")
+def _key(result: Result) -> tuple[str, str, str, str, str]:
+    """What tells a cell from the others of its sweep: data, model, optimizer, settings and norm."""
+    cell = result.cell
+    return cell["data"], cell["model"], cell["optimizer"], " ".join(cell["overrides"]), cell["norm"]
+
+
+def _of_experiment(
+    protocol: Protocol, folder: Path, cells: Mapping[Path, Result], rows_of: Mapping[Any, Rows]
+) -> list[Section]:
+    judged = verdicts.judge(protocol, cells)
+    write_whole(folder / verdicts.FILE, json.dumps([asdict(verdict) for verdict in judged], indent=1) + "\n")
     look = looks({name: str(selector.get("norm", name)) for name, selector in protocol.arms.items()})
-    rows_of = _rows_of_arms(summarise(table.frame(cells))) if cells else {}
     sections = []
-    for matched in verdicts.matched_arms(protocol, list(cells)):
-        arms = {
-            name: Arm(name, matched.arms[name], cells[matched.arms[name]], look[name],
-                      [entry for entry in protocol.published if entry.arm == name])
-            for name in protocol.arms if name in matched.arms
-        }  # fmt: skip
+    for matched in verdicts.matched_arms(protocol, cells):
+        arms = {}
+        for name in protocol.arms:
+            if cell := matched.arms.get(name):
+                published = [entry for entry in protocol.published if entry.arm == name]
+                arms[name] = Arm(name, cell, cells[cell], look[name], published)
         compared = [compare(published, matched) for published in protocol.published]
         own = [verdict for verdict in judged if verdict.context == matched.context]
-        sections.append(Section(matched.context, arms, protocol.claims, own, compared, _summary(rows_of, arms)))
+        summary = {name: rows_of[_key(arm.result)] for name, arm in arms.items()}
+        sections.append(Section(matched.context, arms, protocol.claims, own, compared, summary))
     return sections
 
 
-def _of_grid(cells: Mapping[Path, Result]) -> list[Section]:
-    if not cells:
-        return []
-    frame = table.frame(cells)
-    rows_of = _rows_of_arms(summarise(frame))
-    look = looks({norm: norm for norm in sorted(set(frame["norm"]), key=lambda norm: (norm == BASELINE, norm))})
+def _of_grid(cells: Mapping[Path, Result], rows_of: Mapping[Any, Rows]) -> list[Section]:
+    norms = {result.cell["norm"] for result in cells.values()}
+    look = looks({norm: norm for norm in sorted(norms, key=lambda norm: (norm == BASELINE, norm))})
+    grouped: dict[tuple[str, ...], dict[str, Path]] = {}
+    for folder, result in cells.items():
+        *context, norm = _key(result)
+        grouped.setdefault(tuple(context), {})[norm] = folder
     sections = []
-    for (_, *context), rows in frame.groupby(CONTEXT, sort=False):
-        folders = dict(sorted(zip(rows["norm"], map(Path, rows["folder"]), strict=True)))
+    for (data, model, optimizer, settings), folders in grouped.items():
         arms = {norm: Arm(norm, folders[norm], cells[folders[norm]], look[norm]) for norm in look if norm in folders}
-        text = " ".join([f"{k}={v}" for k, v in zip(CONTEXT[1:4], context, strict=False)] + [str(context[3])]).strip()
-        sections.append(Section(text, arms, [], [], [], _summary(rows_of, arms)))
+        text = f"data={data} model={model} optimizer={optimizer} {settings}".strip()
+        sections.append(
+            Section(text, arms, [], [], [], {norm: rows_of[_key(arm.result)] for norm, arm in arms.items()})
+        )
     return sections
-
-
-ARM = ["data", "model", "optimizer", "settings", "arm"]  # with the metric, these tell the rows of a summary apart
-
-
-def _rows_of_arms(table: pd.DataFrame) -> dict[tuple[str, ...], list[dict[str, Any]]]:
-    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in table.to_dict("records"):
-        named = {str(key): value for key, value in row.items()}
-        rows.setdefault(tuple(named[key] for key in ARM), []).append(named)
-    return rows
-
-
-def _summary(rows_of: dict[tuple[str, ...], list[dict[str, Any]]], arms: dict[str, Arm]) -> list[dict[str, Any]]:
-    """Each arm's rows of the summary, by metric."""
-    found = []
-    for arm in arms.values():
-        cell = arm.result.cell
-        own = rows_of[(cell["data"], cell["model"], cell["optimizer"], " ".join(cell["overrides"]), cell["norm"])]
-        rows = {row["metric"]: row for row in own}
-        found.append({"arm": arm.name, "diverged": sum(arm.result.diverged), "rows": rows})
-    return found

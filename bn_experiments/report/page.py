@@ -134,17 +134,17 @@ def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
     """The summary's numbers as text: a row for each arm that has the metric, by the metric's heading."""
     found = {}
     for metric, (heading, factor, digits) in METRICS.items():
-        with_metric = [(entry, entry["rows"][metric]) for entry in section.summary if metric in entry["rows"]]
+        with_metric = {name: rows[metric] for name, rows in section.summary.items() if metric in rows}
         found[heading] = [
             {
-                "arm": entry["arm"],
-                "diverged": str(entry["diverged"] or ""),
+                "arm": name,
+                "diverged": str(row["diverged"] or ""),
                 "mean": words.with_interval([row[k] for k in ("mean", "low", "high")], factor, digits),
                 "difference": words.with_interval([row[k] for k in DIFFERENCE], factor, digits, sign="+"),
                 "p": words.p_value(row["p"]),
                 "n": str(row["n"]),
             }
-            for entry, row in with_metric
+            for name, row in with_metric.items()
         ]
     return {heading: rows for heading, rows in found.items() if rows}
 
