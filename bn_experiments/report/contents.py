@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from bn_experiments.refusal import Refusal
 from bn_experiments.system.files import write_whole
 
 DAMAGE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)
-Rows = dict[str, dict[str, Any]]  # the rows of `summary.summarise` for one cell, by metric
+Rows = dict[Hashable, dict[Hashable, Any]]  # the rows of `summary.summarise` for one cell, by metric
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,6 @@ def _of_grid(cells: Mapping[Path, Result], rows_of: Mapping[Any, Rows]) -> list[
     for (data, model, optimizer, settings), folders in grouped.items():
         arms = {norm: Arm(norm, folders[norm], cells[folders[norm]], look[norm]) for norm in look if norm in folders}
         text = f"data={data} model={model} optimizer={optimizer} {settings}".strip()
-        sections.append(
-            Section(text, arms, [], [], [], {norm: rows_of[_key(arm.result)] for norm, arm in arms.items()})
-        )
+        summary = {norm: rows_of[_key(arm.result)] for norm, arm in arms.items()}
+        sections.append(Section(text, arms, [], [], [], summary))
     return sections
