@@ -20,9 +20,9 @@ def write_page(folder: Path) -> Path:
         Refusal: There is no finished cell.
     """
     from bn_experiments.report.contents import collect  # matplotlib and pandas take a second
-    from bn_experiments.report.page import render
+    from bn_experiments.report.page import html
     from bn_experiments.system.files import write_whole
 
     page = folder / FILE
-    write_whole(page, render(collect(folder)))
+    write_whole(page, html(collect(folder)))
     return page

@@ -34,11 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _markdown(folder: Path, file: Path) -> Path:
     from bn_experiments.report.contents import collect
-    from bn_experiments.report.markdown import render
+    from bn_experiments.report.page import markdown
     from bn_experiments.system.files import write_whole
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, render(collect(folder)))
+    write_whole(file, markdown(collect(folder)))
     return file
 
 

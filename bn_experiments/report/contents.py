@@ -85,7 +85,7 @@ class SweepContents:
 
 
 def collect(folder: Path) -> list[SweepContents]:
-    """Every sweep at or below a folder, by name; the claims are judged anew, and `verdicts.json` written.
+    """Every sweep at or below a folder, experiments first; the claims are judged anew, and `verdicts.json` written.
 
     Raises:
         Refusal: There is no finished cell.
@@ -95,7 +95,7 @@ def collect(folder: Path) -> list[SweepContents]:
     sweeps = [sweep for sweep in sweeps if sweep.cells or sweep.skipped]
     if not any(sweep.cells for sweep in sweeps):
         raise Refusal(str(folder), "no finished cells", "a sweep's folder or a folder of sweeps", "train first")
-    return sweeps
+    return sorted(sweeps, key=lambda sweep: (sweep.protocol is None, sweep.name))
 
 
 def _sweep(folder: Path, top: Path) -> SweepContents:

@@ -1,4 +1,4 @@
-"""The page: the contents and their figures as one HTML file that needs nothing else."""
+"""The page: the contents and their figures as one HTML file that needs nothing else, or as Markdown without figures."""
 
 import base64
 import math
@@ -13,53 +13,65 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.summary import BASELINE
 from bn_experiments.figures.drawing import Drawing
-from bn_experiments.report import drawings, words
+from bn_experiments.refusal import Refusal
+from bn_experiments.report import words
 from bn_experiments.report.contents import Section, SweepContents
+from bn_experiments.report.drawings import drawings, quantities
 
-TEMPLATE = "report.html.jinja"
+HTML, MARKDOWN = "report.html.jinja", "report.md.jinja"
 MOST_ILLUSTRATED = 12  # sections of a sweep; a large grid's page would not open
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 IMAGES = "The data came from a folder of images, not from the data set's own files."
 METRICS = {"test/acc": ("test accuracy, %", 100, 2), "test/loss": ("test loss, nats", 1, 4)}
 
 
-def render(sweeps: Sequence[SweepContents]) -> str:
-    """The page as text, the same for the same results."""
+def html(sweeps: Sequence[SweepContents]) -> str:
+    """The page as HTML, the same for the same results."""
+    return _render(
+        HTML,
+        sweeps,
+        counts=counts(sweeps),
+        drawings=drawings,
+        most_illustrated=MOST_ILLUSTRATED,
+        svg_uri=svg_uri,
+        csv_uri=csv_uri,
+    )
+
+
+def markdown(sweeps: Sequence[SweepContents]) -> str:
+    """The experiments among the sweeps as Markdown, without a path of this machine.
+
+    Raises:
+        Refusal: None of them is an experiment.
+    """
+    sweeps = [sweep for sweep in sweeps if sweep.protocol and sweep.cells]
+    if not sweeps:
+        remedy = "train one first"
+        raise Refusal("the folder", "no experiment is among the sweeps", "folders with an experiment.json", remedy)
+    return _render(MARKDOWN, sweeps) + "\n"
+
+
+def _render(template: str, sweeps: Sequence[SweepContents], **more: Any) -> str:
+    """A template of this folder, filled in."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=template == HTML,  # Markdown has the filter md
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"p": words.p_value, "estimate": words.estimate, "svg_uri": svg_uri, "csv_uri": csv_uri}
-    environment.globals |= {
-        "as_published": words.as_published,
-        "baseline": BASELINE,
-        "compared": compared,
-        "images": IMAGES,
-        "estimates": words.ESTIMATES,
-        "ordinal": words.ordinal,
-        "one_of": words.one_of,
-        "settings": words.settings,
-        "summarised": summarised,
-        "symbols": words.SYMBOLS,
-    }
-    sweeps = in_order(sweeps)
-    shown = {id(s): drawings.drawings(s) for sweep in sweeps for s in sweep.sections[:MOST_ILLUSTRATED]}
-    return environment.get_template(TEMPLATE).render(
+    environment.filters["md"] = words.as_markdown
+    return environment.get_template(template).render(
         sweeps=sweeps,
         date=newest(sweeps),
-        counts=counts(sweeps),
-        drawings=lambda section: shown.get(id(section), []),
-        most_illustrated=MOST_ILLUSTRATED,
         machines=machines(sweeps),
+        baseline=BASELINE,
+        images=IMAGES,
+        words=words,
+        compared=compared,
+        summarised=summarised,
+        **more,
     )
-
-
-def in_order(sweeps: Sequence[SweepContents]) -> list[SweepContents]:
-    """Experiments, then grids."""
-    return sorted(sweeps, key=lambda sweep: (sweep.protocol is None, sweep.name))
 
 
 def newest(sweeps: Sequence[SweepContents]) -> str:
@@ -96,7 +108,7 @@ def machines(sweeps: Sequence[SweepContents]) -> dict[str, list[str]]:
 
 def compared(section: Section) -> dict[str, list[dict[str, Any]]]:
     """The published numbers beside the measured ones: curves by quantity, then what is a single number."""
-    named = drawings.quantities(section.arms.values())
+    named = quantities(section.arms.values())
     curves: dict[str, list[dict[str, Any]]] = {}
     single: list[dict[str, Any]] = []
     for comparison in section.comparisons:

@@ -139,14 +139,24 @@ def settings(context: str) -> list[str]:
     return [text for text in re.split(r"\s+(?=[\w./@]+=)", context.strip()) if text]
 
 
-def is_portable(setting: str) -> bool:
-    """Whether a setting holds on every machine: it contains no absolute path.
+def portable(context: str) -> list[str]:
+    """The settings of a context that hold on every machine: those without an absolute path.
 
-    >>> [is_portable(text) for text in ("data.root=data/x", "data.root='/x'", "data.root=~/x", "a=[C:/x]")]
-    [True, False, False, False]
+    >>> portable("data.root=data/x data.root='/x' data.root=~/x a=[C:/x]")
+    ['data.root=data/x']
     """
-    value = setting.partition("=")[2]
-    return not re.search(r"(^|[\s'\"\[({,:=])(/|~|\\|[A-Za-z]:[\\/])", value)
+    path = re.compile(r"(^|[\s'\"\[({,:=])(/|~|\\|[A-Za-z]:[\\/])")
+    return [text for text in settings(context) if not path.search(text.partition("=")[2])]
+
+
+def as_markdown(text: str) -> str:
+    r"""Text on one line that Markdown takes as it is, in a table too.
+
+    >>> as_markdown("a|b <i> x_1*")
+    'a\\|b &lt;i&gt; x\\_1\\*'
+    """
+    text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"[\\`*_|\[\]]", r"\\\g<0>", text)
 
 
 def one_of(count: int, noun: str) -> str:
