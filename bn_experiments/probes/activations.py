@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
 from bn_experiments.norms.slot import norms_of
-from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch, watch
 from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -64,24 +64,13 @@ def hidden_activations(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
     names = {"norm": ("norm_in", "norm_out"), "activation": ("pre_activation", "activation")}
     norms = norms_of(network)
 
-    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+    def see(name: str, before: Tensor, after: Tensor) -> None:
         owner, _, kind = name.rpartition(".")
-        labels = [f"{owner}.{label}".lstrip(".") for label in names[kind]]
+        for label, tensor in zip(names[kind], (before, after), strict=True):
+            seen.setdefault(f"{owner}.{label}".lstrip("."), []).append(tensor)
 
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            for label, tensor in zip(labels, (inputs[0], output), strict=True):
-                seen.setdefault(label, []).append(tensor.detach())
-
-        return module.register_forward_hook(hook)
-
-    watched = [(name, m) for name, m in network.named_modules() if name in norms or name.endswith("activation")]
-    hooks = [watch(name, module) for name, module in watched]
-    try:
-        with torch.no_grad():
-            network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watched = {name: m for name, m in network.named_modules() if name in norms or name.endswith("activation")}
+    watch(network, x, watched, see)
     return {label: torch.cat(tensors) for label, tensors in seen.items()}
 
 

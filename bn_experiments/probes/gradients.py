@@ -1,7 +1,5 @@
 """Gradient norms: how much of the loss's gradient reaches each layer."""
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
@@ -10,9 +8,6 @@ from torch import Tensor, nn
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch
 from bn_experiments.training.replicas import Replicas
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 def gradient_norms(network: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -56,11 +51,6 @@ class Gradients(Probe):
             found = [gradient_norms(network, x[i], y[i]) for i, network in enumerate(networks(replicas, "train"))]
         norms = torch.tensor([[norm.item() for norm in each.values()] for each in found])
         return Reading("layer", list(found[0]), {"norm": norms})
-
-    def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """Draws the mean over replicas, one scalar for each layer."""
-        for layer, norm in zip(reading.labels, reading.values["norm"].mean(0).tolist(), strict=True):
-            writer.add_scalar(f"{tag}/{layer}", norm, epoch)
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The gradient is that of training mode."""

@@ -1,17 +1,12 @@
 """Modes: the same network scored with the batch's own statistics and with the running ones."""
 
-from typing import TYPE_CHECKING
-
 from pydantic import PositiveInt
 from torch import Tensor
 
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, training_batch
-from bn_experiments.probes.scoring import MODES, SPLITS, draw_scores, scores_by_split
+from bn_experiments.probes.scoring import MODES, SPLITS, scores_by_split
 from bn_experiments.training.replicas import Replicas
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 class Modes(Probe):
@@ -38,10 +33,6 @@ class Modes(Probe):
             scores = scores_by_split(splits, replicas, self.sizes[mode])
             values |= {f"{mode}_mode_{quantity}": score for quantity, score in scores.items()}
         return Reading("split", list(SPLITS), values)
-
-    def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """Draws the mean over replicas of each score."""
-        draw_scores(writer, tag, reading, epoch)
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """Every split is scored in training mode."""

@@ -1,6 +1,6 @@
 """Population statistics: the networks scored with statistics of the training set, estimated at their final weights."""
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from pydantic import PositiveInt
@@ -8,11 +8,8 @@ from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch
-from bn_experiments.probes.scoring import SPLITS, draw_scores, scores_by_split
+from bn_experiments.probes.scoring import SPLITS, scores_by_split
 from bn_experiments.training.replicas import Replicas, SeparateReplicas
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 def estimate_population_statistics(network: nn.Module, batches: Tensor) -> None:
@@ -65,10 +62,6 @@ class Population(Probe):
             estimate_population_statistics(network, x[i].unflatten(0, (-1, size)))
         scores = scores_by_split(splits, SeparateReplicas(estimated), self.eval_batch_size)
         return Reading("split", list(SPLITS), scores)
-
-    def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """Draws the mean over replicas of each score."""
-        draw_scores(writer, tag, reading, epoch)
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The statistics are estimated in training mode."""

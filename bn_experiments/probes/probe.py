@@ -1,7 +1,7 @@
 """The probe: one measurement of every replica, what is kept of it, and when it is taken."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,9 +84,16 @@ class Probe(ABC):
             splits: The data, on the replicas' device.
         """
 
-    @abstractmethod
     def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """Shows a reading in TensorBoard, under tags that start with `tag`/."""
+        """Shows a reading in TensorBoard, under tags that start with `tag`/.
+
+        By default it shows the mean over replicas of each quantity (R, L), as the scalars `<tag>/<label>/<quantity>`,
+        or `<tag>/<label>` where there is one such quantity alone.
+        """
+        means = {name: values.mean(0).tolist() for name, values in reading.values.items() if values.dim() == 2}
+        for quantity, by_label in means.items():
+            for label, mean in zip(reading.labels, by_label, strict=True):
+                writer.add_scalar(f"{tag}/{label}" if len(means) == 1 else f"{tag}/{label}/{quantity}", mean, epoch)
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The batches that it puts through networks in training mode, the smallest of each split; by default none.
@@ -122,3 +129,27 @@ def fixed_batch(examples: Examples, seeds: Sequence[int], size: int) -> tuple[Te
 def networks(replicas: Replicas, mode: str) -> list[nn.Module]:
     """Each replica as an ordinary network, in training mode (`train`) or evaluation mode (`eval`)."""
     return [replicas.replica(i).train(mode == "train") for i in range(replicas.size)]
+
+
+def watch(
+    network: nn.Module, x: Tensor, modules: Mapping[str, nn.Module], see: Callable[[str, Tensor, Tensor], None]
+) -> None:
+    """Puts a batch through a network, without gradients, and looks at what its modules make of it.
+
+    Args:
+        network: The network, in the mode that it is to be watched in.
+        x: The batch (B, ...).
+        modules: Modules of the network by name.
+        see: The function that is called with the name, the input and the output of a module at each of its calls.
+    """
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _, inputs, output: see(name, inputs[0], output)
+
+    hooks = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
+    try:
+        with torch.no_grad():
+            network(x)
+    finally:
+        for each in hooks:
+            each.remove()

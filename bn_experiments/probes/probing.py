@@ -23,12 +23,11 @@ FILE = "probes.npz"
 
 @dataclass
 class Record:
-    """A probe with its readings, each at an epoch."""
+    """A probe with its readings by epoch, in the order in which they were taken."""
 
     probe: Probe
     schedule: Schedule
-    epochs: list[int] = field(default_factory=list)
-    readings: list[Reading] = field(default_factory=list)
+    readings: dict[int, Reading] = field(default_factory=dict)
 
 
 class Probing(Callback):
@@ -49,21 +48,24 @@ class Probing(Callback):
     def state_dict(self) -> dict[str, Any]:
         """The readings, in the form that a checkpoint keeps."""
         return {
-            name: {"epochs": record.epochs, "readings": [reading._asdict() for reading in record.readings]}
+            name: {
+                "epochs": list(record.readings),
+                "readings": [reading._asdict() for reading in record.readings.values()],
+            }
             for name, record in self.records.items()
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over the readings of a checkpoint."""
         for name, record in self.records.items():
-            record.epochs = list(state[name]["epochs"])
-            record.readings = [Reading(**reading) for reading in state[name]["readings"]]
+            readings = [Reading(**reading) for reading in state[name]["readings"]]
+            record.readings = dict(zip(state[name]["epochs"], readings, strict=True))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what a checkpoint brought along, or measures the initial networks where there is none."""
         splits = cast(Any, trainer).datamodule.splits
         for name, record in self.records.items():
-            for epoch, reading in zip(record.epochs, record.readings, strict=True):
+            for epoch, reading in record.readings.items():
                 record.probe.draw(self.writer, name, reading, splits, epoch)
         self._measure(trainer, pl_module, epoch=0)
 
@@ -75,12 +77,11 @@ class Probing(Callback):
         splits: Splits = cast(Any, trainer).datamodule.splits
         for name, record in self.records.items():
             # Lightning restores its current_epoch after on_fit_start: the readings tell whether epoch 0 is over
-            if epoch in record.epochs or not record.schedule.is_due(epoch, cast(int, trainer.max_epochs)):
+            if epoch in record.readings or not record.schedule.is_due(epoch, cast(int, trainer.max_epochs)):
                 continue
             replicas = copy.deepcopy(cast(Replicas, pl_module.replicas))
             reading = record.probe.measure(replicas, splits)
-            record.readings.append(reading)
-            record.epochs.append(epoch)
+            record.readings[epoch] = reading
             record.probe.draw(self.writer, name, reading, splits, epoch)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -90,14 +91,12 @@ class Probing(Callback):
         follows the replicas'.
         """
         arrays: dict[str, np.ndarray] = {}
-        for name, record in self.records.items():
-            if not record.readings or not record.readings[0].values:
-                continue
-            axis, labels, quantities = record.readings[0]
-            arrays[f"{name}/epochs"] = np.array(record.epochs)
+        for name, readings in self._measured().items():
+            arrays[f"{name}/epochs"] = np.array(list(readings))
+            axis, labels, quantities = next(iter(readings.values()))
             arrays[f"{name}/{axis}"] = np.array(labels)
             for quantity in quantities:
-                values = torch.stack([reading.values[quantity] for reading in record.readings])
+                values = torch.stack([reading.values[quantity] for reading in readings.values()])
                 arrays[f"{name}/{quantity}"] = values.numpy()
         return arrays
 
@@ -107,10 +106,8 @@ class Probing(Callback):
         A number that is not finite is None.
         """
         found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
-        for name, record in self.records.items():
-            if not record.readings or not record.readings[-1].values:
-                continue
-            _, labels, quantities = record.readings[-1]
+        for name, readings in self._measured().items():
+            _, labels, quantities = list(readings.values())[-1]
             found[name] = {
                 quantity: {
                     label: [number if math.isfinite(number) else None for number in numbers]
@@ -120,6 +117,11 @@ class Probing(Callback):
                 if values.dim() == 2
             }
         return found
+
+    def _measured(self) -> dict[str, dict[int, Reading]]:
+        """The readings of the probes that measured anything; a probe may only draw."""
+        found = {name: record.readings for name, record in self.records.items()}
+        return {name: readings for name, readings in found.items() if any(each.values for each in readings.values())}
 
     def write(self, folder: Path) -> None:
         """Writes `probes.npz` (see `arrays`)."""

@@ -1,18 +1,13 @@
 """Scoring: the logits, losses and accuracies of all replicas on the splits of the data, in one mode or the other."""
 
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bn_experiments.data.splits import Examples, Splits
-from bn_experiments.probes.probe import Reading
 from bn_experiments.training.replicas import Replicas
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 MODES = ("eval", "train")  # evaluation first: training mode moves the running statistics
 SPLITS = ("train", "val", "test")
@@ -69,10 +64,3 @@ def scores_by_split(splits: Splits, replicas: Replicas, batch_size: int) -> dict
     scores = [loss_and_accuracy(logits_on(part, replicas, batch_size), part.y) for part in parts]
     loss, acc = (torch.stack(by_split, dim=1).cpu() for by_split in zip(*scores, strict=True))
     return {"loss": loss, "acc": acc}
-
-
-def draw_scores(writer: "SummaryWriter", tag: str, reading: Reading, epoch: int) -> None:
-    """Draws the mean over replicas of each quantity (R, L) in TensorBoard, as `<tag>/<label>/<quantity>`."""
-    for quantity, values in reading.values.items():
-        for label, value in zip(reading.labels, values.mean(0).tolist(), strict=True):
-            writer.add_scalar(f"{tag}/{label}/{quantity}", value, epoch)

@@ -1,17 +1,14 @@
 """Variance by depth: how the spread of the signal grows or fades from one stage of the network to the next."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch, watch
 from bn_experiments.training.replicas import Replicas
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 def unit_variance(x: Tensor) -> Tensor:
@@ -54,19 +51,10 @@ def variance_by_depth(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """
     found = {"x": unit_variance(x.flatten(1))}
 
-    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-            found[name] = unit_variance(output)
+    def see(name: str, before: Tensor, after: Tensor) -> None:
+        found[name] = unit_variance(after)
 
-        return module.register_forward_hook(hook)
-
-    hooks = [watch(name, module) for name, module in stages(network).items()]
-    try:
-        with torch.no_grad():
-            network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watch(network, x, stages(network), see)
     return found
 
 
@@ -96,11 +84,6 @@ class VarianceByDepth(Probe):
         found = [variance_by_depth(network, x[i]) for i, network in enumerate(networks(replicas, self.mode))]
         variances = torch.tensor([[variance.item() for variance in each.values()] for each in found])
         return Reading("stage", list(found[0]), {"variance": variances})
-
-    def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
-        """Draws the mean over replicas, one scalar for each stage."""
-        for stage, variance in zip(reading.labels, reading.values["variance"].mean(0).tolist(), strict=True):
-            writer.add_scalar(f"{tag}/{stage}", variance, epoch)
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The batch, where the networks are in training mode."""

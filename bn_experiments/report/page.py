@@ -19,23 +19,13 @@ from bn_experiments.report.contents import Section, SweepContents
 from bn_experiments.report.drawings import drawings, quantities
 
 HTML, MARKDOWN = "report.html.jinja", "report.md.jinja"
-MOST_ILLUSTRATED = 12  # sections of a sweep; a large grid's page would not open
 DIFFERENCE = ("difference", "difference_low", "difference_high")
-IMAGES = "The data came from a folder of images, not from the data set's own files."
 METRICS = {"test/acc": ("test accuracy, %", 100, 2), "test/loss": ("test loss, nats", 1, 4)}
 
 
 def html(sweeps: Sequence[SweepContents]) -> str:
     """The page as HTML, the same for the same results."""
-    return _render(
-        HTML,
-        sweeps,
-        counts=counts(sweeps),
-        drawings=drawings,
-        most_illustrated=MOST_ILLUSTRATED,
-        svg_uri=svg_uri,
-        csv_uri=csv_uri,
-    )
+    return _render(HTML, sweeps, counts=counts(sweeps), drawings=drawings, svg_uri=svg_uri, csv_uri=csv_uri)
 
 
 def markdown(sweeps: Sequence[SweepContents]) -> str:
@@ -66,7 +56,6 @@ def _render(template: str, sweeps: Sequence[SweepContents], **more: Any) -> str:
         date=newest(sweeps),
         machines=machines(sweeps),
         baseline=BASELINE,
-        images=IMAGES,
         words=words,
         compared=compared,
         summarised=summarised,
@@ -82,9 +71,8 @@ def newest(sweeps: Sequence[SweepContents]) -> str:
 
 def counts(sweeps: Sequence[SweepContents]) -> dict[str, int]:
     """Sweeps, cells, networks, and how many claims got which verdict."""
-    verdicts: list[str] = [
-        verdict.verdict for sweep in sweeps for section in sweep.sections for verdict in section.verdicts
-    ]
+    sections = [section for sweep in sweeps for section in sweep.sections]
+    verdicts: list[str] = [verdict.verdict for section in sections for verdict in section.verdicts]
     return {
         "experiment": sum(sweep.protocol is not None for sweep in sweeps),
         "grid": sum(sweep.protocol is None for sweep in sweeps),

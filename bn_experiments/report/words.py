@@ -36,6 +36,7 @@ SYMBOLS: dict[Outcome | Literal["not judged"], str] = {
     "inconclusive": "~",
     "not judged": DASH,
 }
+IMAGES = "The data came from a folder of images, not from the data set's own files."
 
 
 def quantity(published: Published, named: Mapping[str, str]) -> str:
@@ -68,12 +69,10 @@ def axis(comparison: Comparison, arms: dict[str, Arm]) -> tuple[str, list[str]]:
         return published.each.split()[-1].rstrip("s"), [str(size * (i + 1)) for i in range(count)]
     probe = published.metric.partition("/")[0]
     arrays = quantities.probes(arms[published.arm].folder)
-    axes = {
-        key.partition("/")[2]: [str(label) for label in array]
-        for key, array in arrays.items()
-        if key.startswith(f"{probe}/") and array.dtype.kind == "U"
-    }
-    heading, labels = next(iter(axes.items()), ("point", [published.metric]))
+    keys = [key for key, array in arrays.items() if key.startswith(f"{probe}/") and array.dtype.kind == "U"]
+    heading, labels = "point", [published.metric]
+    if keys:
+        heading, labels = keys[0].partition("/")[2], quantities.axis_labels(arrays, probe)
     if published.label is not None:
         labels = [published.label]
     return heading, (published.labels or labels)[:count]
@@ -102,13 +101,13 @@ def decimals(values: Iterable[float]) -> int:
     return min(6, max(0, 3 - math.floor(math.log10(largest))))
 
 
-def between(low: float, high: float, digits: int) -> str:
+def between(low: float, high: float, digits: int, sign: str = "") -> str:
     """An interval; a dash where there is none.
 
     >>> between(0.25, 0.5, 2)
     '[0.25, 0.50]'
     """
-    return DASH if math.isnan(low) or math.isnan(high) else f"[{number(low, digits)}, {number(high, digits)}]"
+    return DASH if math.isnan(low) else f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
 
 
 def estimate(verdict: Verdict) -> str:
@@ -188,4 +187,4 @@ def with_interval(estimate: Sequence[float], factor: float, digits: int, sign: s
     if math.isnan(mean):
         return ""
     text = number(mean, digits, sign)
-    return text if math.isnan(low) else f"{text} [{number(low, digits, sign)}, {number(high, digits, sign)}]"
+    return text if math.isnan(low) else f"{text} {between(low, high, digits, sign)}"

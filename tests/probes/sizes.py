@@ -23,9 +23,5 @@ class Sizes(Probe):
         sizes = torch.stack([x.flatten(2).square().mean(2), logits.square().mean(2)], dim=1).cpu()
         return Reading("place", PLACES, {"size": sizes.mean(2), "sizes": sizes})
 
-    def draw(self, writer, tag, reading, splits, epoch):
-        for place, size in zip(PLACES, reading.values["size"].mean(0).tolist(), strict=True):
-            writer.add_scalar(f"{tag}/{place}", size, epoch)
-
     def training_batches(self, splits):
         return [training_batch("examples", self.examples, "train", splits)]
