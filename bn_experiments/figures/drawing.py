@@ -102,7 +102,7 @@ def legend(figure: Figure, arms: Sequence[Arm], extra: Sequence[Line2D] = (), *,
     )
 
 
-def log_axis(axis: Any, low: float, high: float) -> None:
+def log_scale(axis: Any, low: float, high: float) -> None:
     """A logarithmic axis with plain numbers, enough of them where it spans little.
 
     Args:
@@ -118,11 +118,11 @@ def log_axis(axis: Any, low: float, high: float) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def log_axis_for(axis: Any, data: pd.DataFrame) -> None:
+def log_axis(axis: Any, data: pd.DataFrame) -> None:
     """A logarithmic axis that holds all means, and the upper ends of their intervals."""
     means = data["mean"][data["mean"] > 0]
     low, high = (means.min(), max(means.max(), data["high"].max())) if len(means) else (1.0, 10.0)
-    log_axis(axis, low, high)
+    log_scale(axis, low, high)
     getattr(axis.axes, f"set_{axis.axis_name}lim")(low / 1.7, high * 1.4)
 
 

@@ -1,7 +1,7 @@
 """Statistics of the activations: each hidden layer before and after its norm and its activation."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
 from bn_experiments.norms.slot import norms_of
-from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch, watch
+from bn_experiments.probes.probe import Mode, Probe, Reading, Split, TrainingBatch, fixed_batch, networks, watch
 from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -87,14 +87,7 @@ class Activations(Probe):
         bins: The number of bins of the histograms.
     """
 
-    def __init__(
-        self,
-        *,
-        mode: Literal["train", "eval"],
-        split: Literal["train", "val", "test"],
-        examples: PositiveInt,
-        bins: PositiveInt,
-    ):
+    def __init__(self, *, mode: Mode, split: Split, examples: PositiveInt, bins: PositiveInt):
         self.mode, self.split, self.examples, self.bins = mode, split, examples, bins
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
@@ -124,4 +117,4 @@ class Activations(Probe):
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The batch, where the networks are in training mode."""
-        return [training_batch("examples", self.examples, self.split, splits)] if self.mode == "train" else []
+        return [TrainingBatch.of("examples", self.examples, self.split, splits)] if self.mode == "train" else []

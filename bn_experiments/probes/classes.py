@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, training_batch
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch
 from bn_experiments.probes.scoring import MODES, logits_on
 from bn_experiments.training.replicas import Replicas
 
@@ -49,9 +49,8 @@ class Classes(Probe):
         values = {}
         for mode in MODES:
             replicas.train(mode == "train")
-            confusion = confusion_matrices(
-                logits_on(splits.test, replicas, self.sizes[mode]), splits.test.y
-            )  # (R, C, C)
+            logits = logits_on(splits.test, replicas, self.sizes[mode])
+            confusion = confusion_matrices(logits, splits.test.y)  # (R, C, C)
             correct = confusion.diagonal(dim1=1, dim2=2)  # (R, C)
             values[f"{mode}_mode_confusion"] = confusion.cpu()
             values[f"{mode}_mode_correct"] = correct.cpu()
@@ -65,7 +64,7 @@ class Classes(Probe):
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The test set is scored in training mode."""
-        return [training_batch("batch_size", self.sizes["train"], "test", splits)]
+        return [TrainingBatch.of("batch_size", self.sizes["train"], "test", splits)]
 
 
 def draw_confusion(confusion: Tensor, classes: list[str]) -> "Figure":

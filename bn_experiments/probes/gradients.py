@@ -6,7 +6,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks
 from bn_experiments.training.replicas import Replicas
 
 
@@ -54,4 +54,4 @@ class Gradients(Probe):
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The gradient is that of training mode."""
-        return [training_batch("examples", self.examples, "train", splits)]
+        return [TrainingBatch.of("examples", self.examples, "train", splits)]

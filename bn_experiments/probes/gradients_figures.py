@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import MOMENTS, Arm, arms_in, by_moment
-from bn_experiments.figures.drawing import Drawing, dots_in_rows, ends, legend, log_axis_for, panels
+from bn_experiments.figures.drawing import Drawing, dots_in_rows, ends, legend, log_axis, panels
 
 QUANTITIES = {"gradients/norm": "gradient norm"}
 
@@ -18,7 +18,7 @@ def gradient_by_layer(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawi
     for axes, moment in zip(shown, moments, strict=True):
         own = data[data["moment"] == moment]
         dots_in_rows(axes, drawn, own[own["mean"] > 0], "layer", layers, spread=0.7)
-        log_axis_for(axes.xaxis, own)
+        log_axis(axes.xaxis, own)
         axes.set_title(MOMENTS[moment])
         axes.set_xlabel("gradient norm")
     legend(figure, drawn, lines=False)

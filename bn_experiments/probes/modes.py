@@ -4,7 +4,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, training_batch
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch
 from bn_experiments.probes.scoring import MODES, SPLITS, scores_by_split
 from bn_experiments.training.replicas import Replicas
 
@@ -36,4 +36,4 @@ class Modes(Probe):
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """Every split is scored in training mode."""
-        return [training_batch("batch_size", self.sizes["train"], split, splits) for split in SPLITS]
+        return [TrainingBatch.of("batch_size", self.sizes["train"], split, splits) for split in SPLITS]

@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks
 from bn_experiments.probes.scoring import SPLITS, scores_by_split
 from bn_experiments.training.replicas import Replicas, SeparateReplicas
 
@@ -65,4 +65,4 @@ class Population(Probe):
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The statistics are estimated in training mode."""
-        return [training_batch("batch_size", self.batch_size, "train", splits)]
+        return [TrainingBatch.of("batch_size", self.batch_size, "train", splits)]

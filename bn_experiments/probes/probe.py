@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from pydantic import PositiveInt
@@ -15,6 +15,9 @@ from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:  # the check of a grid imports the probes, and answers before TensorBoard could be imported
     from torch.utils.tensorboard import SummaryWriter
+
+Mode = Literal["train", "eval"]
+Split = Literal["train", "val", "test"]
 
 
 class Reading(NamedTuple):
@@ -69,6 +72,11 @@ class TrainingBatch(NamedTuple):
     split: str
     size: int
 
+    @classmethod
+    def of(cls, option: str, size: int, split: str, splits: Splits) -> "TrainingBatch":
+        """The batch that an option asks for: `size` examples of a split, or all of them if they are fewer."""
+        return cls(option, split, min(size, len(getattr(splits, split))))
+
 
 class Probe(ABC):
     """A measurement of R replicas, which also shows in TensorBoard what it found."""
@@ -106,11 +114,6 @@ class Probe(ABC):
         return []
 
 
-def training_batch(option: str, size: int, split: str, splits: Splits) -> TrainingBatch:
-    """The batch that an option asks for: `size` examples of a split, or all of them if they are fewer."""
-    return TrainingBatch(option, split, min(size, len(getattr(splits, split))))
-
-
 def fixed_batch(examples: Examples, seeds: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
     """A batch for each replica, drawn by its seed: the same at every epoch and in every arm.
 
@@ -126,7 +129,7 @@ def fixed_batch(examples: Examples, seeds: Sequence[int], size: int) -> tuple[Te
     return examples.take(torch.stack(drawn).to(examples.y.device))
 
 
-def networks(replicas: Replicas, mode: str) -> list[nn.Module]:
+def networks(replicas: Replicas, mode: Mode) -> list[nn.Module]:
     """Each replica as an ordinary network, in training mode (`train`) or evaluation mode (`eval`)."""
     return [replicas.replica(i).train(mode == "train") for i in range(replicas.size)]
 

@@ -1,13 +1,11 @@
 """Variance by depth: how the spread of the signal grows or fades from one stage of the network to the next."""
 
-from typing import Literal
-
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks, training_batch, watch
+from bn_experiments.probes.probe import Mode, Probe, Reading, Split, TrainingBatch, fixed_batch, networks, watch
 from bn_experiments.training.replicas import Replicas
 
 
@@ -69,13 +67,7 @@ class VarianceByDepth(Probe):
         examples: The size of the batch.
     """
 
-    def __init__(
-        self,
-        *,
-        mode: Literal["train", "eval"],
-        split: Literal["train", "val", "test"],
-        examples: PositiveInt,
-    ):
+    def __init__(self, *, mode: Mode, split: Split, examples: PositiveInt):
         self.mode, self.split, self.examples = mode, split, examples
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
@@ -87,4 +79,4 @@ class VarianceByDepth(Probe):
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The batch, where the networks are in training mode."""
-        return [training_batch("examples", self.examples, self.split, splits)] if self.mode == "train" else []
+        return [TrainingBatch.of("examples", self.examples, self.split, splits)] if self.mode == "train" else []

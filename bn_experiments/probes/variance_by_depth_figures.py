@@ -11,17 +11,7 @@ from numpy.typing import NDArray
 
 from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import MOMENTS, Arm, arms_in, by_moment
-from bn_experiments.figures.drawing import (
-    INTERVALS,
-    PUBLISHED,
-    Drawing,
-    dots,
-    ends,
-    legend,
-    log_axis_for,
-    panels,
-    plain,
-)
+from bn_experiments.figures.drawing import INTERVALS, PUBLISHED, Drawing, dots, ends, legend, log_axis, panels, plain
 
 METRIC = "variance_by_depth/variance"
 QUANTITIES = {METRIC: "variance by depth"}
@@ -46,7 +36,7 @@ def variance_by_depth(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawi
         dots(axes, arm, own.reset_index(), at, sideways=False)
         fitted |= _draw_fits(axes, arm, own["mean"], stages, _claimed(claims, arm))
         published |= _draw_published(axes, arm, stages)
-    log_axis_for(axes.yaxis, last)
+    log_axis(axes.yaxis, last)
     _name_stages(axes, stages)
     axes.set_ylabel("variance")
     legend(figure, drawn, [*FITS * fitted, *[PUBLISHED] * published], lines=False)

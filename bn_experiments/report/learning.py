@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import Arm, arms_in, joined, measured_in, points
-from bn_experiments.figures.drawing import PUBLISHED, Drawing, ends, legend, line, log_axis, panels
+from bn_experiments.figures.drawing import PUBLISHED, Drawing, ends, legend, line, log_scale, panels
 
 POINTS = 150  # the most that a curve by step has
 BAND = "Lines are means over replicas, bands the 95% intervals of the means."
@@ -97,7 +97,7 @@ def _log_if_wide(axes: Axes, data: pd.DataFrame) -> None:
     """A logarithmic axis where the means span a factor of five or more."""
     means = data["mean"][data["mean"] > 0]
     if len(means) and means.max() / means.min() >= 5:
-        log_axis(axes.yaxis, means.min(), means.max())
+        log_scale(axes.yaxis, means.min(), means.max())
         axes.set_ylim(bottom=means.min() / 1.5)
 
 

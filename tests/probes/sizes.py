@@ -2,7 +2,7 @@
 
 import torch
 
-from bn_experiments.probes.probe import Probe, Reading, fixed_batch, networks, training_batch
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks
 
 PLACES = ["x", "logits"]
 
@@ -24,4 +24,4 @@ class Sizes(Probe):
         return Reading("place", PLACES, {"size": sizes.mean(2), "sizes": sizes})
 
     def training_batches(self, splits):
-        return [training_batch("examples", self.examples, "train", splits)]
+        return [TrainingBatch.of("examples", self.examples, "train", splits)]
