@@ -80,8 +80,7 @@ class Probing(Callback):
             if epoch in record.readings or not record.schedule.is_due(epoch, cast(int, trainer.max_epochs)):
                 continue
             replicas = copy.deepcopy(cast(Replicas, pl_module.replicas))
-            reading = record.probe.measure(replicas, splits)
-            record.readings[epoch] = reading
+            reading = record.readings[epoch] = record.probe.measure(replicas, splits)
             record.probe.draw(self.writer, name, reading, splits, epoch)
 
     def arrays(self) -> dict[str, np.ndarray]:

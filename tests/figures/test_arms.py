@@ -1,7 +1,9 @@
 import numpy as np
 import pandas as pd
+import pytest
 
-from bn_experiments.figures.arms import Arm, arms_in, looks, points
+from bn_experiments.figures.arms import Arm, arms_in, joined, looks, points
+from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.statistics.intervals import mean_interval
 
 
@@ -25,3 +27,9 @@ def test_points_leave_out_what_is_not_finite():
 def test_arms_without_numbers_are_not_drawn(tmp_path):
     arms = {name: Arm(name, tmp_path, None, None) for name in ("bn", "gn", "none")}
     assert [arm.name for arm in arms_in(pd.DataFrame({"arm": ["none", "bn", "none"]}), arms)] == ["bn", "none"]
+
+
+def test_parts_are_joined_in_their_order_and_nothing_is_not_measured():
+    assert joined(pd.DataFrame({"arm": [name]}) for name in ("bn", "none"))["arm"].tolist() == ["bn", "none"]
+    with pytest.raises(NotMeasured):
+        joined([])
