@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -62,12 +61,6 @@ class Checkpoints(ModelCheckpoint):
         log.warning("%s cannot be used: %s", self.file, reason)
         print(f"{self.file}: a damaged or foreign checkpoint; the cell starts anew", file=sys.stderr, flush=True)
         return None
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Prepares the folder without Lightning's warning that it holds checkpoints, which is normal here."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Checkpoint directory")
-            super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the cell's identity to the checkpoint."""

@@ -10,6 +10,8 @@ from bn_experiments.data.batches import mini_batches
 from bn_experiments.data.splits import Examples
 from bn_experiments.training.replicas import clip_gradients
 
+Work = Callable[[], None]
+
 
 class Steps:
     """Training steps: in each the gradient of the mean cross-entropy, its clipping, and the update of the optimizer.
@@ -54,7 +56,7 @@ class Steps:
         return torch.stack(losses)
 
 
-def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
+def cuda_graph(function: Work) -> Work:
     """A function that repeats the work of `function` on the device."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -77,7 +79,7 @@ class CapturedSteps:
 
     EAGER = 3  # number of eager steps before a capture
 
-    def __init__(self, steps: Steps, capture: Callable[[Callable[[], None]], Callable[[], None]] = cuda_graph):
+    def __init__(self, steps: Steps, capture: Callable[[Work], Work] = cuda_graph):
         self.steps = steps
         self.capture = capture
         self.rates: list[float] = []
@@ -113,14 +115,7 @@ class Graph:
         capture: The function that captures another one (see `cuda_graph`).
     """
 
-    def __init__(
-        self,
-        steps: Steps,
-        examples: Examples,
-        index: Tensor,
-        like: Tensor,
-        capture: Callable[[Callable[[], None]], Callable[[], None]],
-    ):
+    def __init__(self, steps: Steps, examples: Examples, index: Tensor, like: Tensor, capture: Callable[[Work], Work]):
         self.steps = steps
         self.examples = examples
         self.index = index.clone()

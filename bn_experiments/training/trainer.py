@@ -4,6 +4,7 @@ import logging
 import math
 import multiprocessing
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -43,6 +44,7 @@ def lightning_trainer(
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", "Checkpoint directory")  # that it holds checkpoints is normal here
     cast(Any, torch.utils.deterministic).fill_uninitialized_memory = False  # a debugging aid that costs time
     alone = multiprocessing.current_process().name == "MainProcess"
     bar = (alone and sys.stdout.isatty()) if progress_bar == "auto" else progress_bar
