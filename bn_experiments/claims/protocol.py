@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from bn_experiments.records.quantities import STRICT, Quantity
+from bn_experiments.records.quantities import STRICT, Array, Quantity
 from bn_experiments.refusal import Refusal, unknown_key
 from bn_experiments.signatures import allowed
-from bn_experiments.statistics.rules import RULES
+from bn_experiments.statistics.rules import RULES, Evidence
 from bn_experiments.system.files import write_whole
 
 FILE = "experiment.json"
@@ -44,6 +44,23 @@ class Claim:
     def quantities(self) -> dict[str, Quantity]:
         """The arguments that are measured, by name."""
         return {name: value for name, value in self.arguments.items() if isinstance(value, Quantity)}
+
+    def evidence(self, arrays: Mapping[str, Array]) -> Evidence:
+        """The evidence of the claim's rule.
+
+        Args:
+            arrays: The quantities by name, (R,) or (R, P) each, at least one.
+
+        Raises:
+            ValueError: The rule does not take these arrays, or the numbers beside them.
+        """
+        replicas = len(next(iter(arrays.values())))
+        numbers = {
+            name: np.full(replicas, value) if name in ("left", "right") else value
+            for name, value in self.arguments.items()
+            if name not in arrays
+        }
+        return RULES[self.rule](**arrays, **numbers)
 
 
 @dataclass(frozen=True)
@@ -196,15 +213,7 @@ def _objection(claim: Claim) -> str | None:
     if not claim.quantities:
         return "nothing of it is measured"
     try:
-        tried = {
-            name: np.ones((3, 3) if _is_curve(value) else 3)
-            if isinstance(value, Quantity)
-            else np.full(3, value)
-            if name in ("left", "right")
-            else value
-            for name, value in claim.arguments.items()
-        }
-        RULES[claim.rule](**tried)
+        claim.evidence({name: np.ones((3, 3) if _is_curve(q) else 3) for name, q in claim.quantities.items()})
     except (TypeError, ValueError) as error:
         return str(error)
     return None

@@ -39,17 +39,12 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
                         **dict(zip(CONTEXT, context, strict=True)),
                         "arm": arm,
                         "metric": metric,
-                        **_estimate(cells[metric]),
+                        **mean_interval(cells[metric].dropna().tolist())._asdict(),
                         "diverged": int(cells["diverged"].sum()),
                         **_difference(cells[metric], None if arm == BASELINE else arms.get(BASELINE)),
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def _estimate(values: pd.Series) -> dict[str, float]:
-    estimate = mean_interval(values.dropna().tolist())
-    return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
 def _difference(values: pd.Series, baseline: pd.DataFrame | None) -> dict[str, float]:
