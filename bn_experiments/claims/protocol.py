@@ -235,13 +235,14 @@ def _refusals(key: str, error: ValidationError) -> list[Refusal]:
         fields = {
             field.name: field.type for kind in (Mistake, Protocol, Published) for field in dataclasses.fields(kind)
         }
-        if names[-1] not in fields:
-            known = dataclasses.fields({"published": Published, "mistakes": Mistake}.get(names[0], Protocol))
-            known = dataclasses.fields(Quantity) if "claims" in key else known
-            refusals.append(unknown_key(at, [field.name for field in known]))
+        hint = fields.get(names[-1])
+        if hint is None:
+            kind = (
+                Quantity if "claims" in key else {"published": Published, "mistakes": Mistake}.get(names[0], Protocol)
+            )
+            refusals.append(unknown_key(at, [field.name for field in dataclasses.fields(kind)]))
         elif problem["type"] == "missing":
-            refusals.append(Refusal(at, "is missing", allowed(fields[names[-1]]), "set it in the experiment's file"))
+            refusals.append(Refusal(at, "is missing", allowed(hint), "set it in the experiment's file"))
         else:
-            hint = fields[names[-1]]
             refusals.append(Refusal(at, "wrong value", allowed(hint), "change it", value=problem["input"]))
     return list(dict.fromkeys(refusals))

@@ -1,6 +1,7 @@
 """Summaries: the mean of each arm of a grid with its interval, and its difference to the baseline arm."""
 
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from rich import box
@@ -81,12 +82,8 @@ def show(summary: pd.DataFrame, console: Console) -> None:
         title = " ".join([f"{data}: test accuracy, %", *sorted(shared)])
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in HEADINGS:
-            table.add_column(
-                heading,
-                justify="left" if heading in HEADINGS[:2] else "right",
-                no_wrap=heading != "model",
-                overflow="fold",
-            )
+            side: Literal["left", "right"] = "left" if heading in HEADINGS[:2] else "right"
+            table.add_column(heading, justify=side, no_wrap=heading != "model", overflow="fold")
         for _, arms in rows.groupby(CONTEXT, sort=False):
             for row in arms.to_dict("records"):
                 own = " ".join(text for text in row["settings"].split() if text not in shared)

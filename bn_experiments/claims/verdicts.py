@@ -78,12 +78,11 @@ def matched_arms(protocol: Protocol, folders: Iterable[Path]) -> list[MatchedArm
         result = results.read(folder)
         if result is None or result.status != "done":
             continue
+        groups = {group: f"{group}={result.cell[group]}" for group in ("data", "model", "optimizer")}
         overrides = {text.partition("=")[0]: text for text in result.cell["overrides"]}
-        shared = {group: f"{group}={result.cell[group]}" for group in ("data", "model", "optimizer")} | overrides
-        swept = [text for key, text in shared.items() if key not in keys and key in protocol.axes]
-        set_apart = {key: text for key, text in shared.items() if key not in keys | set(protocol.axes)}
-        options = [text for key, text in set_apart.items() if key not in overrides]
-        given = [text for key, text in set_apart.items() if key in overrides]
+        swept = [text for key, text in (groups | overrides).items() if key in protocol.axes and key not in keys]
+        options = [text for key, text in groups.items() if key not in protocol.axes and key not in keys]
+        given = [text for key, text in overrides.items() if key not in protocol.axes and key not in keys]
         arms = found.setdefault((" ".join([*options, *swept, *given]), " ".join([*options, *given])), {})
         for arm, selector in protocol.arms.items():
             if is_of(selector, result.cell, result.config):
@@ -162,10 +161,8 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
         by_context.setdefault(f"{verdict.experiment}: {verdict.context}", []).append(verdict)
     for title, rows in by_context.items():
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("claim", "verdict", "estimate"):
-            table.add_column(heading)
-        table.add_column("n", justify="right")
-        table.add_column("p", justify="right")
+        for heading in ("claim", "verdict", "estimate", "n", "p"):
+            table.add_column(heading, justify="right" if heading in ("n", "p") else "left")
         for row in rows:
             p = "" if row.p is None else f"{row.p:.2g}"
             table.add_row(row.claim, row.verdict, row.reason or estimate(row), str(row.n), p)

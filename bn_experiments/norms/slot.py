@@ -4,14 +4,14 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from hydra.utils import get_object
-from torch import Tensor, nn
+from torch import nn
 
 from bn_experiments.refusal import Refusal, one_line
 
-LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,)}
+LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,), "all": (nn.Conv1d, nn.Conv2d, nn.Linear)}
 
 
 class Slot:
@@ -76,13 +76,7 @@ class Slot:
                 return name
         allowed = "a class whose first argument is the number of features"
         remedy = "leave that argument out of the config"
-        got = "no argument is left for the width"
-        raise Refusal("norm._target_", got, allowed, remedy, value=self.target)
-
-    def applies_to(self, layer: nn.Module) -> bool:
-        """Whether `layer` gets the norm."""
-        kinds = LAYERS["conv"] + LAYERS["linear"] if self.layers == "all" else LAYERS[self.layers]
-        return self.target is not None and isinstance(layer, kinds)
+        raise Refusal("norm._target_", "no argument is left for the width", allowed, remedy, value=self.target)
 
     def fill(self, layer: nn.Module) -> nn.Module | None:
         """Fills the slot of a layer.
@@ -96,12 +90,12 @@ class Slot:
         Raises:
             Refusal: The norm cannot be made (see `make`).
         """
-        if not self.applies_to(layer):
+        if self.target is None or not isinstance(layer, LAYERS[self.layers]):
             return None
         if self.width_argument == "module":
             self.import_target(dim=1)(module=layer, **self.options)
             return None
-        weight = cast(Tensor, layer.weight)  # (out, in), or (out, in, kernel ...)
+        weight = layer.weight  # (out, in), or (out, in, kernel ...)
         return self.make(len(weight), dim=max(weight.dim() - 2, 1))
 
     def make(self, width: int, dim: int) -> nn.Module:
@@ -135,8 +129,7 @@ class Slot:
         norm = self.fill(layer)
         if norm is not None:
             parts.insert(1 if self.placement == "pre" else 2, ("norm", norm))
-            shifts = getattr(norm, "bias", None) is not None
-            if self.placement == "pre" and self.bias == "auto" and shifts:
+            if self.placement == "pre" and self.bias == "auto" and getattr(norm, "bias", None) is not None:
                 layer.register_parameter("bias", None)
         return nn.Sequential(OrderedDict(parts))
 
