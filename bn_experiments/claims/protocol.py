@@ -131,7 +131,7 @@ def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[Refusal]]:
     try:
         protocol = TypeAdapter(Protocol).validate_python(plain)
     except ValidationError as error:
-        return None, refusals + _refusals("experiment", error)
+        return None, refusals + _refusals("experiment", Protocol, error)
     if refusals:
         return None, refusals
     refusals = [
@@ -199,7 +199,7 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
             try:
                 arguments[name] = TypeAdapter(Quantity).validate_python(dict(value))
             except ValidationError as error:
-                refusals += _refusals(f"{key}.{name}", error)
+                refusals += _refusals(f"{key}.{name}", Quantity, error)
         elif not isinstance(value, int | float):
             refusals.append(Refusal(f"{key}.{name}", "wrong value", "a quantity or a number", "change it", value=value))
     found = Claim(claim["claim"], claim["rule"], arguments)
@@ -226,23 +226,18 @@ def _is_curve(quantity: Quantity) -> bool:
     return quantity.label is None and quantity.metric not in FINAL
 
 
-def _refusals(key: str, error: ValidationError) -> list[Refusal]:
-    """A refusal for each entry that is missing, unknown or wrong."""
+def _refusals(key: str, kind: type[Protocol | Quantity], error: ValidationError) -> list[Refusal]:
+    """A refusal for each entry of a protocol or a quantity that is missing, unknown or wrong."""
     refusals: list[Refusal] = []
     for problem in error.errors(include_url=False):
-        names = [part for part in problem["loc"] if isinstance(part, str)]
+        *parents, name = [part for part in problem["loc"] if isinstance(part, str)]
         at = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-        fields = {
-            field.name: field.type for kind in (Mistake, Protocol, Published) for field in dataclasses.fields(kind)
-        }
-        hint = fields.get(names[-1])
-        if hint is None:
-            kind = (
-                Quantity if "claims" in key else {"published": Published, "mistakes": Mistake}.get(names[0], Protocol)
-            )
-            refusals.append(unknown_key(at, [field.name for field in dataclasses.fields(kind)]))
+        owner = {"published": Published, "mistakes": Mistake}.get(parents[0], kind) if parents else kind
+        fields = {field.name: field.type for field in dataclasses.fields(owner)}
+        if name not in fields:
+            refusals.append(unknown_key(at, fields))
         elif problem["type"] == "missing":
-            refusals.append(Refusal(at, "is missing", allowed(hint), "set it in the experiment's file"))
+            refusals.append(Refusal(at, "is missing", allowed(fields[name]), "set it in the experiment's file"))
         else:
-            refusals.append(Refusal(at, "wrong value", allowed(hint), "change it", value=problem["input"]))
+            refusals.append(Refusal(at, "wrong value", allowed(fields[name]), "change it", value=problem["input"]))
     return list(dict.fromkeys(refusals))

@@ -79,9 +79,8 @@ class Curves(Callback):
         start = self.epoch_ends[-1] if self.epoch_ends else 0
         self.epoch_ends.append(len(self.sizes))
         weights = torch.tensor(self.sizes[start:], dtype=torch.float64)
-        losses = torch.cat(self.losses)[start:].double()
         self.losses = [torch.cat(self.losses)]
-        self.epochs["train/loss"].append(weights @ losses / weights.sum())
+        self.epochs["train/loss"].append(weights @ self.losses[0][start:].double() / weights.sum())
         for name in BY_EPOCH[1:]:
             self.epochs[name].append(pl_module.metrics[name].cpu().double())
         self._draw_epoch(len(self.epoch_ends) - 1)
