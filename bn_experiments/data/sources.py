@@ -173,16 +173,14 @@ def _train_and_test(dataset: Any, root: str, **options: Any) -> tuple[Any, Any]:
 def _alone(root: Path, name: str) -> Iterator[None]:
     """A context in which no other process downloads this data set; a folder that cannot be written needs no lock."""
     lock = FileLock(root / f".{name}.lock")
-    try:
+    with suppress(OSError, NotImplementedError):
         root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except (OSError, NotImplementedError):
-        yield
-        return
     try:
         yield
     except ValueError:  # a refusal leaves no file behind
-        Path(lock.lock_file).unlink(missing_ok=True)
+        if lock.is_locked:
+            Path(lock.lock_file).unlink()
         raise
     finally:
         lock.release()
@@ -196,12 +194,8 @@ def _fetch(dataset: Any, root: Path, partial: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     timeout = socket.getdefaulttimeout()
     try:
-        partial.mkdir()
-        for there in (dataset.__name__, getattr(dataset, "base_folder", ""), getattr(dataset, "filename", "")):
-            if there and (root / there).is_dir():
-                shutil.copytree(root / there, partial / there)
-            elif there and (root / there).exists():
-                shutil.copy(root / there, partial / there)
+        own = {dataset.__name__, getattr(dataset, "base_folder", ""), getattr(dataset, "filename", "")}
+        shutil.copytree(root, partial, ignore=lambda at, names: set(names) - own if Path(at) == root else set())
         socket.setdefaulttimeout(3)
         _train_and_test(dataset, str(partial), download=True)
         shutil.copytree(partial, root, dirs_exist_ok=True, copy_function=os.replace)
