@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from bn_experiments.records.quantities import STRICT, Quantity
+from bn_experiments.records.quantities import STRICT, Array, Quantity
 from bn_experiments.refusal import Refusal, unknown_key
 from bn_experiments.signatures import allowed
-from bn_experiments.statistics.rules import RULES
+from bn_experiments.statistics.rules import RULES, Evidence
 from bn_experiments.system.files import write_whole
 
 FILE = "experiment.json"
@@ -44,6 +44,23 @@ class Claim:
     def quantities(self) -> dict[str, Quantity]:
         """The arguments that are measured, by name."""
         return {name: value for name, value in self.arguments.items() if isinstance(value, Quantity)}
+
+    def evidence(self, arrays: Mapping[str, Array]) -> Evidence:
+        """The evidence of the claim's rule.
+
+        Args:
+            arrays: The quantities by name, (R,) or (R, P) each, at least one.
+
+        Raises:
+            ValueError: The rule does not take these arrays, or the numbers beside them.
+        """
+        replicas = len(next(iter(arrays.values())))
+        numbers = {
+            name: np.full(replicas, value) if name in ("left", "right") else value
+            for name, value in self.arguments.items()
+            if name not in arrays
+        }
+        return RULES[self.rule](**arrays, **numbers)
 
 
 @dataclass(frozen=True)
@@ -114,7 +131,7 @@ def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[Refusal]]:
     try:
         protocol = TypeAdapter(Protocol).validate_python(plain)
     except ValidationError as error:
-        return None, refusals + _refusals("experiment", error)
+        return None, refusals + _refusals("experiment", Protocol, error)
     if refusals:
         return None, refusals
     refusals = [
@@ -182,7 +199,7 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
             try:
                 arguments[name] = TypeAdapter(Quantity).validate_python(dict(value))
             except ValidationError as error:
-                refusals += _refusals(f"{key}.{name}", error)
+                refusals += _refusals(f"{key}.{name}", Quantity, error)
         elif not isinstance(value, int | float):
             refusals.append(Refusal(f"{key}.{name}", "wrong value", "a quantity or a number", "change it", value=value))
     found = Claim(claim["claim"], claim["rule"], arguments)
@@ -196,15 +213,7 @@ def _objection(claim: Claim) -> str | None:
     if not claim.quantities:
         return "nothing of it is measured"
     try:
-        tried = {
-            name: np.ones((3, 3) if _is_curve(value) else 3)
-            if isinstance(value, Quantity)
-            else np.full(3, value)
-            if name in ("left", "right")
-            else value
-            for name, value in claim.arguments.items()
-        }
-        RULES[claim.rule](**tried)
+        claim.evidence({name: np.ones((3, 3) if _is_curve(q) else 3) for name, q in claim.quantities.items()})
     except (TypeError, ValueError) as error:
         return str(error)
     return None
@@ -217,22 +226,18 @@ def _is_curve(quantity: Quantity) -> bool:
     return quantity.label is None and quantity.metric not in FINAL
 
 
-def _refusals(key: str, error: ValidationError) -> list[Refusal]:
-    """A refusal for each entry that is missing, unknown or wrong."""
+def _refusals(key: str, kind: type[Protocol | Quantity], error: ValidationError) -> list[Refusal]:
+    """A refusal for each entry of a protocol or a quantity that is missing, unknown or wrong."""
     refusals: list[Refusal] = []
     for problem in error.errors(include_url=False):
-        names = [part for part in problem["loc"] if isinstance(part, str)]
+        *parents, name = [part for part in problem["loc"] if isinstance(part, str)]
         at = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-        fields = {
-            field.name: field.type for kind in (Mistake, Protocol, Published) for field in dataclasses.fields(kind)
-        }
-        if names[-1] not in fields:
-            known = dataclasses.fields({"published": Published, "mistakes": Mistake}.get(names[0], Protocol))
-            known = dataclasses.fields(Quantity) if "claims" in key else known
-            refusals.append(unknown_key(at, [field.name for field in known]))
+        owner = {"published": Published, "mistakes": Mistake}.get(parents[0], kind) if parents else kind
+        fields = {field.name: field.type for field in dataclasses.fields(owner)}
+        if name not in fields:
+            refusals.append(unknown_key(at, fields))
         elif problem["type"] == "missing":
-            refusals.append(Refusal(at, "is missing", allowed(fields[names[-1]]), "set it in the experiment's file"))
+            refusals.append(Refusal(at, "is missing", allowed(fields[name]), "set it in the experiment's file"))
         else:
-            hint = fields[names[-1]]
-            refusals.append(Refusal(at, "wrong value", allowed(hint), "change it", value=problem["input"]))
+            refusals.append(Refusal(at, "wrong value", allowed(fields[name]), "change it", value=problem["input"]))
     return list(dict.fromkeys(refusals))

@@ -1,6 +1,7 @@
 """Summaries: the mean of each arm of a grid with its interval, and its difference to the baseline arm."""
 
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from rich import box
@@ -39,17 +40,12 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
                         **dict(zip(CONTEXT, context, strict=True)),
                         "arm": arm,
                         "metric": metric,
-                        **_estimate(cells[metric]),
+                        **mean_interval(cells[metric].dropna().tolist())._asdict(),
                         "diverged": int(cells["diverged"].sum()),
                         **_difference(cells[metric], None if arm == BASELINE else arms.get(BASELINE)),
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def _estimate(values: pd.Series) -> dict[str, float]:
-    estimate = mean_interval(values.dropna().tolist())
-    return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
 def _difference(values: pd.Series, baseline: pd.DataFrame | None) -> dict[str, float]:
@@ -86,12 +82,8 @@ def show(summary: pd.DataFrame, console: Console) -> None:
         title = " ".join([f"{data}: test accuracy, %", *sorted(shared)])
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in HEADINGS:
-            table.add_column(
-                heading,
-                justify="left" if heading in HEADINGS[:2] else "right",
-                no_wrap=heading != "model",
-                overflow="fold",
-            )
+            side: Literal["left", "right"] = "left" if heading in HEADINGS[:2] else "right"
+            table.add_column(heading, justify=side, no_wrap=heading != "model", overflow="fold")
         for _, arms in rows.groupby(CONTEXT, sort=False):
             for row in arms.to_dict("records"):
                 own = " ".join(text for text in row["settings"].split() if text not in shared)

@@ -7,15 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from bn_experiments.claims.protocol import Claim, Protocol, is_of
 from bn_experiments.records import results
-from bn_experiments.records.quantities import NotMeasured, Quantity, measured
+from bn_experiments.records.quantities import Array, NotMeasured, Quantity, measured
 from bn_experiments.statistics import rules
 from bn_experiments.system.files import write_whole
 
@@ -75,25 +73,21 @@ class MatchedArms:
 def matched_arms(protocol: Protocol, folders: Iterable[Path]) -> list[MatchedArms]:
     """The finished cells of an experiment, those that differ in their arms alone together."""
     keys = {key for selector in protocol.arms.values() for key in selector}
-    found: dict[tuple[str, str, str], dict[str, Path]] = {}
+    found: dict[tuple[str, str], dict[str, Path]] = {}
     for folder in folders:
         result = results.read(folder)
         if result is None or result.status != "done":
             continue
+        groups = {group: f"{group}={result.cell[group]}" for group in ("data", "model", "optimizer")}
         overrides = {text.partition("=")[0]: text for text in result.cell["overrides"]}
-        shared = {group: f"{group}={result.cell[group]}" for group in ("data", "model", "optimizer")} | overrides
-        swept = [text for key, text in shared.items() if key not in keys and key in protocol.axes]
-        set_apart = {key: text for key, text in shared.items() if key not in keys | set(protocol.axes)}
-        options = [text for key, text in set_apart.items() if key not in overrides]
-        given = [text for key, text in set_apart.items() if key in overrides]
-        arms = found.setdefault((" ".join(options), " ".join(swept), " ".join(given)), {})
+        swept = [text for key, text in (groups | overrides).items() if key in protocol.axes and key not in keys]
+        options = [text for key, text in groups.items() if key not in protocol.axes and key not in keys]
+        given = [text for key, text in overrides.items() if key not in protocol.axes and key not in keys]
+        arms = found.setdefault((" ".join([*options, *swept, *given]), " ".join([*options, *given])), {})
         for arm, selector in protocol.arms.items():
             if is_of(selector, result.cell, result.config):
                 arms.setdefault(arm, folder)
-    return [
-        MatchedArms(" ".join(filter(None, [chosen, swept, given])), " ".join(filter(None, [chosen, given])), arms)
-        for (chosen, swept, given), arms in found.items()
-    ]
+    return [MatchedArms(context, family, arms) for (context, family), arms in found.items()]
 
 
 def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
@@ -127,19 +121,12 @@ def _finite(number: float) -> float | None:
 def _evidence(matched: MatchedArms, claim: Claim) -> rules.Evidence | str:
     """The evidence of the claim's rule, or the reason why there is none."""
     try:
-        arrays = _paired(matched, claim.quantities)
-        replicas = len(next(iter(arrays.values())))
-        numbers = {
-            name: np.full(replicas, value) if name in ("left", "right") else value
-            for name, value in claim.arguments.items()
-            if name not in arrays
-        }
-        return rules.RULES[claim.rule](**arrays, **numbers)
+        return claim.evidence(_paired(matched, claim.quantities))
     except ValueError as error:
         return str(error)
 
 
-def _paired(matched: MatchedArms, quantities: Mapping[str, Quantity]) -> dict[str, NDArray[np.float64]]:
+def _paired(matched: MatchedArms, quantities: Mapping[str, Quantity]) -> dict[str, Array]:
     """The quantities (R,) or (R, P) by name, for the R seeds that all their arms have."""
     arrays, seeds = {}, {}
     for name, quantity in quantities.items():
@@ -174,10 +161,8 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
         by_context.setdefault(f"{verdict.experiment}: {verdict.context}", []).append(verdict)
     for title, rows in by_context.items():
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("claim", "verdict", "estimate"):
-            table.add_column(heading)
-        table.add_column("n", justify="right")
-        table.add_column("p", justify="right")
+        for heading in ("claim", "verdict", "estimate", "n", "p"):
+            table.add_column(heading, justify="right" if heading in ("n", "p") else "left")
         for row in rows:
             p = "" if row.p is None else f"{row.p:.2g}"
             table.add_row(row.claim, row.verdict, row.reason or estimate(row), str(row.n), p)

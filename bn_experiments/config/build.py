@@ -15,10 +15,9 @@ from bn_experiments.data.datamodule import DataModule
 from bn_experiments.probes.probing import Probing
 from bn_experiments.records.identity import config_hash
 from bn_experiments.signatures import accepted
-from bn_experiments.training.checkpoints import Checkpoints
 from bn_experiments.training.curves import Curves
 from bn_experiments.training.module import Classification
-from bn_experiments.training.trainer import lightning_trainer, tensorboard_logger
+from bn_experiments.training.trainer import Checkpoints, lightning_trainer, tensorboard_logger
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def mini_batches(examples: Examples, index: Tensor) -> Iterator[tuple[Tensor, Te
         yield from zip(x.unbind(), y.unbind(), strict=True)
 
 
+@dataclass(eq=False)
 class Blocks:
     """The training data for Lightning: each iteration is the current epoch, in blocks.
 
@@ -89,21 +90,15 @@ class Blocks:
         steps_per_execution: The number K of mini-batches in each block.
     """
 
-    def __init__(
-        self,
-        examples: Examples,
-        seeds: Sequence[int],
-        epoch: Callable[[], int],
-        batching: Batching,
-        steps_per_execution: int,
-    ):
-        self.examples = examples
-        self.seeds = seeds
-        self.epoch = epoch
-        self.batching = batching
-        self.steps_per_execution = steps_per_execution
-        self.full, rest = divmod(len(examples), batching.batch_size)
-        self.last = 0 if batching.drop_last else rest
+    examples: Examples
+    seeds: Sequence[int]
+    epoch: Callable[[], int]
+    batching: Batching
+    steps_per_execution: int
+
+    def __post_init__(self) -> None:
+        self.full, rest = divmod(len(self.examples), self.batching.batch_size)
+        self.last = 0 if self.batching.drop_last else rest
         self.taken = 0  # blocks of the current epoch that were given out
         self.to_skip = 0  # blocks of the next iteration that a run before this one has taken
 
@@ -114,11 +109,6 @@ class Blocks:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Sets the next iteration to start after the blocks that were taken."""
         self.to_skip = state["taken"]
-
-    @property
-    def steps(self) -> int:
-        """The number of mini-batches in each epoch."""
-        return self.full + (self.last > 0)
 
     def __len__(self) -> int:
         return math.ceil(self.full / self.steps_per_execution) + (self.last > 0)

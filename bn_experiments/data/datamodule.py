@@ -35,13 +35,7 @@ class DataModule(LightningDataModule):
 
     def train_dataloader(self) -> Blocks:
         """The current epoch of the training split, in blocks."""
-        return Blocks(
-            self.splits.train,
-            self.seeds,
-            epoch=self._epoch,
-            batching=self.batching,
-            steps_per_execution=self.steps_per_execution,
-        )
+        return Blocks(self.splits.train, self.seeds, self._epoch, self.batching, self.steps_per_execution)
 
     def _epoch(self) -> int:
         assert self.trainer is not None

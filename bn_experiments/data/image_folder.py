@@ -31,44 +31,38 @@ def image_folder(root: str, image_size: PositiveInt | None) -> Source:
         Refusal: A folder is missing or empty, train and test have different classes, a file is damaged, or the images
             differ in size and `image_size` is None.
     """
-    parts = {part: _find_images(Path(root) / part) for part in ("train", "test")}
-    classes, test_classes = (part.classes for part in parts.values())
-    if classes != test_classes:
-        odd = ", ".join(sorted(set(classes) ^ set(test_classes)))
+    train, test = (_find_images(Path(root) / part) for part in ("train", "test"))
+    if train.classes != test.classes:
+        odd = ", ".join(sorted(set(train.classes) ^ set(test.classes)))
         got = f"train and test differ in their classes ({odd})"
         raise Refusal("data.root", got, "the same folders in both", "add or remove them", value=root)
-    train_x, test_x = (_read_images(part.samples, image_size) for part in parts.values())
-    train_y, test_y = (torch.tensor(part.targets) for part in parts.values())
+    train_x, test_x = (_read_images(part.samples, image_size) for part in (train, test))
+    train_y, test_y = (torch.tensor(part.targets) for part in (train, test))
     order = torch.randperm(len(test_y), generator=generator(0, "test images"))
-    return Source(train_x, train_y, test_x[order], test_y[order], tuple(classes))
+    return Source(train_x, train_y, test_x[order], test_y[order], tuple(train.classes))
 
 
 def _find_images(folder: Path) -> Any:
     from torchvision.datasets import ImageFolder
 
     try:
-        return ImageFolder(folder, loader=_open_image)
+        return ImageFolder(folder)
     except (OSError, RuntimeError) as error:
         allowed = "a folder with train/<class>/ and test/<class>/"
         got = f"no images in {folder} ({one_line(error)})"
         raise Refusal("data.root", got, allowed, "set data.root to one", value=folder.parent) from error
 
 
-def _open_image(path: str) -> Any:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.convert("RGB")
-
-
 def _read_images(samples: list[tuple[str, int]], image_size: int | None) -> Tensor:
     """The images as uint8 (N, 3, H, W). Pillow decodes without Python's lock, so threads make it faster."""
 
     def read(sample: tuple[str, int]) -> np.ndarray:
+        from PIL import Image
         from torchvision.transforms import functional
 
         try:
-            image = _open_image(sample[0])
+            with Image.open(sample[0]) as file:
+                image = file.convert("RGB")
         except Exception as error:
             got = f"{sample[0]} is damaged ({one_line(error)})"
             raise Refusal("data.root", got, "images that Pillow reads", "repair or delete the file") from error

@@ -1,11 +1,11 @@
 """Sources: each function returns a published data set as tensors. A process loads each data set once."""
 
-import hashlib
+import os
 import random
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from bn_experiments.refusal import Refusal, one_line
+from bn_experiments.system.files import write_whole
 
 # MD5 of MNIST's decompressed files; torchvision has those of the compressed files (datasets.MNIST.resources)
 MNIST_MD5 = {
@@ -48,19 +49,15 @@ def mnist1d(root: str) -> Source:
     Source: Greydanus & Kobak 2024, arXiv:2011.14439.
     """
     file = Path(root) / "mnist1d" / "mnist1d.npz"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            if not file.exists():
-                partial = file.with_suffix(".partial.npz")
-                np.savez(partial, allow_pickle=False, **_make_mnist1d())
-                partial.replace(file)
-    except OSError:  # the folder cannot be written, such as a shared one: each process makes the data again
-        arrays = _read_npz(file) if file.exists() else _make_mnist1d()
-    else:
+    if file.exists():
         arrays = _read_npz(file)
+    else:
+        arrays = _make_mnist1d()
+        with suppress(OSError):  # the folder cannot be written, such as a shared one: each process makes the data again
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
     x, y, test_x, test_y = (torch.from_numpy(arrays[key]) for key in ("x", "y", "x_test", "y_test"))
-    return Source(x[:, None].float(), y.long(), test_x[:, None].float(), test_y.long(), _digits())
+    return Source(x[:, None].float(), y.long(), test_x[:, None].float(), test_y.long(), tuple("0123456789"))
 
 
 @cache
@@ -102,8 +99,8 @@ def cifar10(root: str) -> Source:
     """
     from torchvision.datasets import CIFAR10
 
-    _download(CIFAR10, root, "cifar10", f"{CIFAR10.base_folder}/data_batch_1 ... test_batch, batches.meta")
-    train, test = (CIFAR10(root, train=train) for train in (True, False))
+    files = f"{CIFAR10.base_folder}/data_batch_1 ... test_batch, batches.meta"
+    train, test = _load(CIFAR10, root, "cifar10", files)
     train_x, test_x = (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test))
     return Source(train_x, torch.tensor(train.targets), test_x, torch.tensor(test.targets), tuple(train.classes))
 
@@ -129,24 +126,16 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
         raise Refusal("paths.data_dir", f"{file} is damaged ({error})", "what this program wrote", remedy) from error
 
 
-def _digits() -> tuple[str, ...]:
-    return tuple("0123456789")
-
-
 def _idx_images(dataset: Any, root: str, name: str, md5: dict[str, str]) -> Source:
     """A data set that consists of four idx files, as MNIST and its drop-in replacements do."""
+    from torchvision.datasets.utils import check_md5
+
     raw = Path(root) / dataset.__name__ / "raw"
-    _download(dataset, root, name, f"{dataset.__name__}/raw/{', '.join(md5)} (or .gz)")
+    train, test = _load(dataset, root, name, f"{dataset.__name__}/raw/{', '.join(md5)} (or .gz)")
     for file, digest in md5.items():
-        if digest and hashlib.md5((raw / file).read_bytes()).hexdigest() != digest:
+        if digest and not check_md5(raw / file, digest):
             got = f"{raw / file} is damaged (its MD5 is not {digest})"
             raise Refusal("data", got, "the published file", "delete it, and it is fetched again", value=name)
-    try:
-        train, test = (dataset(root, train=train) for train in (True, False))
-    except Exception as error:
-        remedy = "delete the folder, and they are fetched again"
-        got = f"a file in {raw} is damaged ({error})"
-        raise Refusal("data", got, "the published files", remedy, value=name) from error
     for part, size in ((train, 60_000), (test, 10_000)):
         if tuple(part.data.shape) != (size, 28, 28) or tuple(part.targets.shape) != (size,):
             got = f"{raw} holds images {tuple(part.data.shape)} and labels {tuple(part.targets.shape)}"
@@ -155,13 +144,11 @@ def _idx_images(dataset: Any, root: str, name: str, md5: dict[str, str]) -> Sour
     return Source(train.data[:, None], train.targets, test.data[:, None], test.targets, tuple(train.classes))
 
 
-def _download(dataset: Any, root: str, name: str, files: str) -> None:
-    """Downloads missing files with torchvision, which checks digests; one process at a time."""
+def _load(dataset: Any, root: str, name: str, files: str) -> tuple[Any, Any]:
+    """The training and the test set of a torchvision class; one process at a time downloads missing files."""
     with _alone(Path(root), name):
         try:
-            dataset(root, train=True)
-            dataset(root, train=False)
-            return
+            return _train_and_test(dataset, root)
         except RuntimeError:  # torchvision raises it for files that are missing or damaged
             pass
         except Exception as error:
@@ -170,60 +157,48 @@ def _download(dataset: Any, root: str, name: str, files: str) -> None:
             raise Refusal("data", got, f"{files}, as published", remedy, value=name) from error
         try:
             _fetch(dataset, Path(root), Path(root) / f".{name}.partial")
+            return _train_and_test(dataset, root)
         except Exception as error:
             got = f"not in {Path(root).resolve()}, and the download failed ({one_line(error)})"
             elsewhere = "set paths.data_dir or BN_DATA_DIR to a folder that has them, or use data=mnist1d"
-            raise Refusal(
-                "data", got, files, f"put them there, {elsewhere}, which is made locally", value=name
-            ) from error
+            remedy = f"put them there, {elsewhere}, which is made locally"
+            raise Refusal("data", got, files, remedy, value=name) from error
+
+
+def _train_and_test(dataset: Any, root: str, **options: Any) -> tuple[Any, Any]:
+    return dataset(root, train=True, **options), dataset(root, train=False, **options)
 
 
 @contextmanager
 def _alone(root: Path, name: str) -> Iterator[None]:
     """A context in which no other process downloads this data set; a folder that cannot be written needs no lock."""
     lock = FileLock(root / f".{name}.lock")
-    try:
+    with suppress(OSError, NotImplementedError):
         root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except (OSError, NotImplementedError):
-        yield
-        return
     try:
         yield
     except ValueError:  # a refusal leaves no file behind
-        Path(lock.lock_file).unlink(missing_ok=True)
+        if lock.is_locked:
+            Path(lock.lock_file).unlink()
         raise
     finally:
         lock.release()
 
 
 def _fetch(dataset: Any, root: Path, partial: Path) -> None:
-    """Downloads and unpacks into the folder `partial`, then moves the files, so that `root` never holds half a file."""
+    """Downloads and unpacks into the folder `partial`, then moves the files, so that `root` never holds half a file.
+
+    A connection that does not answer within three seconds has failed.
+    """
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+    timeout = socket.getdefaulttimeout()
     try:
-        partial.mkdir()
-        for there in (dataset.__name__, getattr(dataset, "base_folder", ""), getattr(dataset, "filename", "")):
-            if there and (root / there).is_dir():
-                shutil.copytree(root / there, partial / there)
-            elif there and (root / there).exists():
-                shutil.copy(root / there, partial / there)
-        with _short_timeout():
-            dataset(str(partial), train=True, download=True)
-            dataset(str(partial), train=False, download=True)
-        for file in [path for path in partial.rglob("*") if path.is_file()]:
-            target = root / file.relative_to(partial)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
+        own = {dataset.__name__, getattr(dataset, "base_folder", ""), getattr(dataset, "filename", "")}
+        shutil.copytree(root, partial, ignore=lambda at, names: set(names) - own if Path(at) == root else set())
+        socket.setdefaulttimeout(3)
+        _train_and_test(dataset, str(partial), download=True)
+        shutil.copytree(partial, root, dirs_exist_ok=True, copy_function=os.replace)
     finally:
+        socket.setdefaulttimeout(timeout)
         shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def _short_timeout() -> Iterator[None]:
-    """A context in which a connection that does not answer within three seconds has failed."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(3)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

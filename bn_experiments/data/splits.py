@@ -116,59 +116,47 @@ def split(
         Refusal: The training set has fewer than `train_examples`, a split would be empty, mean and std do not fit the
             channels, or a std is not above 0.
     """
-    total = len(source.train_y)
-    if train_examples is not None and train_examples > total:
+    x, y = source.train_x[:train_examples], source.train_y[:train_examples]
+    count = len(y)
+    if train_examples is not None and train_examples > count:
         remedy = "lower it, or leave it at null for all"
-        got = f"the training set has {total}"
-        raise Refusal("data.train_examples", got, f"1 to {total}", remedy, value=train_examples)
-    count = train_examples or total
-    held_out = 0 if val_split == "test" else round(count * val_fraction)
-    if val_split != "test" and not 0 < held_out < count:
-        got = f"leaves {count - held_out} of {count} examples to train on and {held_out} to validate on"
+        got = f"the training set has {count}"
+        raise Refusal("data.train_examples", got, f"1 to {count}", remedy, value=train_examples)
+    kept = count if val_split == "test" else count - round(count * val_fraction)
+    if val_split != "test" and not 0 < kept < count:
+        got = f"leaves {kept} of {count} examples to train on and {count - kept} to validate on"
         remedy = "change it, or data.train_examples"
         raise Refusal("data.val_fraction", got, "at least one each", remedy, value=val_fraction)
-    x, y = source.train_x[:count], source.train_y[:count]
     if val_split == "random":
         order = torch.randperm(count, generator=generator(split_seed, "validation split"))
         x, y = x[order], y[order]
-    train_x = x[: count - held_out]
-    scale, shift = _scale_and_shift(train_x, normalization, mean, std)
-
-    def examples(x: Tensor, y: Tensor) -> Examples:
-        return Examples(x, y, scale, shift)
-
-    test = examples(source.test_x, source.test_y)
-    return Splits(
-        train=examples(train_x, y[: count - held_out]),
-        val=test if val_split == "test" else examples(x[count - held_out :], y[count - held_out :]),
-        test=test,
-        classes=source.classes,
-    )
+    scale, shift = _scale_and_shift(x[:kept], normalization, mean, std)
+    parts = [(x[:kept], y[:kept]), (x[kept:], y[kept:]), (source.test_x, source.test_y)]
+    train, held_out, test = (Examples(x, y, scale, shift) for x, y in parts)
+    return Splits(train, test if val_split == "test" else held_out, test, source.classes)
 
 
 def _scale_and_shift(x: Tensor, normalization: str, mean: PerChannel, std: PerChannel) -> tuple[Tensor, Tensor]:
     """The scale and shift (channels, 1, ...) in float64, such that scale x + shift is the normalized x."""
     unit = 255.0 if x.dtype == torch.uint8 else 1.0
-    shape = (x.shape[1], *(1,) * (x.dim() - 2))
-    if normalization == "none":
-        means, stds = torch.zeros(shape, dtype=torch.float64), torch.ones(shape, dtype=torch.float64)
-    elif normalization == "given":
-        means, stds = _per_channel("mean", mean, shape), _per_channel("std", std, shape)
-    else:
+    if normalization == "train":
         means, stds = _mean_and_std(x, unit)
-        means, stds = means.view(shape), stds.view(shape)
+    else:
+        mean, std = (mean, std) if normalization == "given" else (0.0, 1.0)
+        means, stds = _per_channel("mean", mean, x.shape[1]), _per_channel("std", std, x.shape[1])
     if not bool((stds > 0).all()):
         got = f"cannot divide by {stds.flatten().tolist()}"
         raise Refusal("data.std", got, "above 0", "change data.std or data.normalization", value=std)
-    return 1 / (unit * stds), -means / stds
+    shape = (-1, *(1,) * (x.dim() - 2))
+    return (1 / (unit * stds)).view(shape), (-means / stds).view(shape)
 
 
-def _per_channel(key: str, value: PerChannel, shape: tuple[int, ...]) -> Tensor:
+def _per_channel(key: str, value: PerChannel, channels: int) -> Tensor:
     values = torch.tensor(value, dtype=torch.float64).flatten()
-    if len(values) not in (1, shape[0]):
-        got = f"{len(values)} numbers for {shape[0]} channels"
+    if len(values) not in (1, channels):
+        got = f"{len(values)} numbers for {channels} channels"
         raise Refusal(f"data.{key}", got, "one number, or one for each channel", "change it", value=value)
-    return values.expand(shape[0]).reshape(shape)
+    return values.expand(channels)
 
 
 def _mean_and_std(x: Tensor, unit: float) -> tuple[Tensor, Tensor]:

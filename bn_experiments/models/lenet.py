@@ -7,18 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from bn_experiments.models.parts.activation import ActivationName, named_activation
-from bn_experiments.models.parts.hidden import hidden_layers
+from bn_experiments.models.hidden import ActivationName, hidden_layers, named_activation
 from bn_experiments.norms.slot import Slot
 from bn_experiments.refusal import Refusal
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d}
-_POOL = {
-    ("max", 1): nn.MaxPool1d,
-    ("max", 2): nn.MaxPool2d,
-    ("average", 1): nn.AvgPool1d,
-    ("average", 2): nn.AvgPool2d,
-}
+_POOL = {"max": "MaxPool", "average": "AvgPool"}
 
 
 class LeNet(nn.Module):
@@ -65,9 +58,9 @@ class LeNet(nn.Module):
         dim = len(sizes)
         self.features = nn.Sequential()
         for inputs, outputs in zip([input_shape[0], *channels], channels, strict=False):
-            conv = _CONV[dim](inputs, outputs, kernel_size, padding=padding)
+            conv = getattr(nn, f"Conv{dim}d")(inputs, outputs, kernel_size, padding=padding)
             layer = norm.around(conv, named_activation(activation))
-            layer.add_module("pool", _POOL[pooling, dim](2))
+            layer.add_module("pool", getattr(nn, f"{_POOL[pooling]}{dim}d")(2))
             self.features.append(layer)
         self.hidden = hidden_layers([channels[-1] * math.prod(sizes), *hidden], norm, activation, dropout)
         self.output = nn.Linear(hidden[-1], num_classes)

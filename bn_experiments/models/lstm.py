@@ -111,12 +111,12 @@ class LSTM(nn.Module):
         steps, features = _steps_and_features(input_shape, self.rows)
         input_layer, hidden_layer = InputLayer(features, 4 * hidden), nn.Linear(hidden, 4 * hidden, bias=False)
         norms: list[PerStep] | list[None] = [None] * 3
-        if norm.applies_to(hidden_layer) and norm.parametrizes:
-            norm.parametrize(input_layer)
-            norm.parametrize(hidden_layer)
-        elif norm.applies_to(hidden_layer):
-            _refuse_after_activation(norm)
-            norms = [PerStep(norm.make(width, dim=1), steps) for width in (4 * hidden, 4 * hidden, hidden)]
+        input_norm, hidden_norm = norm.fill(input_layer), norm.fill(hidden_layer)
+        if input_norm is not None and hidden_norm is not None:
+            if norm.placement != "pre":
+                got = "model=lstm has its norms before the activations"
+                raise Refusal("norm.placement", got, "pre", "set norm.placement=pre", value=norm.placement)
+            norms = [PerStep(made, steps) for made in (input_norm, hidden_norm, norm.make(hidden, dim=1))]
             if norm.bias == "auto" and norms[0].bias is not None:
                 input_layer.register_parameter("bias", None)
         self.input = Term(input_layer, norms[0])
@@ -143,9 +143,3 @@ def _steps_and_features(input_shape: Sequence[int], rows: bool) -> tuple[int, in
         raise Refusal("model=lstm", got, allowed, "choose model=mlp, or data with positions")
     channels, *sizes = input_shape
     return (sizes[0], channels * sizes[1]) if rows else (math.prod(sizes), channels)
-
-
-def _refuse_after_activation(norm: Slot) -> None:
-    if norm.placement != "pre":
-        got = "model=lstm has its norms before the activations"
-        raise Refusal("norm.placement", got, "pre", "set norm.placement=pre", value=norm.placement)

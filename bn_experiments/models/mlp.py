@@ -7,8 +7,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from bn_experiments.models.parts.activation import ActivationName
-from bn_experiments.models.parts.hidden import hidden_layers
+from bn_experiments.models.hidden import ActivationName, hidden_layers
 from bn_experiments.norms.slot import Slot
 
 

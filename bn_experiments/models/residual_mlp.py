@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from bn_experiments.models.parts.activation import ActivationName, named_activation
-from bn_experiments.models.parts.dropout import Dropout
+from bn_experiments.models.hidden import ActivationName, Dropout, named_activation
 from bn_experiments.norms.slot import Slot
 
 
@@ -27,11 +26,8 @@ class Link(nn.Module):
         self.placement = norm.placement
         self.activation = activation
         self.layer = nn.Linear(width, width)
-        self.norm: nn.Module = nn.Identity()
-        if norm.applies_to(self.layer) and norm.parametrizes:
-            norm.parametrize(self.layer)
-        elif norm.applies_to(self.layer):
-            self.norm = norm.make(width, dim=1)
+        made = norm.fill(self.layer)
+        self.norm = nn.Identity() if made is None else made
         self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
 
     def forward(self, h: Tensor) -> Tensor:

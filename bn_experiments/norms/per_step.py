@@ -48,8 +48,6 @@ class PerStep(nn.Module):
         """Normalizes x (B, F) to (B, F) with the statistics of the time step `step`, which counts from 0."""
         step = min(step, self.steps - 1)
         slices = {name: buffer[step] for name, buffer in self.shared.named_buffers()}
-        if not slices:
-            return self.shared(x)
         if not self.training:
             return functional_call(self.shared, slices, (x,))
         # torch.vmap's rule for batch norm updates a copy of a slice, so that the update is lost:

@@ -4,14 +4,14 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from hydra.utils import get_object
-from torch import Tensor, nn
+from torch import nn
 
 from bn_experiments.refusal import Refusal, one_line
 
-LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,)}
+LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,), "all": (nn.Conv1d, nn.Conv2d, nn.Linear)}
 
 
 class Slot:
@@ -57,12 +57,11 @@ class Slot:
         """
         path = str(self.target).replace("{dim}", str(dim))
         try:
-            found = get_object(path)
+            return get_object(path)
         except (Exception, SystemExit) as error:
             remedy = "check its spelling, or install its package"
             got = f"cannot be imported ({one_line(error)})"
             raise Refusal("norm._target_", got, "the dotted path of an installed class", remedy, value=path) from error
-        return found
 
     @cached_property
     def width_argument(self) -> str:
@@ -77,22 +76,27 @@ class Slot:
                 return name
         allowed = "a class whose first argument is the number of features"
         remedy = "leave that argument out of the config"
-        got = "no argument is left for the width"
-        raise Refusal("norm._target_", got, allowed, remedy, value=self.target)
+        raise Refusal("norm._target_", "no argument is left for the width", allowed, remedy, value=self.target)
 
-    @property
-    def parametrizes(self) -> bool:
-        """Whether the norm is a parametrization, which changes a layer's weight and not the layer's output."""
-        return self.target is not None and self.width_argument == "module"
+    def fill(self, layer: nn.Module) -> nn.Module | None:
+        """Fills the slot of a layer.
 
-    def applies_to(self, layer: nn.Module) -> bool:
-        """Whether `layer` gets the norm."""
-        kinds = LAYERS["conv"] + LAYERS["linear"] if self.layers == "all" else LAYERS[self.layers]
-        return self.target is not None and isinstance(layer, kinds)
+        Args:
+            layer: The layer, on which a parametrization is put in place.
 
-    def parametrize(self, layer: nn.Module) -> None:
-        """Puts the parametrization on `layer`, in place."""
-        self.import_target(dim=1)(**{self.width_argument: layer}, **self.options)
+        Returns:
+            The norm for the features that the layer puts out; None if the layer gets none, or a parametrization.
+
+        Raises:
+            Refusal: The norm cannot be made (see `make`).
+        """
+        if self.target is None or not isinstance(layer, LAYERS[self.layers]):
+            return None
+        if self.width_argument == "module":
+            self.import_target(dim=1)(module=layer, **self.options)
+            return None
+        weight = layer.weight  # (out, in), or (out, in, kernel ...)
+        return self.make(len(weight), dim=max(weight.dim() - 2, 1))
 
     def make(self, width: int, dim: int) -> nn.Module:
         """A norm for `width` features with `dim` spatial axes.
@@ -108,13 +112,9 @@ class Slot:
         try:
             return self.import_target(dim)(**{self.width_argument: width}, **self.options)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise Refusal(
-                "norm._target_",
-                f"refuses {width} features with {self.options} ({one_line(error)})",
-                "what its documentation says",
-                "change its options or the width",
-                value=self.target,
-            ) from error
+            got = f"refuses {width} features with {self.options} ({one_line(error)})"
+            allowed, remedy = "what its documentation says", "change its options or the width"
+            raise Refusal("norm._target_", got, allowed, remedy, value=self.target) from error
 
     def around(self, layer: nn.Module, activation: nn.Module) -> nn.Sequential:
         """One hidden layer: `layer`, norm, activation (pre), or `layer`, activation, norm (post).
@@ -126,16 +126,11 @@ class Slot:
             Refusal: The norm cannot be made (see `make`).
         """
         parts: list[tuple[str, nn.Module]] = [("layer", layer), ("activation", activation)]
-        if self.applies_to(layer):
-            if self.parametrizes:
-                self.parametrize(layer)
-            else:
-                weight = cast(Tensor, layer.weight)  # (out, in), or (out, in, kernel ...)
-                norm = self.make(len(weight), dim=max(weight.dim() - 2, 1))
-                parts.insert(1 if self.placement == "pre" else 2, ("norm", norm))
-                shifts = getattr(norm, "bias", None) is not None
-                if self.placement == "pre" and self.bias == "auto" and shifts:
-                    layer.register_parameter("bias", None)
+        norm = self.fill(layer)
+        if norm is not None:
+            parts.insert(1 if self.placement == "pre" else 2, ("norm", norm))
+            if self.placement == "pre" and self.bias == "auto" and getattr(norm, "bias", None) is not None:
+                layer.register_parameter("bias", None)
         return nn.Sequential(OrderedDict(parts))
 
 

@@ -72,7 +72,7 @@ def measured(folder: Path, quantity: Quantity) -> Array:
     probe = quantity.metric.partition("/")[0]
     if quantity.each is not None:
         values = curve(folder, quantity.metric, quantity.each)
-    elif probe in probe_names(folder):
+    elif any(key.startswith(f"{probe}/") for key in probes(folder)):
         values = reading(folder, quantity)
     elif quantity.metric in result.metrics:
         values = np.array(result.metrics[quantity.metric])
@@ -104,30 +104,33 @@ def curve(folder: Path, name: str, each: str) -> Array:
     rows = table[table["name"] == name]
     if rows.empty:
         raise NotMeasured(f"metrics.csv holds no {name}")
+    axis = "epoch" if each == "epoch" else "step"
+    values = rows.pivot_table(index="replica", columns=axis, values="value", dropna=False).to_numpy()
     if each == "epoch":
-        return rows.pivot_table(index="replica", columns="epoch", values="value", dropna=False).to_numpy()
-    steps = rows.pivot_table(index="replica", columns="step", values="value", dropna=False).to_numpy()
+        return values
     size = int(each.split(maxsplit=1)[0])
-    if steps.shape[1] < size:
-        raise NotMeasured(f"{name} has {steps.shape[1]} steps, fewer than {size}")
-    points = steps.shape[1] // size
-    return steps[:, : points * size].reshape(len(steps), points, size).mean(axis=2)  # (R, P)
+    if values.shape[1] < size:
+        raise NotMeasured(f"{name} has {values.shape[1]} steps, fewer than {size}")
+    points = values.shape[1] // size
+    return values[:, : points * size].reshape(len(values), points, size).mean(axis=2)  # (R, P)
 
 
 def curves(folder: Path) -> pd.DataFrame:
-    """The table of `metrics.csv`, with the columns step, epoch, replica, name and value."""
-    return _table(folder / "metrics.csv", _stamp(folder / "metrics.csv"))
+    """The table of `metrics.csv`, with the columns step, epoch, replica, name and value.
 
-
-def probe_names(folder: Path) -> set[str]:
-    """The names of the probes with readings in `probes.npz`."""
-    return {key.partition("/")[0] for key in probes(folder)}
+    Raises:
+        NotMeasured: There is no such file, or it is damaged.
+    """
+    file = folder / "metrics.csv"
+    if not file.exists():
+        raise NotMeasured(f"{file.name} is missing")
+    return _table(file, file.stat().st_mtime_ns)
 
 
 def probes(folder: Path) -> dict[str, NDArray]:
     """The arrays of `probes.npz` by name, the readings (readings, R, ...); empty if there is no such file."""
     file = folder / "probes.npz"
-    return _arrays(file, _stamp(file)) if file.exists() else {}
+    return _arrays(file, file.stat().st_mtime_ns) if file.exists() else {}
 
 
 def axis_labels(arrays: dict[str, NDArray], probe: str) -> list[str]:
@@ -152,24 +155,18 @@ def reading(folder: Path, quantity: Quantity) -> Array:
     if quantity.label is None and quantity.labels is None:
         return values
     labels = axis_labels(arrays, probe)
-    wanted = [quantity.label] if quantity.label is not None else quantity.labels or []
+    wanted = quantity.labels or [] if quantity.label is None else [quantity.label]
     taken_off = [] if quantity.minus is None else [quantity.minus]
     if missing := [label for label in [*wanted, *taken_off] if label not in labels]:
         raise NotMeasured(f"{quantity.metric} has no {', '.join(missing)}; it has {', '.join(labels)}")
     chosen = values[:, [labels.index(label) for label in wanted]]
-    for label in taken_off:
-        chosen = chosen - values[:, [labels.index(label)]]
-    return chosen[:, 0] if quantity.label is not None else chosen
-
-
-def _stamp(file: Path) -> int:
-    return file.stat().st_mtime_ns if file.exists() else 0
+    if quantity.minus is not None:
+        chosen = chosen - values[:, [labels.index(quantity.minus)]]
+    return chosen if quantity.label is None else chosen[:, 0]
 
 
 @lru_cache(maxsize=4)
 def _table(file: Path, stamp: int) -> pd.DataFrame:
-    if not file.exists():
-        raise NotMeasured(f"{file.name} is missing")
     try:
         return pd.read_csv(file, usecols=list(COLUMNS), dtype=COLUMNS)
     except (OSError, ValueError) as error:

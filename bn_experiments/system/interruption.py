@@ -44,12 +44,11 @@ _process = _Process()
 def listening() -> Iterator[None]:
     """A context in which SIGINT and SIGTERM raise `Interrupted`, at once or, within `deferred`, in `check`."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    outermost = _answer not in before.values()
     listen()
     try:
         yield
     finally:
-        if outermost and _in_main_thread():
+        if _answer not in before.values() and _in_main_thread():  # the outermost context
             for number, handler in before.items():
                 signal.signal(number, handler or signal.SIG_DFL)
             _process.signum = None

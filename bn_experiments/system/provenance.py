@@ -27,17 +27,12 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of the code, with -dirty if files were changed since; None outside a checkout."""
-    root = Path(__file__).parent
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = Path(__file__).parent
     try:
-        commit = _git("rev-parse", "HEAD", at=root)
-        changed = _git("status", "--porcelain", "--untracked-files=no", at=root)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return f"{commit}-dirty" if changed else commit
-
-
-def _git(*arguments: str, at: Path) -> str:
-    done = subprocess.run(["git", *arguments], cwd=at, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
 
 

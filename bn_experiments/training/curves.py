@@ -36,24 +36,18 @@ class Curves(Callback):
     def __init__(self, writer: SummaryWriter, replicas: int, log_every_n_steps: int):
         self.writer = writer
         self.replicas = replicas
-        self.empty = torch.empty(0, replicas)  # the curve of no step, and of no epoch
         self.log_every_n_steps = log_every_n_steps
-        self.losses: list[Tensor] = [self.empty]  # (K, R) for each block
+        self.losses = [torch.empty(0, replicas)]  # (K, R) for each block
         self.sizes: list[int] = []  # the size of the mini-batch of each step
         self.epoch_ends: list[int] = []  # steps taken by the end of each epoch
         self.epochs: dict[str, list[Tensor]] = {name: [] for name in BY_EPOCH}  # (R,) for each epoch
         self.brought = 0  # steps that a checkpoint brought along
         self.drawn_steps = 0
-        self.drawn_epochs = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The curves, as a checkpoint keeps them."""
-        return {
-            "losses": torch.cat(self.losses),
-            "sizes": self.sizes,
-            "epoch_ends": self.epoch_ends,
-            "epochs": {name: self._stacked(values) for name, values in self.epochs.items()},
-        }
+        losses = torch.cat(self.losses)
+        return {"losses": losses, "sizes": self.sizes, "epoch_ends": self.epoch_ends, "epochs": self.epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The curves of a checkpoint."""
@@ -61,13 +55,15 @@ class Curves(Callback):
         self.sizes = list(state["sizes"])
         self.brought = len(self.sizes)
         self.epoch_ends = list(state["epoch_ends"])
-        self.epochs = {name: list(values.unbind()) for name, values in state["epochs"].items()}
+        self.epochs = {name: list(values) for name, values in state["epochs"].items()}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what a checkpoint brought along, and asks TensorBoard for charts with intervals."""
         charts = {name: ["Margin", [name, *_interval_tags(name)]] for name in BY_EPOCH}
         self.writer.add_custom_scalars({"mean and 95% interval over replicas": charts})
-        self._draw()
+        self._draw_steps()
+        for epoch in range(len(self.epoch_ends)):
+            self._draw_epoch(epoch)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Block, batch_idx: int
@@ -83,12 +79,11 @@ class Curves(Callback):
         start = self.epoch_ends[-1] if self.epoch_ends else 0
         self.epoch_ends.append(len(self.sizes))
         weights = torch.tensor(self.sizes[start:], dtype=torch.float64)
-        losses = torch.cat(self.losses)[start:].double()
         self.losses = [torch.cat(self.losses)]
-        self.epochs["train/loss"].append(weights @ losses / weights.sum())
+        self.epochs["train/loss"].append(weights @ self.losses[0][start:].double() / weights.sum())
         for name in BY_EPOCH[1:]:
             self.epochs[name].append(pl_module.metrics[name].cpu().double())
-        self._draw()
+        self._draw_epoch(len(self.epoch_ends) - 1)
 
     def examples_taken(self) -> int:
         """How many examples all replicas took since this process began; those before a checkpoint do not count."""
@@ -103,22 +98,11 @@ class Curves(Callback):
         write_whole(folder / FILE, pd.concat(self._tables()).to_csv(index=False, float_format="%.7g"))
 
     def _tables(self) -> Iterator[pd.DataFrame]:
-        losses = torch.cat(self.losses)
-        epoch_of_step = torch.bucketize(torch.arange(1, len(losses) + 1), torch.tensor(self.epoch_ends)) + 1
-        yield _long("train/step_loss", losses, torch.arange(1, len(losses) + 1), epoch_of_step)
+        steps, ends = torch.arange(1, len(self.sizes) + 1), torch.tensor(self.epoch_ends)
+        yield _long("train/step_loss", torch.cat(self.losses), steps, torch.bucketize(steps, ends) + 1)
         for name, values in self.epochs.items():
-            epochs = torch.arange(1, len(values) + 1)
-            yield _long(name, self._stacked(values), torch.tensor(self.epoch_ends), epochs)
-
-    def _stacked(self, values: list[Tensor]) -> Tensor:
-        return torch.stack(values) if values else self.empty
-
-    def _draw(self) -> None:
-        self._draw_steps()
-        for epoch in range(self.drawn_epochs, len(self.epoch_ends)):
-            for name, values in self.epochs.items():
-                self._draw_epoch(name, values[epoch], epoch + 1)
-        self.drawn_epochs = len(self.epoch_ends)
+            if values:
+                yield _long(name, torch.stack(values), ends, torch.arange(1, len(values) + 1))
 
     def _draw_steps(self) -> None:
         every = self.log_every_n_steps
@@ -130,12 +114,12 @@ class Curves(Callback):
             self.writer.add_scalar("train/step_loss", value, self.drawn_steps + i * every)
         self.drawn_steps += points * every
 
-    def _draw_epoch(self, name: str, values: Tensor, epoch: int) -> None:
-        estimate = mean_interval(values.tolist())
-        self.writer.add_scalar(name, estimate.mean, epoch)
-        if estimate.n > 1:
-            for tag, bound in zip(_interval_tags(name), (estimate.low, estimate.high), strict=True):
-                self.writer.add_scalar(tag, bound, epoch)
+    def _draw_epoch(self, epoch: int) -> None:
+        for name, values in self.epochs.items():
+            estimate = mean_interval(values[epoch].tolist())
+            tags = (name, *_interval_tags(name)) if estimate.n > 1 else (name,)
+            for tag, number in zip(tags, estimate, strict=False):
+                self.writer.add_scalar(tag, number, epoch + 1)
 
 
 def _interval_tags(name: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Initial weights: (seed, layer name) seeds the draw of each layer, so that arms start with equal weights."""
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ def initialize(network: nn.Module, seed: int, init: Init, scale_init: str | floa
             if init == "he_uniform" and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
                 _draw(module, he_uniform)
             elif hasattr(module, "reset_parameters"):
-                _draw(module, lambda module: module.reset_parameters())
+                _draw(module, type(module).reset_parameters)
         for name, norm in norms_of(network).items():
             torch.manual_seed(derive(seed, name, "scale"))
             if scale_init != "ones":
@@ -54,14 +54,11 @@ def he_uniform(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
 
 
 def _draw(module: nn.Module, reset: Callable[[Any], None]) -> None:
-    if not parametrize.is_parametrized(module):
-        return reset(module)
-    # the draw goes into the weight that the parametrization computes, and then through the inverse into its parameters
+    # the draw goes into the weight that a parametrization computes, and then through the inverse into its parameters
     with parametrize.cached():
         reset(module)
-        for name in cast(nn.ModuleDict, module.parametrizations):
+        for name in getattr(module, "parametrizations", ()):
             setattr(module, name, getattr(module, name))
-    return None
 
 
 def _scale(norm: nn.Module, scale_init: str | float) -> None:

@@ -74,14 +74,14 @@ class Classification(LightningModule):
 
     def validation_step(self, batches: EvaluationBatches, batch_index: int) -> None:
         """Scores the split, in evaluation mode."""
-        self.metrics.update(self.score(batches, "val"))
+        self._score(batches, "val")
 
     def test_step(self, batches: EvaluationBatches, batch_index: int) -> None:
         """Scores the test set, in evaluation mode."""
-        self.metrics.update(self.score(batches, "test"))
+        self._score(batches, "test")
 
-    def score(self, batches: EvaluationBatches, split: str) -> dict[str, Tensor]:
-        """Mean loss and accuracy of each replica, (R,) each, as `<split>/loss` and `<split>/acc`."""
+    def _score(self, batches: EvaluationBatches, split: str) -> None:
+        """Sets the metrics `<split>/loss` and `<split>/acc`, the mean loss and accuracy of each replica, (R,) each."""
         losses, hits = [], []
         for x, y in batches.batches():
             logits = self.replicas.forward_shared(x)
@@ -89,7 +89,5 @@ class Classification(LightningModule):
             losses.append(cross_entropy(logits, labels).sum(1))
             hits.append((logits.argmax(-1) == labels).sum(1))
         count = len(batches.examples)
-        return {
-            f"{split}/loss": torch.stack(losses).sum(0) / count,
-            f"{split}/acc": torch.stack(hits).sum(0) / count,
-        }
+        self.metrics[f"{split}/loss"] = torch.stack(losses).sum(0) / count
+        self.metrics[f"{split}/acc"] = torch.stack(hits).sum(0) / count

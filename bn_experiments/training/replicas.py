@@ -120,7 +120,5 @@ def _set_tensors(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".")
         owner = network.get_submodule(path)
-        if leaf in owner._parameters:
-            owner.register_parameter(leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
-        else:
-            owner.register_buffer(leaf, tensor, persistent=leaf not in owner._non_persistent_buffers_set)
+        new = nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) if leaf in owner._parameters else tensor
+        setattr(owner, leaf, new)

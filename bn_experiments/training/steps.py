@@ -10,6 +10,8 @@ from bn_experiments.data.batches import mini_batches
 from bn_experiments.data.splits import Examples
 from bn_experiments.training.replicas import clip_gradients
 
+Work = Callable[[], None]
+
 
 class Steps:
     """Training steps: in each the gradient of the mean cross-entropy, its clipping, and the update of the optimizer.
@@ -54,7 +56,7 @@ class Steps:
         return torch.stack(losses)
 
 
-def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
+def cuda_graph(function: Work) -> Work:
     """A function that repeats the work of `function` on the device."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -77,11 +79,11 @@ class CapturedSteps:
 
     EAGER = 3  # number of eager steps before a capture
 
-    def __init__(self, steps: Steps, capture: Callable[[Callable[[], None]], Callable[[], None]] = cuda_graph):
+    def __init__(self, steps: Steps, capture: Callable[[Work], Work] = cuda_graph):
         self.steps = steps
         self.capture = capture
         self.rates: list[float] = []
-        self.graphs: dict[torch.Size, Graph] = {}
+        self.graphs: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
 
     def __call__(self, examples: Examples, index: Tensor) -> Tensor:
         """Takes a step for each mini-batch, with the shapes of `Steps`.
@@ -94,15 +96,17 @@ class CapturedSteps:
             self.graphs.clear()
         size = index.shape[1:]
         if size in self.graphs:
-            return self.graphs[size].replay(index)
+            return self.graphs[size](index)
         losses = self.steps(examples, index[: self.EAGER])
         if len(index) <= self.EAGER:
             return losses
-        self.graphs[size] = Graph(self.steps, examples, index, losses, self.capture)
-        return torch.cat([losses, self.graphs[size].replay(index[self.EAGER :])])
+        self.graphs[size] = captured_step(self.steps, examples, index, losses, self.capture)
+        return torch.cat([losses, self.graphs[size](index[self.EAGER :])])
 
 
-class Graph:
+def captured_step(
+    steps: Steps, examples: Examples, index: Tensor, like: Tensor, capture: Callable[[Work], Work]
+) -> Callable[[Tensor], Tensor]:
     """A captured step with the memory that it reads and writes.
 
     Args:
@@ -111,36 +115,31 @@ class Graph:
         index: The indices (K, ...) of K mini-batches. K is the largest number in a replay, (...) the size of all.
         like: The losses (k, R), or (k,) for one network, of k >= 1 eager steps, whose shape and dtype the graph takes.
         capture: The function that captures another one (see `cuda_graph`).
+
+    Returns:
+        A function that takes a step for each mini-batch at an index (K, ...), and returns the losses (K, R), or (K,)
+        for one network.
     """
+    taken = index.clone()
+    losses = like.new_zeros(len(index), *like.shape[1:])
+    places = torch.arange(len(index), device=index.device).view(-1, *(1,) * (like.dim() - 1))
+    at = torch.zeros(1, dtype=torch.int64, device=index.device)
 
-    def __init__(
-        self,
-        steps: Steps,
-        examples: Examples,
-        index: Tensor,
-        like: Tensor,
-        capture: Callable[[Callable[[], None]], Callable[[], None]],
-    ):
-        self.steps = steps
-        self.examples = examples
-        self.index = index.clone()
-        self.losses = like.new_zeros(len(index), *like.shape[1:])
-        self.places = torch.arange(len(index), device=index.device).view(-1, *(1,) * (like.dim() - 1))
-        self.at = torch.zeros(1, dtype=torch.int64, device=index.device)
-        self.once = capture(self._once)
+    def step() -> None:
+        (loss,) = steps(examples, taken.index_select(0, at))
+        losses.copy_(torch.where(places == at, loss, losses))
+        at.add_(1)
 
-    def replay(self, index: Tensor) -> Tensor:
-        """Takes a step for each mini-batch at `index` (K, ...); returns the losses (K, R), or (K,) for one network."""
-        self.index[: len(index)] = index
-        self.at.zero_()
+    step_once = capture(step)
+
+    def replay(index: Tensor) -> Tensor:
+        taken[: len(index)] = index
+        at.zero_()
         for _ in index:
-            self.once()
-        return self.losses[: len(index)].clone()
+            step_once()
+        return losses[: len(index)].clone()
 
-    def _once(self) -> None:
-        (loss,) = self.steps(self.examples, self.index.index_select(0, self.at))
-        self.losses.copy_(torch.where(self.places == self.at, loss, self.losses))
-        self.at.add_(1)
+    return replay
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:

@@ -97,10 +97,13 @@ def test_mnist1d_is_made_once_and_then_read_from_its_folder(cached_mnist1d, publ
     assert_is_published(sources.mnist1d(str(cached_mnist1d)), published)
 
 
-def test_mnist1d_is_read_from_a_folder_that_cannot_be_locked(cached_mnist1d, tmp_path, published):
-    root = shutil.copytree(cached_mnist1d, tmp_path / "copy", ignore=shutil.ignore_patterns("*.lock"))
-    (root / "mnist1d" / "mnist1d.lock").mkdir()
-    assert_is_published(sources.mnist1d(str(root)), published)
+def test_mnist1d_is_read_without_writing_to_its_folder(cached_mnist1d, published, monkeypatch):
+    sources.mnist1d.cache_clear()
+    monkeypatch.delattr(sources, "write_whole")
+    before = sorted(cached_mnist1d.rglob("*"))
+    assert_is_published(sources.mnist1d(str(cached_mnist1d)), published)
+    assert sorted(cached_mnist1d.rglob("*")) == before
+    assert [path.name for path in before] == ["mnist1d", "mnist1d.npz"]
 
 
 @pytest.mark.parametrize(

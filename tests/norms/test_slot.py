@@ -83,8 +83,8 @@ def test_auto_drops_the_bias_only_where_the_norm_has_a_shift(changes, kept):
 
 def test_layers_says_which_layers_get_the_norm():
     conv, linear = nn.Conv1d(1, 4, 3), nn.Linear(3, 4)
-    assert [slot(layers="conv").applies_to(layer) for layer in (conv, linear)] == [True, False]
-    assert [slot(layers="linear").applies_to(layer) for layer in (conv, linear)] == [False, True]
+    assert [slot(layers="conv").fill(layer) is not None for layer in (conv, linear)] == [True, False]
+    assert [slot(layers="linear").fill(layer) is not None for layer in (conv, linear)] == [False, True]
     assert "norm" not in names(slot(layers="conv").around(linear, nn.ReLU()))
 
 

@@ -1,14 +1,54 @@
-"""Dropout with a mask that depends on (seed, layer, step) alone, so that both arms drop the same units."""
+"""Fully connected hidden layers: each is a linear map, a slot for the norm, an activation and dropout."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from bn_experiments.norms.slot import Slot
+
+ActivationName = Literal["relu", "sigmoid", "tanh", "gelu", "silu", "elu", "leaky_relu", "softplus"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+    "softplus": nn.Softplus,
+}
 _GAMMA = 0x9E3779B97F4A7C15 - 2**64  # the odd constant nearest 2^64 / golden ratio, as a signed integer
 _MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 
 
+def hidden_layers(widths: Sequence[int], norm: Slot, activation: ActivationName, dropout: float) -> nn.Sequential:
+    """Fully connected hidden layers with a norm slot each; they map (B, widths[0]) to (B, widths[-1])."""
+    layers = nn.Sequential()
+    for inputs, outputs in pairwise(widths):
+        layer = norm.around(nn.Linear(inputs, outputs), named_activation(activation))
+        if dropout > 0:
+            layer.add_module("dropout", Dropout(dropout))
+        layers.append(layer)
+    return layers
+
+
+def named_activation(name: ActivationName) -> nn.Module:
+    """The activation with this name, with torch's default options.
+
+    >>> named_activation("relu")
+    ReLU()
+    """
+    return _ACTIVATIONS[name]()
+
+
 class Dropout(nn.Module):
     r"""Zeroes each element with probability `p` in training mode and scales the rest by 1 / (1 - p).
+
+    The mask depends on (seed, layer, step) alone.
 
     Element i of step t is kept if SplitMix64(SplitMix64(seed + t) + i) is at least p 2^64. There is no state of a
     generator. So a stack of replicas drops the units that each replica would drop alone, both arms of a comparison

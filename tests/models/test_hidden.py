@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bn_experiments.models.parts.dropout import Dropout, _split_mix
+from bn_experiments.models.hidden import Dropout, _split_mix
 from bn_experiments.training.initialization import initialize
 
 

@@ -13,7 +13,7 @@ from bn_experiments.data.batches import Blocks
 from bn_experiments.records.identity import config_hash
 from bn_experiments.run import run
 from bn_experiments.system import interruption
-from bn_experiments.training.checkpoints import WholeFiles
+from bn_experiments.training.trainer import WholeFiles
 
 EPOCHS, BLOCKS = 3, 5  # of nine mini-batches, two a block
 KEYS = ["norm=bn", "model.dropout=0.2", "optimizer=adam", "scheduler=cosine", f"trainer.max_epochs={EPOCHS}"]
