@@ -61,8 +61,9 @@ def run(cell: Cell) -> Result:
         timing={"setup_s": setup_s, "train_s": train_s, "samples_per_s": examples_per_s},
         **provenance.of_this_process(trainer.strategy.root_device.type),
     )
-    built.logger.log_metrics({name: fmean(metrics[name]) for name in HPARAMS_METRICS}, trainer.max_epochs)
-    built.logger.finalize("success")
+    for logger in trainer.loggers:
+        logger.log_metrics({name: fmean(metrics[name]) for name in HPARAMS_METRICS}, trainer.max_epochs)
+        logger.finalize("success")
     for record in (built.curves, built.probing, result):
         record.write(cell.folder)
     return result

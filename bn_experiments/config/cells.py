@@ -65,6 +65,16 @@ def typed(hydra: DictConfig, kind: str) -> list[str]:
     return cast(list[str], OmegaConf.to_container(hydra.overrides[kind], resolve=False))
 
 
+def overrides_of(config: DictConfig, multirun: bool) -> list[str]:
+    """The overrides of a command, with all values of each: for a grid those of its sweeper, then those that were typed.
+
+    Of Hydra's own there is the search path alone, for the options that lie elsewhere.
+    """
+    search = [override for override in typed(config.hydra, "hydra") if override.startswith("hydra.searchpath")]
+    params = (config.hydra.sweeper.get("params") or {}) if multirun else {}
+    return [*search, *(f"{key}={value}" for key, value in params.items()), *typed(config.hydra, "task")]
+
+
 def choices(options: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The option of each group, and `overrides`: every other key that was set, sorted."""
     set_keys = sorted(override.lstrip("+") for override in overrides if not NOT_IN_NAME.match(key_of(override)))

@@ -3,7 +3,8 @@
 import difflib
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -55,12 +56,16 @@ def _of_value(error: Exception, override: str) -> Refusal:
     )
 
 
-def from_others(groups: str, error: BaseException) -> Refusal:
-    """An error of what the keys of groups name; one that is a refusal already stays as it is."""
-    if isinstance(error, Refusal):
-        return error
-    got = f"does not work as set ({reason_of(error)})"
-    return Refusal(groups, got, "what the class takes", f"change the keys of {groups}")
+@contextmanager
+def blamed_on(groups: str) -> Iterator[None]:
+    """Within it, an error becomes the refusal of the keys of groups; one that is a refusal already stays as it is."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except (Exception, SystemExit) as error:  # a script without a main guard ends the process
+        got = f"does not work as set ({reason_of(error)})"
+        raise Refusal(groups, got, "what the class takes", f"change the keys of {groups}") from error
 
 
 def reason_of(error: BaseException) -> str:

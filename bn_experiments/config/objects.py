@@ -1,14 +1,16 @@
 """From a configuration to the objects that it describes, one by one; nothing below sees a configuration."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from hydra.utils import get_object
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import nn
 
-from bn_experiments.config.options import TrainerOptions
+from bn_experiments.data.batches import Batching
 from bn_experiments.data.sources import Source
 from bn_experiments.data.splits import Splits, split
 from bn_experiments.norms.slot import Slot
@@ -18,6 +20,24 @@ from bn_experiments.signatures import accepted
 from bn_experiments.training.initialization import initialize
 
 Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """How a cell is trained; `conf/trainer/default.yaml` says what each key means."""
+
+    max_epochs: NonNegativeInt
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    threads: PositiveInt
+    cuda_graph: bool
+    precision: Literal["32-true", "64-true", "bf16-mixed"]
+    steps_per_execution: PositiveInt
+    stack_replicas: Literal["auto"] | bool
+    gradient_clip_norm: Annotated[float, Field(gt=0)] | None
+    deterministic: Literal["warn"] | bool
+    log_every_n_steps: PositiveInt
+    checkpoint_every_n_steps: PositiveInt
+    progress_bar: Literal["auto"] | bool
 
 
 def target(config: Config, group: str, parent: str = "") -> Callable[..., Any]:
@@ -57,6 +77,11 @@ def splits(config: Config) -> Splits:
     return split(source(config), **accepted(split, options(config, "data")))
 
 
+def batching(config: Config) -> Batching:
+    """How the data is cut into mini-batches."""
+    return Batching(**accepted(Batching, options(config, "data")))
+
+
 def slot(config: Config) -> Slot:
     """The norm of this arm."""
     return Slot(config["norm"]["_target_"], **options(config, "norm"))
@@ -64,12 +89,8 @@ def slot(config: Config) -> Slot:
 
 def network(config: Config, splits: Splits) -> nn.Module:
     """One network for the data, not initialized."""
-    return target(config, "model")(
-        input_shape=splits.input_shape,
-        num_classes=splits.num_classes,
-        norm=slot(config),
-        **options(config, "model"),
-    )
+    given = {"input_shape": splits.input_shape, "num_classes": splits.num_classes, "norm": slot(config)}
+    return target(config, "model")(**given, **options(config, "model"))
 
 
 def networks(config: Config, splits: Splits) -> list[nn.Module]:

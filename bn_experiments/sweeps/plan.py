@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from bn_experiments.config.cells import Cell, cell_of
-from bn_experiments.config.composition import cells_of, misread, overrides_of
+from bn_experiments.config.cells import Cell, cell_of, overrides_of
+from bn_experiments.config.composition import cells_of, misread
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from bn_experiments.config.groups import CONF
+from bn_experiments.config.composition import CONF
 
 GROUP = "experiment"
 

@@ -10,7 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from bn_experiments.config.composition import cells_of, overrides_of
+from bn_experiments.config.cells import overrides_of
+from bn_experiments.config.composition import cells_of
 from bn_experiments.sweeps.launchers import worker as workers
 from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
 from tests.conftest import CONF

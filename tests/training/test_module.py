@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning import Trainer
 
-from bn_experiments.config import engine, objects
+from bn_experiments.config import build, objects
 from bn_experiments.data.batches import Batching, Blocks, mini_batches
 from bn_experiments.data.datamodule import DataModule
 from bn_experiments.run import score
@@ -27,7 +27,7 @@ TRAINER = {
 def fit(cell, steps_per_execution: int, scheduler=None, captured: bool = False) -> Classification:
     config = cell.config
     splits = objects.splits(config)
-    replicas = engine.replicas(config, splits, "cpu")
+    replicas = build.replicas(config, splits, "cpu")
     scheduler = scheduler or objects.scheduler(config)
     module = Classification(replicas, objects.optimizer(config), scheduler, gradient_clip_norm=None, captured=captured)
     batching = Batching(**accepted(Batching, config["data"]))
