@@ -7,7 +7,7 @@ import copy
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hydra import compose
@@ -40,12 +40,19 @@ def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tupl
         multirun: Whether a key may have several values.
     """
     composer = Composer(config_name, overrides)
-    read = [composer.read(override, multirun) for override in overrides]
-    refusals = [refusal for found, _ in read for refusal in found]
-    unread = {key_of(override) for override, (_, parsed) in zip(overrides, read, strict=True) if parsed is None}
-    right = [parsed for _, parsed in read if parsed and parsed.key_or_group.split(".")[0] not in unread]
+    axes: dict[str, list[str]] = {}  # a key that comes twice has the values of its last override, in its first's place
+    refusals: list[Refusal] = []
+    unread = set()
+    for override in overrides:
+        wrong_values, right = composer.read(override, multirun)
+        refusals += wrong_values
+        if right:
+            axes[right[0].partition("=")[0]] = right
+        else:
+            unread.add(key_of(override))
+    read = [values for key, values in axes.items() if key_of(key).split(".")[0] not in unread]
     cells, left_out, kept = [], unread, False
-    for point in points(right) if multirun else [[str(override.input_line) for override in right]]:
+    for point in map(list, itertools.product(*read)):  # the last key varies fastest, as in Hydra's own sweeper
         try:
             cell, wrong = composer.cell(point)
         except COMPOSITION_ERRORS as error:
@@ -96,20 +103,6 @@ def explain(error: Exception, arguments: Sequence[str]) -> list[Refusal]:
     return refusals or [as_refusal(error)]
 
 
-def points(overrides: Iterable[Override]) -> Iterator[list[str]]:
-    """The overrides of each cell of a grid, in the order of Hydra's own sweeper: the last key varies fastest.
-
-    A key that comes twice has the values of its last override, and the place of its first.
-    """
-    axes = {}
-    for override in overrides:
-        key = override.get_key_element()
-        swept = override.is_sweep_override()
-        values = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        axes[key] = [f"{key}={value}" for value in values]
-    return map(list, itertools.product(*axes.values()))
-
-
 class Composer:
     """Composes the cells of one command.
 
@@ -129,34 +122,34 @@ class Composer:
         self.base = functools.cache(functools.partial(base, config_name))
         self.parse = functools.cache(self._parse)
 
-    def read(self, override: str, multirun: bool) -> tuple[list[Refusal], Override | None]:
-        """An override with those of its values that are right, None if there are none, and a refusal of each other."""
+    def read(self, override: str, multirun: bool) -> tuple[list[Refusal], list[str]]:
+        """A refusal of each value of an override that is wrong, and an override for each other value."""
         try:
             parsed = self.parse(override)
             key, options = parsed.get_key_element(), self.options(parsed.key_or_group)
             if not parsed.is_sweep_override():
+                right = [f"{key}={parsed.get_value_element_as_str()}" if multirun else override]
                 refusal = no_option(parsed, options)
-                return ([refusal], None) if refusal else ([], parsed)
+                return ([refusal], []) if refusal else ([], right)
             values = Counter(parsed.sweep_string_iterator())
             found = {value: no_option(self.parse(f"{key}={value}"), options) for value in values}
         except HydraException as error:
-            return [unreadable(override, error)], None
+            return [unreadable(override, error)], []
         if parsed.key_or_group == "experiment":
             remedy = "start one after another"
-            return [Refusal(override, "several experiments", "one, which brings its own grid", remedy)], None
+            return [Refusal(override, "several experiments", "one, which brings its own grid", remedy)], []
         if not multirun:
             remedy = "add -m to run them all as a grid"
-            return [Refusal(override, "several values", "one for a single run", remedy)], None
+            return [Refusal(override, "several values", "one for a single run", remedy)], []
         refusals = [
             Refusal(override, f"{value} comes {count} times", "each value once", "leave out what repeats")
             for value, count in values.items()
             if count > 1
         ]
         refusals += [refusal for refusal in dict.fromkeys(found.values()) if refusal]
-        right = [value for value in found if not found[value]]
-        if not right:
-            return refusals or [Refusal(override, "stands for no value", "one or more", "change it")], None
-        return refusals, self.parse(f"{key}={','.join(right)}")
+        if not values:
+            refusals = [Refusal(override, "stands for no value", "one or more", "change it")]
+        return refusals, [f"{key}={value}" for value in found if not found[value]]
 
     def cell(self, overrides: list[str]) -> tuple[Cell, dict[str, Refusal]]:
         """The cell that overrides give, less those that are wrong, and a refusal of each of these."""

@@ -9,8 +9,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from ray.exceptions import RayError
 
 from bn_experiments.config.cells import Cell
-from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs
-from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
 from bn_experiments.system import interruption
 
 
@@ -44,8 +43,8 @@ class RayLauncher(CellLauncher):
             ) from error
         interruption.listen()  # Ray takes SIGTERM for itself, and would end at once
         try:
-            settings = ray.put(self.settings)
-            waiting = {self.task.remote(settings, number, cell): number for number, cell in jobs.items()}
+            worker = ray.put(self.worker)
+            waiting = {self.task.remote(worker, number, cell): number for number, cell in jobs.items()}
             with interruption.deferred():
                 while waiting and not interruption.asked():
                     ended, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0.5)
@@ -58,8 +57,8 @@ class RayLauncher(CellLauncher):
             ray.shutdown()
 
 
-def _work(settings: JobSettings, number: int, cell: Cell) -> str | None:
-    return Worker(settings)(number, cell)
+def _work(worker: Worker, number: int, cell: Cell) -> str | None:
+    return worker(number, cell)
 
 
 def _loss(task: Any) -> str | None:

@@ -11,8 +11,7 @@ from pydantic import PositiveInt
 
 from bn_experiments.config.cells import Cell
 from bn_experiments.refusal import Refusal, one_line
-from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs
-from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
 from bn_experiments.system import interruption
 
 POLL_S = 1.0
@@ -52,13 +51,13 @@ class SlurmLauncher(CellLauncher):
 
     def run(self, jobs: Jobs) -> None:
         """Runs the jobs."""
-        work = _Work(self.settings)
+        worker = _RequeuedWorker(**vars(self.worker))
         to_come = iter(jobs.items())
         running: dict[Any, int] = {}
         with interruption.deferred():
             while not interruption.asked():
                 room = len(jobs) if self.queues else self.at_a_time - len(running)
-                running |= self._submit(work, islice(to_come, room))
+                running |= self._submit(worker, islice(to_come, room))
                 if not running:
                     return
                 time.sleep(POLL_S)
@@ -71,28 +70,18 @@ class SlurmLauncher(CellLauncher):
             while not all(job.done() for job in running):
                 time.sleep(POLL_S)
 
-    def _submit(self, work: "_Work", jobs: Iterator[tuple[int, Cell]]) -> dict[Any, int]:
+    def _submit(self, worker: Worker, jobs: Iterator[tuple[int, Cell]]) -> dict[Any, int]:
         """Hands in jobs, as one array; which of them has which number."""
         batch = list(jobs)
         if not batch:
             return {}
         with self.executor.batch():
-            submitted = [self.executor.submit(work, number, cell) for number, cell in batch]
+            submitted = [self.executor.submit(worker, number, cell) for number, cell in batch]
         return {job: number for job, (number, _) in zip(submitted, batch, strict=True)}
 
 
-class _Work:
-    """What a job of Slurm runs."""
-
-    def __init__(self, settings: JobSettings):
-        self.settings = settings
-
-    def __call__(self, number: int, cell: Cell) -> str | None:
-        return Worker(self.settings)(number, cell)
-
-    def checkpoint(self, number: int, cell: Cell) -> submitit.helpers.DelayedSubmission:
-        """The job anew: submitit calls this where Slurm is about to end it."""
-        return submitit.helpers.DelayedSubmission(self, number, cell)
+class _RequeuedWorker(Worker, submitit.helpers.Checkpointable):
+    """A worker whose job submitit puts into the queue again, as it was, where Slurm is about to end it."""
 
 
 def _loss(job: Any) -> str | None:
