@@ -55,12 +55,12 @@ def _resolved(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
 
 
-def cell_of(config: DictConfig, hydra: DictConfig) -> Cell:
+def cell_of(config: DictConfig, hydra: Any) -> Cell:
     """The cell of a configuration that Hydra composed, and of Hydra's own part of it."""
     return Cell.of(config, hydra.runtime.choices, typed(hydra, "task"))
 
 
-def typed(hydra: DictConfig, kind: str) -> list[str]:
+def typed(hydra: Any, kind: str) -> list[str]:
     """The overrides for `hydra` or for the `task` as they were typed: an interpolation in one is not resolved."""
     return cast(list[str], OmegaConf.to_container(hydra.overrides[kind], resolve=False))
 

@@ -13,6 +13,7 @@ from bn_experiments.config.objects import Config
 from bn_experiments.records.identity import config_hash
 from bn_experiments.refusal import Refusal
 
+Question = Callable[..., list[Refusal]]
 NETWORK = ("data", "model", "norm", "init", "replicas", "probes", "trainer")  # what decides whether networks can train
 
 
@@ -38,9 +39,7 @@ class Once:
     def __init__(self) -> None:
         self.answers: dict[tuple[Any, ...], list[Refusal]] = {}
 
-    def __call__(
-        self, function: Callable[..., list[Refusal]], config: Config, *keys: str, **more: str
-    ) -> list[Refusal]:
+    def __call__(self, function: Question, config: Config, *keys: str, **more: str) -> list[Refusal]:
         """The refusals that a function returns, or the one that it raises.
 
         Args:
@@ -67,39 +66,30 @@ def check(cell: Cell, lost: Collection[str] = (), once: Once | None = None) -> l
         lost: Groups, or other keys, that lack a setting because it was wrong (see `check_cells`).
         once: The answers that were found for other cells.
     """
-    once = once or Once()
-    if absent := options.missing(cell.config):
+    once, config = once or Once(), cell.config
+    if absent := options.missing(config):
         return absent
-    wrong = _wrong_options(cell.config, once)
-    refusals = [refusal for group in wrong.values() for refusal in group]
-    if "paths" not in wrong:
-        refusals += _folder(cell.folder)
-    return refusals + _dry_run(cell, {*wrong, *lost}, once)
-
-
-def _wrong_options(config: Config, once: Once) -> dict[str, list[Refusal]]:
-    """Unknown keys, wrong types and values out of range, by group; "" for the keys of none."""
-    refusals = {
+    found = {
         "": once(options.of_no_group, config, *(key for key in config if key not in options.BESIDE)),
         **{group: once(options.of_group, config, group, "paths", group=group) for group in ("paths", *GROUPS)},
         "probes": once(options.of_probes, config, "probes", "data"),
     }
-    return {group: found for group, found in refusals.items() if found}
+    refusals = [refusal for group in found.values() for refusal in group]
+    if not found["paths"]:
+        refusals += _folder(cell.folder)
+    return refusals + _dry_run(cell, {*lost, *(group for group in found if found[group])}, once)
 
 
-def _dry_run(cell: Cell, wrong: Collection[str], once: Once) -> list[Refusal]:
+def _dry_run(cell: Cell, wrong: set[str], once: Once) -> list[Refusal]:
     """What is wrong with what the groups make; nothing is made of those that are wrong."""
-    config = cell.config
+    config = {**cell.config, "probes": {}} if "probes" in wrong else cell.config
     refusals = [] if "trainer" in wrong else [*once(dry_run.device, config, "trainer")]
-    makes_network = not refusals and not {"", "trainer", "model", "norm"} & set(wrong)
-    if "probes" in wrong:
-        config = {**config, "probes": {}}
-    if not {"data", "paths"} & set(wrong):
-        if makes_network:
-            named = {group: cell.choices[group] for group in ("model", "norm")}
-            refusals += once(dry_run.data_and_network, config, *NETWORK, **named)
-        else:
-            refusals += once(dry_run.data, config, "data")
+    makes_data = not {"data", "paths"} & wrong
+    if makes_data and not refusals and not {"", "trainer", "model", "norm"} & wrong:
+        names = {group: cell.choices[group] for group in ("model", "norm")}
+        refusals += once(dry_run.data_and_network, config, *NETWORK, **names)
+    elif makes_data:
+        refusals += once(dry_run.data, config, "data")
     if "optimizer" not in wrong:
         refusals += once(dry_run.takes_options, config, "optimizer")
     return refusals

@@ -136,8 +136,8 @@ class Composer:
         except HydraException as error:
             return [unreadable(override, error)], []
         if parsed.key_or_group == "experiment":
-            remedy = "start one after another"
-            return [Refusal(override, "several experiments", "one, which brings its own grid", remedy)], []
+            allowed = "one, which brings its own grid"
+            return [Refusal(override, "several experiments", allowed, "start one after another")], []
         if not multirun:
             remedy = "add -m to run them all as a grid"
             return [Refusal(override, "several values", "one for a single run", remedy)], []

@@ -55,17 +55,12 @@ def _network(config: Config, splits: Splits, model: str, norm: str) -> list[Refu
     with torch.device("meta"), fits:
         network = objects.network(config, splits)
     initialize(network, 0, config["init"], config["norm"]["scale_init"])
-    return _no_place(config, network, model, norm) or _batches(config, network.to_empty(device="cpu"), splits)
-
-
-def _no_place(config: Config, network: nn.Module, model: str, norm: str) -> list[Refusal]:
-    """A norm that found no layer would make two arms the same."""
     parametrized = any(nn.utils.parametrize.is_parametrized(module) for module in network.modules())
-    if config["norm"]["_target_"] is None or norms_of(network) or parametrized:
-        return []
-    got = f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none"
-    remedy = "choose another model or norm, or set norm.layers"
-    return [Refusal("norm", got, "a norm that has a place in the model", remedy, value=norm)]
+    if config["norm"]["_target_"] and not norms_of(network) and not parametrized:
+        got = f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none"
+        remedy = "choose another model or norm, or set norm.layers"
+        return [Refusal("norm", got, "a norm that has a place in the model", remedy, value=norm)]
+    return _batches(config, network.to_empty(device="cpu"), splits)
 
 
 def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal]:
@@ -161,6 +156,5 @@ def _refused(config: Config, group: str) -> Iterator[None]:
             for key, value in objects.options(config, group).items()
             if re.search(rf"\b({key}|{key.removesuffix('s')}\b)", reason, re.IGNORECASE)
         ]
-        allowed = f"what the documentation of {target} says"
-        got = f"{target} refuses this ({reason})"
+        got, allowed = f"{target} refuses this ({reason})", f"what the documentation of {target} says"
         raise Refusal(", ".join(named) or group, got, allowed, "change it") from error

@@ -128,9 +128,8 @@ def probe(config: Config, name: str) -> Probe:
     make = target(config["probes"], name, "probes.")
     found = make(**accepted(make, keys))
     if not isinstance(found, Probe):
-        allowed = "a class derived from bn_experiments.probes.probe.Probe"
-        got = "makes no probe"
-        raise Refusal(f"probes.{name}._target_", got, allowed, "change it", value=keys["_target_"])
+        key, allowed = f"probes.{name}._target_", "a class derived from bn_experiments.probes.probe.Probe"
+        raise Refusal(key, "makes no probe", allowed, "change it", value=keys["_target_"])
     return found
 
 

@@ -19,6 +19,7 @@ from bn_experiments.refusal import Refusal
 from bn_experiments.signatures import problems
 from bn_experiments.training.initialization import initialize
 
+NAME = "a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _"
 BESIDE = (*GROUPS, "paths", "probes")  # the keys that hold keys
 PASSED = {  # the arguments that code passes, so that no config sets them
     "data": ["source"],
@@ -40,13 +41,7 @@ NARROWED: dict[str, dict[str, tuple[Any, Any]]] = {
 class CellOptions:
     """The keys of a config that belong to no group, less `init`."""
 
-    name: Annotated[
-        str,
-        Field(
-            pattern=r"^\w[\w.+=,-]*$",
-            description="a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _",
-        ),
-    ]
+    name: Annotated[str, Field(pattern=r"^\w[\w.+=,-]*$", description=NAME)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     replicas: PositiveInt
 

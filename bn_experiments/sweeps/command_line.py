@@ -4,12 +4,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from bn_experiments.config.cells import Cell, cell_of
+from bn_experiments.config.composition import explain
 from bn_experiments.config.errors import COMPOSITION_ERRORS
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps import short_names
@@ -34,8 +31,6 @@ def command_line(main: Callable[[], Any]) -> NoReturn:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         sys.exit(interrupted.status)
     except COMPOSITION_ERRORS as error:
-        from bn_experiments.config.composition import explain
-
         refuse(explain(error, sys.argv[1:]))
     sys.exit(0)
 
@@ -45,8 +40,3 @@ def refuse(refusals: Iterable[Refusal]) -> NoReturn:
     for refusal in refusals:
         print(refusal, file=sys.stderr)
     sys.exit(REFUSED)
-
-
-def composed_cell(config: DictConfig) -> Cell:
-    """The cell of the configuration that Hydra hands to a single run's task."""
-    return cell_of(config, cast(DictConfig, HydraConfig.get()))

@@ -14,8 +14,7 @@ def worker_context() -> BaseContext:
     """How workers of this machine start: forked from a process that has imported what they need, if the system can."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([f"{PACKAGE}.preload"])
+    context.set_forkserver_preload([f"{PACKAGE}.preload"])
     return context
 
 

@@ -1,6 +1,5 @@
 """What the launchers share: how one is chosen, the worker that trains a cell, and what becomes of each cell."""
 
-import copy
 import os
 import time
 from abc import ABC, abstractmethod
@@ -69,11 +68,8 @@ class Worker:
 
     def _config_of(self, number: int, cell: Cell) -> DictConfig:
         """The configuration of a job, as Hydra would have composed it."""
-        config = copy.deepcopy(self.config)
-        with read_write(config), open_dict(config):
-            for key in [key for key in config if key not in ("hydra", "experiment")]:
-                del config[key]
-            config.update(cell.config)
+        config = OmegaConf.masked_copy(self.config, ["hydra", "experiment"])
+        config.update(cell.config)
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.job.id, config.hydra.job.num = str(number), number
             config.hydra.job.override_dirname = ",".join(cell.typed)
@@ -160,9 +156,9 @@ def launcher_of(preset: DictConfig) -> CellLauncher:
     try:
         launcher = getattr(import_module(module), name)
     except ImportError as error:
-        got, allowed = f"{error.name} is not installed", "a launcher whose packages are installed"
         remedy = f'pip install "bn-experiments[{error.name}]", or use hydra/launcher=local'
-        refuse([Refusal("hydra/launcher", got, allowed, remedy, value=module.rpartition(".")[2])])
+        allowed, chosen = "a launcher whose packages are installed", module.rpartition(".")[2]
+        refuse([Refusal("hydra/launcher", f"{error.name} is not installed", allowed, remedy, value=chosen)])
     if wrong := problems(options, "hydra.launcher", launcher):
         refuse(wrong)
     return launcher(**options)

@@ -8,7 +8,6 @@ import ray
 from pydantic import NonNegativeFloat, NonNegativeInt
 from ray.exceptions import RayError
 
-from bn_experiments.config.cells import Cell
 from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
 from bn_experiments.system import interruption
 
@@ -30,7 +29,7 @@ class RayLauncher(CellLauncher):
         self, address: str | None, num_cpus: NonNegativeFloat, num_gpus: NonNegativeFloat, retries: NonNegativeInt
     ):
         self.address = address
-        self.task: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(_work)
+        self.task: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(Worker.__call__)
 
     def run(self, jobs: Jobs) -> None:
         """Runs the jobs."""
@@ -55,10 +54,6 @@ class RayLauncher(CellLauncher):
                     _end(list(waiting))
         finally:
             ray.shutdown()
-
-
-def _work(worker: Worker, number: int, cell: Cell) -> str | None:
-    return worker(number, cell)
 
 
 def _loss(task: Any) -> str | None:

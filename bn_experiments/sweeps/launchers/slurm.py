@@ -53,7 +53,7 @@ class SlurmLauncher(CellLauncher):
         """Runs the jobs."""
         worker = _RequeuedWorker(**vars(self.worker))
         to_come = iter(jobs.items())
-        running: dict[Any, int] = {}
+        running: dict[int, Any] = {}
         with interruption.deferred():
             while not interruption.asked():
                 room = len(jobs) if self.queues else self.at_a_time - len(running)
@@ -61,23 +61,21 @@ class SlurmLauncher(CellLauncher):
                 if not running:
                     return
                 time.sleep(POLL_S)
-                for job in [job for job in running if job.done()]:
-                    number = running.pop(job)
-                    self.ended(number, jobs[number], _loss(job))
+                for number in [number for number, job in running.items() if job.done()]:
+                    self.ended(number, jobs[number], _loss(running.pop(number)))
             print("saving what is trained: a moment", file=sys.stderr, flush=True)
-            for job in running:
+            for job in running.values():
                 job.cancel(check=False)  # a SIGTERM
-            while not all(job.done() for job in running):
+            while not all(job.done() for job in running.values()):
                 time.sleep(POLL_S)
 
-    def _submit(self, worker: Worker, jobs: Iterator[tuple[int, Cell]]) -> dict[Any, int]:
-        """Hands in jobs, as one array; which of them has which number."""
+    def _submit(self, worker: Worker, jobs: Iterator[tuple[int, Cell]]) -> dict[int, Any]:
+        """Hands in jobs, as one array; gives submitit's job of each number."""
         batch = list(jobs)
         if not batch:
             return {}
         with self.executor.batch():
-            submitted = [self.executor.submit(worker, number, cell) for number, cell in batch]
-        return {job: number for job, (number, _) in zip(submitted, batch, strict=True)}
+            return {number: self.executor.submit(worker, number, cell) for number, cell in batch}
 
 
 class _RequeuedWorker(Worker, submitit.helpers.Checkpointable):
