@@ -18,6 +18,7 @@ from bn_experiments.records.identity import config_hash
 from bn_experiments.signatures import accepted
 from bn_experiments.training.checkpoints import Checkpoints
 from bn_experiments.training.curves import Curves
+from bn_experiments.training.initialization import initialize
 from bn_experiments.training.module import Classification
 from bn_experiments.training.replicas import Replicas, SeparateReplicas, StackedReplicas
 from bn_experiments.training.trainer import lightning_trainer, tensorboard_logger
@@ -54,13 +55,9 @@ def build(cell: Cell) -> Built:
     torch.manual_seed(config["seed"])  # for what draws from the global generator, such as other people's layers
     parts, batching = objects.splits(config), objects.batching(config)
     captured = captures(config)
-    module = Classification(
-        replicas(config, parts, objects.device(config)),
-        objects.optimizer(config, captured),
-        objects.scheduler(config),
-        options.gradient_clip_norm,
-        captured,
-    )
+    stack = replicas(config, parts, objects.device(config))
+    optimizer, scheduler = objects.optimizer(config, captured), objects.scheduler(config)
+    module = Classification(stack, optimizer, scheduler, options.gradient_clip_norm, captured)
     data = DataModule(parts, objects.seeds(config), batching, options.steps_per_execution)
     columns = {**{group: cell.choices[group] for group in NAMED}, "lr": config["optimizer"]["lr"]}
     logger = tensorboard_logger(cell.folder, columns)
@@ -75,7 +72,9 @@ def build(cell: Cell) -> Built:
 
 def replicas(config: Config, splits: Splits, device: str) -> Replicas:
     """All replicas, initialized from their seeds, stacked or not."""
-    networks = objects.networks(config, splits)
+    networks = [objects.network(config, splits) for _ in objects.seeds(config)]
+    for network, seed in zip(networks, objects.seeds(config), strict=True):
+        initialize(network, seed, config["init"], config["norm"]["scale_init"])
     return StackedReplicas(networks) if stacks(config, splits, device) else SeparateReplicas(networks)
 
 

@@ -44,8 +44,7 @@ class Cell:
             options: The option that was chosen of each group.
             overrides: The overrides as they were typed, without Hydra's own.
         """
-        own = [str(key) for key in config if key not in ("hydra", "experiment")]
-        resolved = {key: _resolved(config[key]) for key in own}
+        resolved = {str(key): _resolved(config[key]) for key in config if key not in ("hydra", "experiment")}
         chosen = choices(options, overrides)
         folder = Path(str(config.paths.output_dir), str(config.name), cell_name(chosen))
         return cls(chosen, resolved, folder, tuple(overrides))

@@ -114,9 +114,7 @@ def _alike(cells: Sequence[Cell]) -> list[Refusal]:
         if options.missing(cell.config):
             continue
         twins = [seen.setdefault(mark, cell) for mark in (str(cell.folder), config_hash(cell.config))]
-        twin = next((twin for twin in twins if twin is not cell), None)
-        if twin is not None:
-            refusals.append(_twins(cell, twin))
+        refusals += [_twins(cell, twin) for twin in twins if twin is not cell]
     return refusals
 
 

@@ -17,7 +17,6 @@ from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.probe import Probe, Schedule
 from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.signatures import accepted
-from bn_experiments.training.initialization import initialize
 
 Config = Mapping[str, Any]
 
@@ -82,23 +81,11 @@ def batching(config: Config) -> Batching:
     return Batching(**accepted(Batching, options(config, "data")))
 
 
-def slot(config: Config) -> Slot:
-    """The norm of this arm."""
-    return Slot(config["norm"]["_target_"], **options(config, "norm"))
-
-
 def network(config: Config, splits: Splits) -> nn.Module:
     """One network for the data, not initialized."""
-    given = {"input_shape": splits.input_shape, "num_classes": splits.num_classes, "norm": slot(config)}
+    slot = Slot(config["norm"]["_target_"], **options(config, "norm"))
+    given = {"input_shape": splits.input_shape, "num_classes": splits.num_classes, "norm": slot}
     return target(config, "model")(**given, **options(config, "model"))
-
-
-def networks(config: Config, splits: Splits) -> list[nn.Module]:
-    """The network of each replica, initialized from its seed."""
-    made = [network(config, splits) for _ in seeds(config)]
-    for replica, seed in zip(made, seeds(config), strict=True):
-        initialize(replica, seed, config["init"], config["norm"]["scale_init"])
-    return made
 
 
 def seeds(config: Config) -> range:

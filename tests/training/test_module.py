@@ -11,6 +11,7 @@ from bn_experiments.data.datamodule import DataModule
 from bn_experiments.run import score
 from bn_experiments.seeds import generator
 from bn_experiments.signatures import accepted
+from bn_experiments.training.initialization import initialize
 from bn_experiments.training.module import Classification
 from bn_experiments.training.steps import CapturedSteps
 
@@ -43,7 +44,7 @@ def test_training_equals_a_loop_written_with_torch_alone(compose_cell):
     cell = compose_cell("model=lenet", "norm=bn", "replicas=1", "data.batch_size=50", "trainer.max_epochs=2", "seed=4")
     splits = objects.splits(cell.config)
     network = objects.network(cell.config, splits)
-    objects.initialize(network, 4, "torch", "ones")
+    initialize(network, 4, "torch", "ones")
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     for epoch in range(2):
         order = torch.randperm(225, generator=generator(4, "batches", epoch))

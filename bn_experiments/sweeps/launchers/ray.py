@@ -8,6 +8,7 @@ import ray
 from pydantic import NonNegativeFloat, NonNegativeInt
 from ray.exceptions import RayError
 
+from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
 from bn_experiments.system import interruption
 
@@ -36,10 +37,9 @@ class RayLauncher(CellLauncher):
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except ConnectionError as error:
-            raise ValueError(
-                f"hydra.launcher.address={self.address}: no Ray cluster answers ({str(error).splitlines()[0]}); "
-                "allowed: that of a running one, or null for one on this machine; start it with ray start --head"
-            ) from error
+            got = f"no Ray cluster answers ({str(error).splitlines()[0]})"
+            allowed, remedy = "that of a running one, or null for one on this machine", "start it with ray start --head"
+            raise Refusal("hydra.launcher.address", got, allowed, remedy, value=self.address) from error
         interruption.listen()  # Ray takes SIGTERM for itself, and would end at once
         try:
             worker = ray.put(self.worker)
@@ -51,7 +51,10 @@ class RayLauncher(CellLauncher):
                         number = waiting.pop(task)
                         self.ended(number, jobs[number], _loss(task))
                 if waiting:
-                    _end(list(waiting))
+                    print("saving what is trained: a moment", file=sys.stderr, flush=True)
+                for task in waiting:
+                    ray.cancel(task)  # in its worker a SIGINT: a job that runs saves and ends, another does not begin
+                ray.wait(list(waiting), num_returns=len(waiting), timeout=60)
         finally:
             ray.shutdown()
 
@@ -61,11 +64,3 @@ def _loss(task: Any) -> str | None:
         return ray.get(task)
     except RayError as error:
         return f"its worker died ({str(error).splitlines()[0]})"
-
-
-def _end(tasks: list[Any]) -> None:
-    """Lets the jobs that run save and end, and those that wait not begin."""
-    print("saving what is trained: a moment", file=sys.stderr, flush=True)
-    for task in tasks:
-        ray.cancel(task)  # in its worker a SIGINT
-    ray.wait(tasks, num_returns=len(tasks), timeout=60)

@@ -31,11 +31,7 @@ class SlurmLauncher(CellLauncher):
     """
 
     def __init__(
-        self,
-        cluster: Literal["slurm", "local"],
-        folder: str,
-        at_a_time: PositiveInt,
-        parameters: dict[str, Any],
+        self, cluster: Literal["slurm", "local"], folder: str, at_a_time: PositiveInt, parameters: dict[str, Any]
     ):
         try:
             self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
