@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, get_origin
 
 from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
@@ -53,8 +53,7 @@ def problems(
     any_name = [name for name, parameter in parameters.items() if parameter.kind is parameter.VAR_KEYWORD]
     fields = {name: _field(parameter) for name, parameter in parameters.items() if name not in any_name}
     fields.update({name: field for name, field in (narrowed or {}).items() if name in fields})
-    extra: Literal["ignore", "forbid"] = "ignore" if any_name else "forbid"
-    settings = ConfigDict(extra=extra, arbitrary_types_allowed=True, allow_inf_nan=False)
+    settings = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, extra="ignore" if any_name else "forbid")
     model = create_model("options", __config__=settings, **fields)
     try:
         model.model_validate_json(json.dumps(dict(options)), strict=True)

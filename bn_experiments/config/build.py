@@ -2,7 +2,6 @@
 
 import inspect
 import math
-from dataclasses import asdict
 from typing import NamedTuple
 
 import torch
@@ -50,23 +49,22 @@ class Built(NamedTuple):
 
 def build(cell: Cell) -> Built:
     """Makes all that a run of the cell needs: data first, then networks, then what watches them."""
-    config, options = cell.config, objects.trainer(cell.config)
-    torch.set_num_threads(options.threads)
+    config, options = cell.config, cell.config["trainer"]
+    torch.set_num_threads(options["threads"])
     torch.manual_seed(config["seed"])  # for what draws from the global generator, such as other people's layers
     parts, batching = objects.splits(config), objects.batching(config)
     captured = captures(config)
     stack = replicas(config, parts, objects.device(config))
     optimizer, scheduler = objects.optimizer(config, captured), objects.scheduler(config)
-    module = Classification(stack, optimizer, scheduler, options.gradient_clip_norm, captured)
-    data = DataModule(parts, objects.seeds(config), batching, options.steps_per_execution)
+    module = Classification(stack, optimizer, scheduler, options["gradient_clip_norm"], captured)
+    data = DataModule(parts, objects.seeds(config), batching, options["steps_per_execution"])
     columns = {**{group: cell.choices[group] for group in NAMED}, "lr": config["optimizer"]["lr"]}
     logger = tensorboard_logger(cell.folder, columns)
-    curves = Curves(logger.experiment, config["replicas"], options.log_every_n_steps)
+    curves = Curves(logger.experiment, config["replicas"], options["log_every_n_steps"])
     probing = Probing(objects.probes(config), logger.experiment)
-    every_n_epochs = math.ceil(options.checkpoint_every_n_steps / (len(parts.train) / batching.batch_size))
+    every_n_epochs = math.ceil(options["checkpoint_every_n_steps"] / (len(parts.train) / batching.batch_size))
     checkpoints = Checkpoints(cell.folder, config_hash(config), every_n_epochs)
-    settings = accepted(lightning_trainer, asdict(options))
-    trainer = lightning_trainer(logger, [curves, probing, checkpoints], **settings)
+    trainer = lightning_trainer(logger, [curves, probing, checkpoints], **accepted(lightning_trainer, options))
     return Built(trainer, module, data, curves, probing, checkpoints)
 
 
@@ -85,7 +83,7 @@ def stacks(config: Config, splits: Splits, device: str) -> bool:
     CPU where a step of one replica is small. This is a rule on the work, never a timing, so that the same
     configuration gives the same numbers.
     """
-    choice = objects.trainer(config).stack_replicas
+    choice = config["trainer"]["stack_replicas"]
     if choice != "auto":
         return bool(choice)
     pays = device != "cpu" or forward_flops(config, splits) < STACKING_PAYS_BELOW_FLOPS
@@ -124,8 +122,8 @@ def captures(config: Config) -> bool:
     It is not in mixed precision, nor where a step reads a number off the device or counts in Python: with a
     cumulative batch norm, and with optimizers that torch does not make capturable.
     """
-    options = objects.trainer(config)
-    if not options.cuda_graph or options.precision == "bf16-mixed" or objects.device(config) != "cuda":
+    options = config["trainer"]
+    if not options["cuda_graph"] or options["precision"] == "bf16-mixed" or objects.device(config) != "cuda":
         return False
     make = objects.target(config, "optimizer")
     counts_on_device = make is torch.optim.SGD or "capturable" in inspect.signature(make).parameters

@@ -13,7 +13,7 @@ from bn_experiments.config.objects import Config
 from bn_experiments.records.identity import config_hash
 from bn_experiments.refusal import Refusal
 
-Question = Callable[..., list[Refusal]]
+Question = Callable[..., list[Refusal] | None]
 NETWORK = ("data", "model", "norm", "init", "replicas", "probes", "trainer")  # what decides whether networks can train
 
 
@@ -40,7 +40,7 @@ class Once:
         self.answers: dict[tuple[Any, ...], list[Refusal]] = {}
 
     def __call__(self, function: Question, config: Config, *keys: str, **more: str) -> list[Refusal]:
-        """The refusals that a function returns, or the one that it raises.
+        """The refusals that a function returns, if any, or the one that it raises.
 
         Args:
             function: The function. It is given a configuration of these keys alone, so it cannot read another.
@@ -52,7 +52,7 @@ class Once:
         mark = (function, json.dumps(read), *more.items())
         if mark not in self.answers:
             try:
-                self.answers[mark] = function(read, **more)
+                self.answers[mark] = function(read, **more) or []
             except Refusal as refusal:
                 self.answers[mark] = [refusal]
         return self.answers[mark]

@@ -1,4 +1,7 @@
-"""The dry run: what a configuration describes, made without its weights, so that what cannot train is known at once."""
+"""The dry run: what a configuration describes, made without its weights, so that what cannot train is known at once.
+
+A function returns refusals where there can be several, and raises one that is alone.
+"""
 
 import re
 from collections.abc import Iterator
@@ -18,25 +21,23 @@ from bn_experiments.training.initialization import initialize
 from bn_experiments.training.replicas import StackedReplicas
 
 
-def device(config: Config) -> list[Refusal]:
-    """Whether this machine lacks the accelerator."""
+def device(config: Config) -> None:
+    """Raises a refusal where this machine lacks the accelerator."""
     there = {"auto": True, "cpu": True, "gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     chosen = config["trainer"]["accelerator"]
-    if there[chosen]:
-        return []
-    allowed = ", ".join(name for name, is_there in there.items() if is_there)
-    return [Refusal("trainer.accelerator", "there is none here", allowed, "leave it at auto", value=chosen)]
+    if not there[chosen]:
+        allowed = ", ".join(name for name, is_there in there.items() if is_there)
+        raise Refusal("trainer.accelerator", "there is none here", allowed, "leave it at auto", value=chosen)
 
 
 @blamed_on("data")
-def data(config: Config) -> list[Refusal]:
-    """What is wrong with the data, which is loaded and split."""
+def data(config: Config) -> None:
+    """Loads and splits the data, and raises a refusal of what is wrong with it."""
     objects.splits(config)
-    return []
 
 
 def data_and_network(config: Config, model: str, norm: str) -> list[Refusal]:
-    """What is wrong with the data, and with the network where the data is right.
+    """What is wrong with the data, which is raised, and with the network where the data is right.
 
     Args:
         config: The configuration.
@@ -59,7 +60,7 @@ def _network(config: Config, splits: Splits, model: str, norm: str) -> list[Refu
     if config["norm"]["_target_"] and not norms_of(network) and not parametrized:
         got = f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none"
         remedy = "choose another model or norm, or set norm.layers"
-        return [Refusal("norm", got, "a norm that has a place in the model", remedy, value=norm)]
+        raise Refusal("norm", got, "a norm that has a place in the model", remedy, value=norm)
     return _batches(config, network.to_empty(device="cpu"), splits)
 
 
@@ -72,7 +73,7 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
     if not sizes:
         got = f"more than the {count} training examples, and data.drop_last leaves no batch"
         remedy = "lower it, or set data.drop_last=false"
-        return [Refusal("data.batch_size", got, f"1 to {count}", remedy, value=batching.batch_size)]
+        raise Refusal("data.batch_size", got, f"1 to {count}", remedy, value=batching.batch_size)
     if error := _push(network, splits, 2):
         raise error
     takes_one = not _push(network, splits, 1)
@@ -80,13 +81,11 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
         remedy = "set data.drop_last=true" if batching.batch_size > 1 else "change the norm"
         got = f"leaves a batch of one of the {count} training examples, and the norm needs two"
         allowed = "a size that leaves none or more than one"
-        return [Refusal("data.batch_size", got, allowed, f"change it, or {remedy}", value=batching.batch_size)]
-    if not takes_one and (lonely := _probes_of_one(config, splits)):
-        return lonely
+        raise Refusal("data.batch_size", got, allowed, f"change it, or {remedy}", value=batching.batch_size)
     if config["trainer"]["stack_replicas"] is True and (error := _push(StackedReplicas([network] * 2), splits, 2)):
         got = f"the network cannot be stacked ({reason_of(error)})"
-        return [Refusal("trainer.stack_replicas=true", got, "auto or false", "set it to auto")]
-    return []
+        raise Refusal("trainer.stack_replicas=true", got, "auto or false", "set it to auto")
+    return [] if takes_one else _probes_of_one(config, splits)
 
 
 def _probes_of_one(config: Config, splits: Splits) -> list[Refusal]:
@@ -118,8 +117,8 @@ class _Accepted(BaseException):
     """Raised where an optimizer turns from its options to the parameters."""
 
 
-def takes_options(config: Config) -> list[Refusal]:
-    """What the optimizer says to its options; torch's do so first, and making a whole one takes two seconds."""
+def takes_options(config: Config) -> None:
+    """Raises what the optimizer says to its options; torch's do so first, and making a whole one takes two seconds."""
 
     def parameters() -> Iterator[nn.Parameter]:
         raise _Accepted
@@ -127,11 +126,10 @@ def takes_options(config: Config) -> list[Refusal]:
 
     with suppress(_Accepted), _refused(config, "optimizer"):
         objects.optimizer(config)(parameters())
-    return []
 
 
-def step(config: Config) -> list[Refusal]:
-    """What is wrong with the optimizer and the scheduler as they take a step with one weight."""
+def step(config: Config) -> None:
+    """Raises what is wrong with the optimizer and the scheduler as they take a step with one weight."""
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     with _refused(config, "optimizer"):
@@ -141,7 +139,6 @@ def step(config: Config) -> list[Refusal]:
         scheduler = objects.scheduler(config)(optimizer)
         optimizer.step()  # a scheduler warns where it steps first
         scheduler.step()
-    return []
 
 
 @contextmanager

@@ -1,13 +1,11 @@
 """From a configuration to the objects that it describes, one by one; nothing below sees a configuration."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from hydra.utils import get_object
-from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import nn
 
 from bn_experiments.data.batches import Batching
@@ -19,24 +17,6 @@ from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.signatures import accepted
 
 Config = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class TrainerOptions:
-    """How a cell is trained; `conf/trainer/default.yaml` says what each key means."""
-
-    max_epochs: NonNegativeInt
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    threads: PositiveInt
-    cuda_graph: bool
-    precision: Literal["32-true", "64-true", "bf16-mixed"]
-    steps_per_execution: PositiveInt
-    stack_replicas: Literal["auto"] | bool
-    gradient_clip_norm: Annotated[float, Field(gt=0)] | None
-    deterministic: Literal["warn"] | bool
-    log_every_n_steps: PositiveInt
-    checkpoint_every_n_steps: PositiveInt
-    progress_bar: Literal["auto"] | bool
 
 
 def target(config: Config, group: str, parent: str = "") -> Callable[..., Any]:
@@ -128,11 +108,6 @@ def probes(config: Config) -> dict[str, tuple[Probe, Schedule]]:
         made.seeds = seeds(config)
         found[name] = (made, Schedule(**accepted(Schedule, keys)))
     return found
-
-
-def trainer(config: Config) -> TrainerOptions:
-    """How the cell is trained."""
-    return TrainerOptions(**options(config, "trainer"))
 
 
 def device(config: Config) -> str:

@@ -3,14 +3,14 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from bn_experiments.config import objects
 from bn_experiments.config.cells import GROUPS
 from bn_experiments.config.errors import blamed_on
-from bn_experiments.config.objects import Config, TrainerOptions
+from bn_experiments.config.objects import Config
 from bn_experiments.data.batches import Batching
 from bn_experiments.data.splits import split
 from bn_experiments.norms.slot import Slot
@@ -52,6 +52,24 @@ class PathOptions:
 
     data_dir: Annotated[str, Field(min_length=1)]
     output_dir: Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """How a cell is trained; `conf/trainer/default.yaml` says what each key means."""
+
+    max_epochs: NonNegativeInt
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    threads: PositiveInt
+    cuda_graph: bool
+    precision: Literal["32-true", "64-true", "bf16-mixed"]
+    steps_per_execution: PositiveInt
+    stack_replicas: Literal["auto"] | bool
+    gradient_clip_norm: Annotated[float, Field(gt=0)] | None
+    deterministic: Literal["warn"] | bool
+    log_every_n_steps: PositiveInt
+    checkpoint_every_n_steps: PositiveInt
+    progress_bar: Literal["auto"] | bool
 
 
 CLASSES = {"paths": PathOptions, "trainer": TrainerOptions}  # of the groups whose file names none

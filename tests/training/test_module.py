@@ -33,8 +33,8 @@ def fit(cell, steps_per_execution: int, scheduler=None, captured: bool = False) 
     module = Classification(replicas, objects.optimizer(config), scheduler, gradient_clip_norm=None, captured=captured)
     batching = Batching(**accepted(Batching, config["data"]))
     data = DataModule(splits, objects.seeds(config), batching, steps_per_execution)
-    options = objects.trainer(config)
-    trainer = Trainer(max_epochs=options.max_epochs, precision=options.precision, **TRAINER)
+    options = config["trainer"]
+    trainer = Trainer(max_epochs=options["max_epochs"], precision=options["precision"], **TRAINER)
     trainer.fit(module, data)
     trainer.test(module, data, verbose=False)
     return module

@@ -102,7 +102,7 @@ def at_a_time(cells: Sequence[Cell]) -> tuple[int, str]:
     if any(objects.device(cell.config) != "cpu" for cell in cells):
         return max(1, min(len(cells), torch.cuda.device_count())), "each has a device to itself"
     cores = joblib.cpu_count()
-    threads = max(objects.trainer(cell.config).threads for cell in cells)
+    threads = max(cell.config["trainer"]["threads"] for cell in cells)
     in_memory = int(psutil.virtual_memory().available // (MEMORY_BYTES + max(data_bytes(cell) for cell in cells)))
     count = max(1, min(len(cells), cores // threads, in_memory))
     return count, f"{_counted(threads, 'thread')} each, on {_counted(cores, 'core')}; memory for {in_memory}"
