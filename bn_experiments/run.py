@@ -47,7 +47,6 @@ def run(cell: Cell) -> Result:
     trainer.test(module, data, verbose=False)
 
     metrics, diverged = score({**curves.last(), **module.metrics}, data.splits.num_classes)
-    examples_per_s = curves.examples_taken() / train_s
     result = Result(
         status="done",
         cell=cell.choices,
@@ -57,7 +56,7 @@ def run(cell: Cell) -> Result:
         metrics=metrics,
         diverged=diverged,
         probes=probing.numbers(),
-        timing={"setup_s": setup_s, "train_s": train_s, "samples_per_s": examples_per_s},
+        timing={"setup_s": setup_s, "train_s": train_s, "samples_per_s": curves.examples_taken() / train_s},
         **provenance.of_this_process(trainer.strategy.root_device.type),
     )
     for logger in trainer.loggers:

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -98,13 +99,11 @@ def can_be_stacked(config: Config, splits: Splits) -> bool:
     """
     if config["trainer"]["precision"] == "bf16-mixed":
         return False
-    with torch.device("meta"):
+    with torch.device("meta"), suppress(Exception):
         pair = StackedReplicas([objects.network(config, splits) for _ in range(2)])
-        try:
-            pair(torch.empty(2, config["data"]["batch_size"], *splits.input_shape))
-        except Exception:
-            return False
-    return True
+        pair(torch.empty(2, config["data"]["batch_size"], *splits.input_shape))
+        return True
+    return False
 
 
 def forward_flops(config: Config, splits: Splits) -> int:

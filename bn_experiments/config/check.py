@@ -72,8 +72,9 @@ def check(cell: Cell, lost: Collection[str] = (), once: Once | None = None) -> l
     found = {
         "": once(options.of_no_group, config, *(key for key in config if key not in options.BESIDE)),
         **{group: once(options.of_group, config, group, "paths", group=group) for group in ("paths", *GROUPS)},
-        "probes": once(options.of_probes, config, "probes", "data"),
     }
+    probes = [once(options.of_probe, config, "probes", "data", name=name) for name in config["probes"]]
+    found["probes"] = [refusal for refusals in probes for refusal in refusals]
     refusals = [refusal for group in found.values() for refusal in group]
     if not found["paths"]:
         refusals += _folder(cell.folder)

@@ -19,7 +19,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.config.cells import Cell, key_of
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
@@ -67,17 +67,6 @@ def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tupl
 
         refusals += check_cells(cells, {name.split(".")[0] for name in left_out})
     return cells, list(dict.fromkeys(refusals))
-
-
-def misread(config_name: str, overrides: Sequence[str]) -> list[Refusal]:
-    """What is wrong with the overrides of a single run that Hydra composed, such as an experiment that there is not.
-
-    Args:
-        config_name: The name of the primary config.
-        overrides: The overrides as they were typed.
-    """
-    composer = Composer(config_name, overrides)
-    return [refusal for override in overrides for refusal in composer.read(override, multirun=False)[0]]
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> list[Refusal]:
@@ -199,8 +188,6 @@ class Composer:
 def base(config_name: str, *chosen: str) -> tuple[DictConfig, dict[str, str]]:
     """What Hydra composes of choices of groups: the configuration without Hydra's own part, and each group's option."""
     config = compose(config_name, list(chosen), return_hydra_config=True)
-    options = {str(group): option for group, option in config.hydra.runtime.choices.items()}
-    with open_dict(config):
-        del config["hydra"]
-    OmegaConf.set_struct(config, True)
-    return config, options
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    OmegaConf.set_struct(own, True)
+    return own, {str(group): option for group, option in config.hydra.runtime.choices.items()}

@@ -43,17 +43,14 @@ def _of_value(error: Exception, override: str) -> Refusal:
     if isinstance(error, OSError) and error.filename:
         remedy = "set paths.output_dir to one"
         return Refusal(error.filename, f"cannot be made ({error.strerror})", "a folder that can be written", remedy)
-    missing = getattr(error, "missing_cfg_file", None)
-    if missing:
+    if missing := getattr(error, "missing_cfg_file", None):
         remedy = "add the file, or take its name off the list"
         return Refusal(str(missing), "is no file, but a list of defaults names it", "a file below conf/", remedy)
-    full_key = getattr(error, "full_key", None)
-    if full_key:
+    if full_key := getattr(error, "full_key", None):
         got = f"leaves {full_key} without a value ({str(error).splitlines()[0]})"
         return Refusal(override or full_key, got, "a value, or ${key} of a key that has one", "change it")
-    return Refusal(
-        override or "config", one_line(error.__cause__ or error), "what python train.py --help shows", "change it"
-    )
+    got = one_line(error.__cause__ or error)
+    return Refusal(override or "config", got, "what python train.py --help shows", "change it")
 
 
 @contextmanager

@@ -72,7 +72,8 @@ class TrainerOptions:
     progress_bar: Literal["auto"] | bool
 
 
-CLASSES = {"paths": PathOptions, "trainer": TrainerOptions}  # of the groups whose file names none
+# in place of what a group's file names
+CLASSES: dict[str, Callable[..., Any]] = {"norm": Slot, "paths": PathOptions, "trainer": TrainerOptions}
 
 
 def missing(config: Config) -> list[Refusal]:
@@ -80,10 +81,8 @@ def missing(config: Config) -> list[Refusal]:
     groups = [group for group in BESIDE if not isinstance(config.get(group), dict)]
     targets = [group for group in GROUPS if group not in (*groups, "trainer") and "_target_" not in config[group]]
     remedy, path = "leave out what deletes or replaces it", "the dotted path of a class or function"
-    return [
-        *(Refusal(group, "is missing", "a group of keys", remedy) for group in groups),
-        *(Refusal(f"{group}._target_", "is missing", path, remedy) for group in targets),
-    ]
+    refusals = [Refusal(group, "is missing", "a group of keys", remedy) for group in groups]
+    return refusals + [Refusal(f"{group}._target_", "is missing", path, remedy) for group in targets]
 
 
 def of_no_group(config: Config) -> list[Refusal]:
@@ -93,38 +92,31 @@ def of_no_group(config: Config) -> list[Refusal]:
 
 
 @blamed_on("probes")
-def of_probes(config: Config) -> list[Refusal]:
-    """What is wrong with the probes' options."""
-    refusals = []
-    for name, keys in config["probes"].items():
-        if not isinstance(keys, dict) or "_target_" not in keys:
-            remedy = "choose one with probes=[...]"
-            refusals.append(Refusal(f"probes.{name}", "is no probe", "keys with a _target_", remedy))
-            continue
-        # what is taken over from the data has a line of its own there
-        given = [key for key in ("batch_size", "eval_batch_size") if keys.get(key) == config["data"].get(key)]
-        own = {key: value for key, value in objects.options(config["probes"], name).items() if key not in given}
-        target = objects.target(config["probes"], name, "probes.")
-        refusals += problems(own, f"probes.{name}", target, Schedule, given=given)
-    for name in config["probes"] if not refusals else ():
-        objects.probe(config, name)  # raises where what a target names makes no probe
-    return refusals
+def of_probe(config: Config, name: str) -> list[Refusal]:
+    """What is wrong with a probe's options, or with what they make."""
+    keys = config["probes"][name]
+    if not isinstance(keys, dict) or "_target_" not in keys:
+        raise Refusal(f"probes.{name}", "is no probe", "keys with a _target_", "choose one with probes=[...]")
+    # what is taken over from the data has a line of its own there
+    given = [key for key in ("batch_size", "eval_batch_size") if keys.get(key) == config["data"].get(key)]
+    own = {key: value for key, value in objects.options(config["probes"], name).items() if key not in given}
+    target = objects.target(config["probes"], name, "probes.")
+    wrong = problems(own, f"probes.{name}", target, Schedule, given=given)
+    if not wrong:
+        objects.probe(config, name)  # raises where what the target names makes no probe
+    return wrong
 
 
 def of_group(config: Config, group: str) -> list[Refusal]:
     """What is wrong with the options of any other group, against the signatures of what gets them."""
     options, given = objects.options(config, group), [*PASSED.get(group, ())]
-    targets: list[Callable[..., Any]] = []
     with blamed_on(group):
-        if group == "norm":
-            targets = [Slot]
-            if config["norm"]["_target_"]:
-                unset = dict.fromkeys(inspect.getfullargspec(Slot).kwonlyargs)
-                slot = Slot(config["norm"]["_target_"], **{**unset, **options})
-                targets.insert(0, slot.import_target(dim=1))  # a key of both is the slot's
-                given.append(slot.width_argument)
-        else:
-            targets = [CLASSES.get(group) or objects.target(config, group)]
+        targets = [CLASSES.get(group) or objects.target(config, group)]
+        if group == "norm" and config["norm"]["_target_"]:
+            unset = dict.fromkeys(inspect.getfullargspec(Slot).kwonlyargs)
+            slot = Slot(config["norm"]["_target_"], **{**unset, **options})
+            targets.insert(0, slot.import_target(dim=1))  # a key of both is the slot's
+            given.append(slot.width_argument)
         if group == "data":
             targets += [split, Batching]
             if options.get("root") == config["paths"].get("data_dir"):  # which has a line of its own

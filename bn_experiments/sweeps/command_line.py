@@ -86,6 +86,5 @@ def _in_full(argument: str, experiments: AbstractSet[str]) -> str:
 
 def refuse(refusals: Iterable[Refusal]) -> NoReturn:
     """Prints a line for each refusal and ends the program."""
-    for refusal in refusals:
-        print(refusal, file=sys.stderr)
+    print(*refusals, sep="\n", file=sys.stderr)
     sys.exit(REFUSED)

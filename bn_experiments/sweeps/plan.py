@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.config.cells import Cell, cell_of, overrides_of
-from bn_experiments.config.composition import cells_of, misread
+from bn_experiments.config.composition import Composer, cells_of
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse
@@ -59,8 +59,10 @@ def plan_of(config: DictConfig, multirun: bool) -> Plan:
 def _cells(config: DictConfig, multirun: bool) -> tuple[list[Cell], list[Refusal]]:
     """The cells, checked, and all that is wrong with the command; the cell of a single run is as Hydra composed it."""
     name, overrides = str(config.hydra.job.config_name), overrides_of(config, multirun)
-    if not (multirun or misread(name, overrides)):
-        with suppress(*COMPOSITION_ERRORS):  # which Hydra does not see, such as an interpolation that leads nowhere
+    composer = Composer(name, overrides)
+    # Hydra takes an experiment that there is not, and does not see an interpolation that leads nowhere
+    if not multirun and not any(composer.read(override, multirun)[0] for override in overrides):
+        with suppress(*COMPOSITION_ERRORS):
             cells = [cell_of(config, config.hydra)]
             from bn_experiments.config.check import check_cells  # which imports torch
 
@@ -90,7 +92,7 @@ def _standing_in_the_way(plan: Plan, hydra: DictConfig) -> list[Refusal]:
         there = json.loads((folder / "experiment.json").read_text())["name"]
     if there != own:
         got = f"{folder} holds the experiment {there}"
-        refusals += [Refusal("name", got, "another name", "change it", value=folder.name)]
+        refusals.append(Refusal("name", got, "another name", "change it", value=folder.name))
     if protocol:
         from bn_experiments.claims.protocol import unmeasured
 

@@ -35,15 +35,12 @@ class SlurmLauncher(CellLauncher):
     ):
         try:
             self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-            self.executor.update_parameters(**parameters)
+            self.executor.update_parameters(**{**parameters, "slurm_array_parallelism": at_a_time})
         except (NameError, RuntimeError, TypeError) as error:  # submitit's words for what it does not find or know
             remedy = "hydra.launcher.cluster=local tries things out without a Slurm"
             allowed = "a machine that has Slurm, and parameters that submitit knows"
             raise Refusal("hydra.launcher", one_line(error), allowed, remedy) from error
-        self.at_a_time = at_a_time
-        self.queues = cluster == "slurm"  # holds back itself what is beyond `at_a_time`
-        if self.queues:
-            self.executor.update_parameters(slurm_array_parallelism=at_a_time)
+        self.room = sys.maxsize if cluster == "slurm" else at_a_time  # Slurm holds back itself what is beyond
 
     def run(self, jobs: Jobs) -> None:
         """Runs the jobs."""
@@ -52,8 +49,7 @@ class SlurmLauncher(CellLauncher):
         running: dict[int, Any] = {}
         with interruption.deferred():
             while not interruption.asked():
-                room = len(jobs) if self.queues else self.at_a_time - len(running)
-                running |= self._submit(worker, islice(to_come, room))
+                running |= self._submit(worker, islice(to_come, self.room - len(running)))
                 if not running:
                     return
                 time.sleep(POLL_S)
