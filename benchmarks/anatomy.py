@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.workloads import Workload, use_images
-from bn_experiments.config import engine, objects
+from bn_experiments.config import build, objects
 from bn_experiments.run import flushed_denormals
 from bn_experiments.training.steps import Steps
 
@@ -57,7 +57,7 @@ def anatomy(workload: Workload, replicas: int, flops_per_s: float, bytes_per_s: 
     """Milliseconds for each step by kind of operation, and those that the arithmetic and the memory would take."""
     config = workload.cell(Path(), replicas).config
     splits = objects.splits(config).to(torch.device("cpu"), torch.float32)
-    networks = engine.replicas(config, splits, "cpu").train()
+    networks = build.replicas(config, splits, "cpu").train()
     steps = [
         (Steps(part, objects.optimizer(config)(part.parameters()), None), which) for part, which in networks.parts()
     ]

@@ -129,7 +129,7 @@ def dispatch(count: int) -> float:
             assert loss is None
 
     launcher = Idle(None, num_cpus=1, num_gpus=0, retries=2)
-    launcher.settings = cast(Any, None)
+    launcher.worker = cast(Any, None)
     as_task: Any = ray.remote(num_cpus=1)
     launcher.task = as_task(_nothing_done)
     started = time.perf_counter()
@@ -137,7 +137,7 @@ def dispatch(count: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-def _nothing_done(settings: None, number: int, cell: Cell) -> None:
+def _nothing_done(worker: None, number: int, cell: Cell) -> None:
     pass
 
 

@@ -36,9 +36,6 @@ class Refusal(ValueError):
         """The same refusal with a note in brackets at the end of its text."""
         return Refusal(self.key, self.got, self.allowed, f"{self.remedy} ({note})")
 
-    def __reduce__(self) -> tuple[Any, ...]:  # pickle sends the refusal of a worker to the process of the sweep
-        return Refusal, (self.key, self.got, self.allowed, self.remedy)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Refusal) and str(self) == str(other)
 

@@ -38,32 +38,31 @@ def run(cell: Cell) -> Result:
         What was written to `result.json`.
     """
     started = time.perf_counter()
-    built = build(cell)
-    trainer, module, data = built.trainer, built.module, built.data
+    trainer, module, data, curves, probing, checkpoints = build(cell)
     setup_s = time.perf_counter() - started
 
-    trainer.fit(module, data, ckpt_path=built.checkpoints.found(), weights_only=True)
+    trainer.fit(module, data, ckpt_path=checkpoints.found(), weights_only=True)
     train_s = time.perf_counter() - started - setup_s
-    trainer.save_checkpoint(built.checkpoints.file)
+    trainer.save_checkpoint(checkpoints.file)
     trainer.test(module, data, verbose=False)
 
-    metrics, diverged = score({**built.curves.last(), **module.metrics}, data.splits.num_classes)
-    examples_per_s = built.curves.examples_taken() / train_s
+    metrics, diverged = score({**curves.last(), **module.metrics}, data.splits.num_classes)
     result = Result(
         status="done",
         cell=cell.choices,
         config=cell.config,
-        config_hash=built.checkpoints.identity,
+        config_hash=checkpoints.identity,
         seeds=list(data.seeds),
         metrics=metrics,
         diverged=diverged,
-        probes=built.probing.numbers(),
-        timing={"setup_s": setup_s, "train_s": train_s, "samples_per_s": examples_per_s},
+        probes=probing.numbers(),
+        timing={"setup_s": setup_s, "train_s": train_s, "samples_per_s": curves.examples_taken() / train_s},
         **provenance.of_this_process(trainer.strategy.root_device.type),
     )
-    built.logger.log_metrics({name: fmean(metrics[name]) for name in HPARAMS_METRICS}, trainer.max_epochs)
-    built.logger.finalize("success")
-    for record in (built.curves, built.probing, result):
+    for logger in trainer.loggers:
+        logger.log_metrics({name: fmean(metrics[name]) for name in HPARAMS_METRICS}, trainer.max_epochs)
+        logger.finalize("success")
+    for record in (curves, probing, result):
         record.write(cell.folder)
     return result
 

@@ -44,15 +44,17 @@ def problems(
     >>> print(*problems({"lr": 0.1, "b": 1}, "optimizer", lambda lr: 0))
     optimizer.b: no such key; allowed: optimizer.lr; leave it out
     """
-    fields, takes_any = _fields(targets, set(given))
+    parameters = {
+        name: parameter
+        for target in targets
+        for name, parameter in _signature(target).parameters.items()
+        if name not in given and parameter.kind is not parameter.VAR_POSITIONAL
+    }
+    any_name = [name for name, parameter in parameters.items() if parameter.kind is parameter.VAR_KEYWORD]
+    fields = {name: _field(parameter) for name, parameter in parameters.items() if name not in any_name}
     fields.update({name: field for name, field in (narrowed or {}).items() if name in fields})
-    model = create_model(
-        "options",
-        __config__=ConfigDict(
-            extra="ignore" if takes_any else "forbid", arbitrary_types_allowed=True, allow_inf_nan=False
-        ),
-        **fields,
-    )
+    settings = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, extra="ignore" if any_name else "forbid")
+    model = create_model("options", __config__=settings, **fields)
     try:
         model.model_validate_json(json.dumps(dict(options)), strict=True)
     except ValidationError as error:
@@ -72,25 +74,12 @@ def _problem(key: str, name: str, options: Mapping[str, Any], fields: Mapping[st
     return Refusal(key, "wrong value", allowed(hint), remedy, value=options[name])
 
 
-def _fields(targets: Iterable[Callable[..., Any]], given: set[str]) -> tuple[dict[str, Any], bool]:
-    """The (type, default) of each argument by name, and whether a target accepts any keyword."""
-    fields: dict[str, Any] = {}
-    takes_any = False
-    for target in targets:
-        for name, parameter in _signature(target).parameters.items():
-            if name in given:
-                continue
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                takes_any = True
-            elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
-                hint = Any if parameter.annotation is inspect.Parameter.empty else parameter.annotation
-                if get_origin(hint) is tuple:
-                    hint = Annotated[hint, Strict(False)]
-                fields[name] = (
-                    hint,
-                    ... if parameter.default is inspect.Parameter.empty else parameter.default,
-                )
-    return fields, takes_any
+def _field(parameter: inspect.Parameter) -> Any:
+    """The type of an argument and its default, `...` where it has none, as pydantic takes them."""
+    hint = Any if parameter.annotation is parameter.empty else parameter.annotation
+    if get_origin(hint) is tuple:
+        hint = Annotated[hint, Strict(False)]
+    return hint, ... if parameter.default is parameter.empty else parameter.default
 
 
 def _signature(target: Callable[..., Any]) -> inspect.Signature:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import initialize_config_dir
+from omegaconf import DictConfig
 
 from bn_experiments.config.cells import Cell
-from bn_experiments.config.composition import Base, Composer, base
+from bn_experiments.config.composition import Composer, base
 from bn_experiments.data.sources import mnist1d
 
 torch.set_num_threads(1)  # the suite's networks are tiny: threads would only wait for each other
@@ -57,6 +58,6 @@ def compose_cell(data_dir: str, tmp_path: Path) -> Iterator[Callable[..., Cell]]
 
 
 @functools.cache
-def composed_once(*chosen: str) -> Base:
+def composed_once(*chosen: str) -> tuple[DictConfig, dict[str, str]]:
     """What Hydra composes of choices of groups, once for all tests, for it is what takes the time."""
     return base("config", *chosen)

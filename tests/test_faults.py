@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bn_experiments.config import engine
+from bn_experiments.config import build
 from bn_experiments.records.identity import config_hash
 from bn_experiments.records.lock import is_locked, locked
 from bn_experiments.records.results import is_done, read
@@ -201,7 +201,7 @@ def test_processes_that_make_the_data_at_once_make_them_whole(tmp_path):
 def test_a_replica_whose_loss_turns_nan_is_scored_at_chance_and_the_others_go_on(compose_cell, monkeypatch, stacked):
     keys = ["norm=bn", "replicas=10", "trainer.max_epochs=2", f"trainer.stack_replicas={stacked}", "optimizer=adam"]
     expected = run_cell(compose_cell(*keys, "name=whole"))
-    original = engine.replicas
+    original = build.replicas
 
     def poisoned(*arguments):
         replicas = original(*arguments)
@@ -212,7 +212,7 @@ def test_a_replica_whose_loss_turns_nan_is_scored_at_chance_and_the_others_go_on
                     weight[3 if stacked else ...].view(-1)[0] = torch.nan
         return replicas
 
-    monkeypatch.setattr(engine, "replicas", poisoned)
+    monkeypatch.setattr(build, "replicas", poisoned)
     result = run_cell(compose_cell(*keys, "name=poisoned"))
     assert result.diverged == [i == 3 for i in range(10)]
     assert result.metrics["test/acc"][3] == 0.1

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bn_experiments.config import engine, objects
+from bn_experiments.config import build, objects
 from bn_experiments.data.batches import Blocks
 from bn_experiments.records.results import read
 from bn_experiments.records.table import collect
@@ -139,7 +139,7 @@ def test_stacked_and_separate_replicas_have_the_same_curves(compose_cell):
 def test_the_gradient_of_each_replica_is_clipped_to_the_norm_that_is_set(compose_cell):
     keys = ["norm=none", "trainer.gradient_clip_norm=0.01", "optimizer.lr=0.5", "optimizer.momentum=0"]
     cell = compose_cell(*keys, "data.batch_size=225", "trainer.precision=64-true")  # one step
-    before = engine.replicas(cell.config, objects.splits(cell.config), "cpu").double()
+    before = build.replicas(cell.config, objects.splits(cell.config), "cpu").double()
     run(cell)
     (file,) = (cell.folder / "checkpoints").iterdir()
     after = torch.load(file, weights_only=True)["state_dict"]

@@ -44,8 +44,7 @@ class Cell:
             options: The option that was chosen of each group.
             overrides: The overrides as they were typed, without Hydra's own.
         """
-        own = [str(key) for key in config if key not in ("hydra", "experiment")]
-        resolved = {key: _resolved(config[key]) for key in own}
+        resolved = {str(key): _resolved(config[key]) for key in config if key not in ("hydra", "experiment")}
         chosen = choices(options, overrides)
         folder = Path(str(config.paths.output_dir), str(config.name), cell_name(chosen))
         return cls(chosen, resolved, folder, tuple(overrides))
@@ -55,14 +54,24 @@ def _resolved(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
 
 
-def cell_of(config: DictConfig, hydra: DictConfig) -> Cell:
+def cell_of(config: DictConfig, hydra: Any) -> Cell:
     """The cell of a configuration that Hydra composed, and of Hydra's own part of it."""
     return Cell.of(config, hydra.runtime.choices, typed(hydra, "task"))
 
 
-def typed(hydra: DictConfig, kind: str) -> list[str]:
+def typed(hydra: Any, kind: str) -> list[str]:
     """The overrides for `hydra` or for the `task` as they were typed: an interpolation in one is not resolved."""
     return cast(list[str], OmegaConf.to_container(hydra.overrides[kind], resolve=False))
+
+
+def overrides_of(config: DictConfig, multirun: bool) -> list[str]:
+    """The overrides of a command, with all values of each: for a grid those of its sweeper, then those that were typed.
+
+    Of Hydra's own there is the search path alone, for the options that lie elsewhere.
+    """
+    search = [override for override in typed(config.hydra, "hydra") if override.startswith("hydra.searchpath")]
+    params = (config.hydra.sweeper.get("params") or {}) if multirun else {}
+    return [*search, *(f"{key}={value}" for key, value in params.items()), *typed(config.hydra, "task")]
 
 
 def choices(options: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

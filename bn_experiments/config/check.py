@@ -1,18 +1,20 @@
 """The check before anything trains: every error of a grid at once."""
 
+import json
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from bn_experiments.config import dry_run, dry_step
-from bn_experiments.config.cells import GROUPS, Cell
-from bn_experiments.config.check_options import missing, wrong_options
+from bn_experiments.config import dry_run, options
+from bn_experiments.config.cells import GROUPS, NAMED, Cell
 from bn_experiments.config.objects import Config
-from bn_experiments.config.once import Once
 from bn_experiments.records.identity import config_hash
 from bn_experiments.refusal import Refusal
+
+Question = Callable[..., list[Refusal] | None]
+NETWORK = ("data", "model", "norm", "init", "replicas", "probes", "trainer")  # what decides whether networks can train
 
 
 def check_cells(cells: Sequence[Cell], lost: Collection[str] = ()) -> list[Refusal]:
@@ -26,9 +28,34 @@ def check_cells(cells: Sequence[Cell], lost: Collection[str] = ()) -> list[Refus
     found = [check(cell, lost, once) for cell in cells]
     alike = [] if lost else list(dict.fromkeys(_alike(cells)))
     if not (lost or alike or any(found)):  # the first step takes torch two seconds
-        found = [once(dry_step.step, cell.config, "optimizer", "scheduler") for cell in cells]
+        found = [once(dry_run.step, cell.config, "optimizer", "scheduler") for cell in cells]
     count = Counter(refusal for refusals in found for refusal in dict.fromkeys(refusals))
     return [one if n == len(cells) else one.noting(f"{n} of {len(cells)} cells") for one, n in count.items()] + alike
+
+
+class Once:
+    """What functions of a configuration find wrong, each asked once for all cells that agree in the keys it reads."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[Any, ...], list[Refusal]] = {}
+
+    def __call__(self, function: Question, config: Config, *keys: str, **more: str) -> list[Refusal]:
+        """The refusals that a function returns, if any, or the one that it raises.
+
+        Args:
+            function: The function. It is given a configuration of these keys alone, so it cannot read another.
+            config: The configuration of a cell.
+            keys: The keys that the answer depends on.
+            more: Further arguments of the function.
+        """
+        read = {key: config[key] for key in keys}
+        mark = (function, json.dumps(read), *more.items())
+        if mark not in self.answers:
+            try:
+                self.answers[mark] = function(read, **more) or []
+            except Refusal as refusal:
+                self.answers[mark] = [refusal]
+        return self.answers[mark]
 
 
 def check(cell: Cell, lost: Collection[str] = (), once: Once | None = None) -> list[Refusal]:
@@ -39,14 +66,34 @@ def check(cell: Cell, lost: Collection[str] = (), once: Once | None = None) -> l
         lost: Groups, or other keys, that lack a setting because it was wrong (see `check_cells`).
         once: The answers that were found for other cells.
     """
-    once = once or Once()
-    if absent := missing(cell.config):
+    once, config = once or Once(), cell.config
+    if absent := options.missing(config):
         return absent
-    wrong = wrong_options(cell.config, once)
-    refusals = [refusal for group in wrong.values() for refusal in group]
-    if "paths" not in wrong:
+    found = {
+        "": once(options.of_no_group, config, *(key for key in config if key not in options.BESIDE)),
+        **{group: once(options.of_group, config, group, "paths", group=group) for group in ("paths", *GROUPS)},
+    }
+    probes = [once(options.of_probe, config, "probes", "data", name=name) for name in config["probes"]]
+    found["probes"] = [refusal for refusals in probes for refusal in refusals]
+    refusals = [refusal for group in found.values() for refusal in group]
+    if not found["paths"]:
         refusals += _folder(cell.folder)
-    return refusals + dry_run.dry_run(cell, {*wrong, *lost}, once)
+    return refusals + _dry_run(cell, {*lost, *(group for group in found if found[group])}, once)
+
+
+def _dry_run(cell: Cell, wrong: set[str], once: Once) -> list[Refusal]:
+    """What is wrong with what the groups make; nothing is made of those that are wrong."""
+    config = {**cell.config, "probes": {}} if "probes" in wrong else cell.config
+    refusals = [] if "trainer" in wrong else [*once(dry_run.device, config, "trainer")]
+    makes_data = not {"data", "paths"} & wrong
+    if makes_data and not refusals and not {"", "trainer", "model", "norm"} & wrong:
+        names = {group: cell.choices[group] for group in ("model", "norm")}
+        refusals += once(dry_run.data_and_network, config, *NETWORK, **names)
+    elif makes_data:
+        refusals += once(dry_run.data, config, "data")
+    if "optimizer" not in wrong:
+        refusals += once(dry_run.takes_options, config, "optimizer")
+    return refusals
 
 
 def _folder(folder: Path) -> list[Refusal]:
@@ -56,10 +103,8 @@ def _folder(folder: Path) -> list[Refusal]:
         with tempfile.TemporaryDirectory(dir=there):
             return []
     except OSError as error:
-        got = f"cannot be written ({error.strerror})"
-        allowed = "a folder that can be written"
-        remedy = "set paths.output_dir to one"
-        return [Refusal("paths.output_dir", got, allowed, remedy, value=folder.parents[1])]
+        got, remedy = f"cannot be written ({error.strerror})", "set paths.output_dir to one"
+        return [Refusal("paths.output_dir", got, "a folder that can be written", remedy, value=folder.parents[1])]
 
 
 def _alike(cells: Sequence[Cell]) -> list[Refusal]:
@@ -67,12 +112,10 @@ def _alike(cells: Sequence[Cell]) -> list[Refusal]:
     refusals = []
     seen: dict[str, Cell] = {}
     for cell in cells:
-        if missing(cell.config):
+        if options.missing(cell.config):
             continue
         twins = [seen.setdefault(mark, cell) for mark in (str(cell.folder), config_hash(cell.config))]
-        twin = next((twin for twin in twins if twin is not cell), None)
-        if twin is not None:
-            refusals.append(_twins(cell, twin))
+        refusals += [_twins(cell, twin) for twin in twins if twin is not cell]
     return refusals
 
 
@@ -93,5 +136,5 @@ def _flat(config: Config) -> dict[str, Any]:
 
 
 def _typed(cell: Cell) -> str:
-    groups = [f"{group}={cell.choices[group]}" for group in GROUPS[:4]]
+    groups = [f"{group}={cell.choices[group]}" for group in NAMED]
     return " ".join([*groups, *cell.choices["overrides"]])

@@ -7,8 +7,7 @@ import copy
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hydra import compose
@@ -16,25 +15,17 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from bn_experiments.config.cells import Cell, key_of, typed
+from bn_experiments.config.cells import Cell, key_of
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
-from bn_experiments.config.groups import CONF, options_of
 from bn_experiments.refusal import Refusal
 
-
-def overrides_of(config: DictConfig, multirun: bool) -> list[str]:
-    """The overrides of a command, with all values of each: for a grid those of its sweeper, then those that were typed.
-
-    Of Hydra's own there is the search path alone, for the options that lie elsewhere.
-    """
-    search = [override for override in typed(config.hydra, "hydra") if override.startswith("hydra.searchpath")]
-    params = (config.hydra.sweeper.get("params") or {}) if multirun else {}
-    return [*search, *(f"{key}={value}" for key, value in params.items()), *typed(config.hydra, "task")]
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tuple[list[Cell], list[Refusal]]:
@@ -49,12 +40,19 @@ def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tupl
         multirun: Whether a key may have several values.
     """
     composer = Composer(config_name, overrides)
-    read = [composer.read(override, multirun) for override in overrides]
-    refusals = [refusal for found, _ in read for refusal in found]
-    unread = {key_of(override) for override, (_, parsed) in zip(overrides, read, strict=True) if parsed is None}
-    right = [parsed for _, parsed in read if parsed and parsed.key_or_group.split(".")[0] not in unread]
+    axes: dict[str, list[str]] = {}  # a key that comes twice has the values of its last override, in its first's place
+    refusals: list[Refusal] = []
+    unread = set()
+    for override in overrides:
+        wrong_values, right = composer.read(override, multirun)
+        refusals += wrong_values
+        if right:
+            axes[right[0].partition("=")[0]] = right
+        else:
+            unread.add(key_of(override))
+    read = [values for key, values in axes.items() if key_of(key).split(".")[0] not in unread]
     cells, left_out, kept = [], unread, False
-    for point in points(right) if multirun else [[str(override.input_line) for override in right]]:
+    for point in map(list, itertools.product(*read)):  # the last key varies fastest, as in Hydra's own sweeper
         try:
             cell, wrong = composer.cell(point)
         except COMPOSITION_ERRORS as error:
@@ -69,17 +67,6 @@ def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tupl
 
         refusals += check_cells(cells, {name.split(".")[0] for name in left_out})
     return cells, list(dict.fromkeys(refusals))
-
-
-def misread(config_name: str, overrides: Sequence[str]) -> list[Refusal]:
-    """What is wrong with the overrides of a single run that Hydra composed, such as an experiment that there is not.
-
-    Args:
-        config_name: The name of the primary config.
-        overrides: The overrides as they were typed.
-    """
-    composer = Composer(config_name, overrides)
-    return [refusal for override in overrides for refusal in composer.read(override, multirun=False)[0]]
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> list[Refusal]:
@@ -105,33 +92,6 @@ def explain(error: Exception, arguments: Sequence[str]) -> list[Refusal]:
     return refusals or [as_refusal(error)]
 
 
-def points(overrides: Iterable[Override]) -> Iterator[list[str]]:
-    """The overrides of each cell of a grid, in the order of Hydra's own sweeper: the last key varies fastest.
-
-    A key that comes twice has the values of its last override, and the place of its first.
-    """
-    axes = {}
-    for override in overrides:
-        key = override.get_key_element()
-        swept = override.is_sweep_override()
-        values = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        axes[key] = [f"{key}={value}" for value in values]
-    return map(list, itertools.product(*axes.values()))
-
-
-@dataclass(frozen=True)
-class Base:
-    """The configuration that choices of groups give, before keys are set.
-
-    Args:
-        config: The configuration without Hydra's own part.
-        options: The option that was chosen of each group.
-    """
-
-    config: DictConfig
-    options: Mapping[str, str]
-
-
 class Composer:
     """Composes the cells of one command.
 
@@ -145,58 +105,56 @@ class Composer:
 
     def __init__(self, config_name: str, overrides: Sequence[str]):
         self.loader = GlobalHydra.instance().config_loader()
-        search = [override for override in overrides if key_of(override) == "hydra.searchpath"]
-        self.options = functools.cache(
-            functools.partial(options_of, self.loader, config_name=config_name, overrides=search)
-        )
+        self.config_name = config_name
+        self.search = [override for override in overrides if key_of(override) == "hydra.searchpath"]
+        self.options = functools.cache(self._options)
         self.base = functools.cache(functools.partial(base, config_name))
         self.parse = functools.cache(self._parse)
-        self.chooses = functools.cache(self._chooses)
 
-    def read(self, override: str, multirun: bool) -> tuple[list[Refusal], Override | None]:
-        """An override with those of its values that are right, None if there are none, and a refusal of each other."""
+    def read(self, override: str, multirun: bool) -> tuple[list[Refusal], list[str]]:
+        """A refusal of each value of an override that is wrong, and an override for each other value."""
         try:
             parsed = self.parse(override)
-            swept = parsed.is_sweep_override()
-            values = list(parsed.sweep_string_iterator()) if swept else [""]
-            each = [self.parse(f"{parsed.get_key_element()}={value}") for value in values] if swept else [parsed]
+            key, options = parsed.get_key_element(), self.options(parsed.key_or_group)
+            if not parsed.is_sweep_override():
+                right = [f"{key}={parsed.get_value_element_as_str()}" if multirun else override]
+                refusal = no_option(parsed, options)
+                return ([refusal], []) if refusal else ([], right)
+            values = Counter(parsed.sweep_string_iterator())
+            found = {value: no_option(self.parse(f"{key}={value}"), options) for value in values}
         except HydraException as error:
-            return [unreadable(override, error)], None
-        if swept and parsed.key_or_group == "experiment":
-            remedy = "start one after another"
-            return [Refusal(override, "several experiments", "one, which brings its own grid", remedy)], None
-        if swept and not multirun:
+            return [unreadable(override, error)], []
+        if parsed.key_or_group == "experiment":
+            allowed = "one, which brings its own grid"
+            return [Refusal(override, "several experiments", allowed, "start one after another")], []
+        if not multirun:
             remedy = "add -m to run them all as a grid"
-            return [Refusal(override, "several values", "one for a single run", remedy)], None
+            return [Refusal(override, "several values", "one for a single run", remedy)], []
         refusals = [
             Refusal(override, f"{value} comes {count} times", "each value once", "leave out what repeats")
-            for value, count in Counter(values).items()
+            for value, count in values.items()
             if count > 1
         ]
-        found = [no_option(one, self.options(one.key_or_group)) for one in each]
-        refusals += [refusal for refusal in dict.fromkeys(found) if refusal]
-        right = [value for value, refusal in zip(values, found, strict=True) if not refusal]
-        if not right:
-            return refusals or [Refusal(override, "stands for no value", "one or more", "change it")], None
-        if not swept:
-            return refusals, parsed
-        return refusals, self.parse(f"{parsed.get_key_element()}={','.join(dict.fromkeys(right))}")
+        refusals += [refusal for refusal in dict.fromkeys(found.values()) if refusal]
+        if not values:
+            refusals = [Refusal(override, "stands for no value", "one or more", "change it")]
+        return refusals, [f"{key}={value}" for value in found if not found[value]]
 
     def cell(self, overrides: list[str]) -> tuple[Cell, dict[str, Refusal]]:
         """The cell that overrides give, less those that are wrong, and a refusal of each of these."""
         chosen = [override for override in overrides if self.chooses(override)]
-        settings = [override for override in overrides if not self.chooses(override)]
-        start = self.base(*chosen)
+        settings = [override for override in overrides if override not in chosen]
+        start, options = self.base(*chosen)
         try:
-            return self._changed(start.config, settings, start.options, overrides)[1], {}
+            return self._changed(start, settings, options, overrides)[1], {}
         except COMPOSITION_ERRORS:
-            config, cell = self._changed(start.config, [], start.options, chosen)
+            config, cell = self._changed(start, [], options, chosen)
         wrong = {}
         for setting in settings:
             try:
-                config, cell = self._changed(config, [setting], start.options, [*cell.typed, setting])
+                config, cell = self._changed(config, [setting], options, [*cell.typed, setting])
             except COMPOSITION_ERRORS as error:
-                wrong[setting] = as_refusal(error, setting, start.config)
+                wrong[setting] = as_refusal(error, setting, start)
         return cell, wrong
 
     def _changed(
@@ -208,23 +166,28 @@ class Composer:
         own = [override for override in overrides if not override.startswith("hydra")]
         return changed, Cell.of(changed, options, own)
 
+    def _options(self, group: str) -> list[str]:
+        """The options of a group, those of its folders too, such as `notebooks/udl_residual` of `experiment`."""
+        found = self.loader.get_group_options(group, ObjectType.CONFIG, self.config_name, self.search)
+        for folder in self.loader.get_group_options(group, ObjectType.GROUP, self.config_name, self.search):
+            found += [f"{folder}/{option}" for option in self.options(f"{group}/{folder}")]
+        return found
+
     def _parse(self, override: str) -> Override:
         parsed = OverridesParser.create(self.loader).parse_override(override)
         parsed.config_loader = self.loader  # for glob()
         return parsed
 
-    def _chooses(self, override: str) -> bool:
+    def chooses(self, override: str) -> bool:
         """Whether it decides what is composed: it names the option of a group, or where Hydra looks for options."""
         if key_of(override).startswith("hydra."):
             return True
         return bool(self.options(key_of(override))) and not isinstance(self.parse(override).value(), dict)
 
 
-def base(config_name: str, *chosen: str) -> Base:
-    """What Hydra composes of choices of groups, and of where it looks for them."""
+def base(config_name: str, *chosen: str) -> tuple[DictConfig, dict[str, str]]:
+    """What Hydra composes of choices of groups: the configuration without Hydra's own part, and each group's option."""
     config = compose(config_name, list(chosen), return_hydra_config=True)
-    options = {str(group): option for group, option in config.hydra.runtime.choices.items()}
-    with open_dict(config):
-        del config["hydra"]
-    OmegaConf.set_struct(config, True)
-    return Base(config, options)
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    OmegaConf.set_struct(own, True)
+    return own, {str(group): option for group, option in config.hydra.runtime.choices.items()}

@@ -1,78 +1,53 @@
-"""The dry run: what a cell describes, made without its weights, so that what cannot train is known at once."""
+"""The dry run: what a configuration describes, made without its weights, so that what cannot train is known at once.
 
-from collections.abc import Collection
+A function returns refusals where there can be several, and raises one that is alone.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import nn
 
-from bn_experiments.config import dry_step, objects
-from bn_experiments.config.cells import Cell
-from bn_experiments.config.errors import from_others, reason_of
+from bn_experiments.config import objects
+from bn_experiments.config.errors import blamed_on, reason_of
 from bn_experiments.config.objects import Config
-from bn_experiments.config.once import Once
-from bn_experiments.data.batches import Batching
 from bn_experiments.data.splits import Splits
 from bn_experiments.norms.slot import norms_of
-from bn_experiments.refusal import Refusal
-from bn_experiments.signatures import accepted
+from bn_experiments.refusal import Refusal, shown
 from bn_experiments.system.memory import refuse_what_does_not_fit
 from bn_experiments.training.initialization import initialize
 from bn_experiments.training.replicas import StackedReplicas
 
-NETWORK = ("data", "model", "norm", "init", "replicas", "probes", "trainer")  # what decides whether networks can train
+
+def device(config: Config) -> None:
+    """Raises a refusal where this machine lacks the accelerator."""
+    there = {"auto": True, "cpu": True, "gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    chosen = config["trainer"]["accelerator"]
+    if not there[chosen]:
+        allowed = ", ".join(name for name, is_there in there.items() if is_there)
+        raise Refusal("trainer.accelerator", "there is none here", allowed, "leave it at auto", value=chosen)
 
 
-def dry_run(cell: Cell, wrong: Collection[str], once: Once) -> list[Refusal]:
-    """What is wrong with what a cell's options make.
+@blamed_on("data")
+def data(config: Config) -> None:
+    """Loads and splits the data, and raises a refusal of what is wrong with it."""
+    objects.splits(config)
+
+
+def data_and_network(config: Config, model: str, norm: str) -> list[Refusal]:
+    """What is wrong with the data, which is raised, and with the network where the data is right.
 
     Args:
-        cell: The cell. What is made of it is made here too, but for the weights.
-        wrong: Groups whose options are wrong, and "" for the keys of no group: nothing is made of them.
-        once: The answers that were found for other cells.
+        config: The configuration.
+        model: The option of the model, for the refusals.
+        norm: The option of the norm, for the refusals.
     """
-    config = cell.config
-    refusals = [] if "trainer" in wrong else [*once(_device, config, "trainer")]
-    makes_network = not refusals and not {"", "trainer", "model", "norm"} & set(wrong)
-    if "probes" in wrong:
-        config = {**config, "probes": {}}
-    if makes_network and not {"data", "paths"} & set(wrong):
-        refusals += once(_data_and_network, config, *NETWORK, model=cell.choices["model"], norm=cell.choices["norm"])
-    elif not {"data", "paths"} & set(wrong):
-        refusals += once(_data, config, "data")
-    if "optimizer" not in wrong:
-        refusals += once(dry_step.takes_options, config, "optimizer")
-    return refusals
-
-
-def _data(config: Config) -> list[Refusal]:
-    try:
-        objects.splits(config)
-    except (Exception, SystemExit) as error:
-        return [from_others("data", error)]
-    return []
-
-
-def _data_and_network(config: Config, model: str, norm: str) -> list[Refusal]:
-    try:
+    with blamed_on("data"):
         splits = objects.splits(config)
-    except (Exception, SystemExit) as error:
-        return [from_others("data", error)]
-    try:
+    with blamed_on("model, norm"):
         return _network(config, splits, model, norm)
-    except (Exception, SystemExit) as error:
-        return [from_others("model, norm", error)]
-
-
-def _device(config: Config) -> list[Refusal]:
-    device = objects.device(config)
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if there[device]:
-        return []
-    names = {"cuda": "gpu"}
-    allowed = ", ".join(["auto", *(names.get(name, name) for name, is_there in there.items() if is_there)])
-    got = "there is none here"
-    remedy = "leave it at auto"
-    return [Refusal("trainer.accelerator", got, allowed, remedy, value=config["trainer"]["accelerator"])]
 
 
 def _network(config: Config, splits: Splits, model: str, norm: str) -> list[Refusal]:
@@ -81,42 +56,36 @@ def _network(config: Config, splits: Splits, model: str, norm: str) -> list[Refu
     with torch.device("meta"), fits:
         network = objects.network(config, splits)
     initialize(network, 0, config["init"], config["norm"]["scale_init"])
-    return _no_place(config, network, model, norm) or _batches(config, network.to_empty(device="cpu"), splits)
-
-
-def _no_place(config: Config, network: nn.Module, model: str, norm: str) -> list[Refusal]:
-    """A norm that found no layer would make two arms the same."""
     parametrized = any(nn.utils.parametrize.is_parametrized(module) for module in network.modules())
-    if config["norm"]["_target_"] is None or norms_of(network) or parametrized:
-        return []
-    got = f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none"
-    remedy = "choose another model or norm, or set norm.layers"
-    return [Refusal("norm", got, "a norm that has a place in the model", remedy, value=norm)]
+    if config["norm"]["_target_"] and not norms_of(network) and not parametrized:
+        got = f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none"
+        remedy = "choose another model or norm, or set norm.layers"
+        raise Refusal("norm", got, "a norm that has a place in the model", remedy, value=norm)
+    return _batches(config, network.to_empty(device="cpu"), splits)
 
 
 def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal]:
     """Pushes batches through the network, whose weights are whatever the memory held; its counters are zero."""
     for buffer in network.buffers():
         buffer.zero_()
-    batching, count = Batching(**accepted(Batching, config["data"])), len(splits.train)
+    batching, count = objects.batching(config), len(splits.train)
     sizes = batching.sizes(count)
     if not sizes:
         got = f"more than the {count} training examples, and data.drop_last leaves no batch"
         remedy = "lower it, or set data.drop_last=false"
-        return [Refusal("data.batch_size", got, f"1 to {count}", remedy, value=batching.batch_size)]
+        raise Refusal("data.batch_size", got, f"1 to {count}", remedy, value=batching.batch_size)
     if error := _push(network, splits, 2):
-        return [from_others("model, norm", error)]
-    if 1 in sizes and _push(network, splits, 1):
+        raise error
+    takes_one = not _push(network, splits, 1)
+    if 1 in sizes and not takes_one:
         remedy = "set data.drop_last=true" if batching.batch_size > 1 else "change the norm"
         got = f"leaves a batch of one of the {count} training examples, and the norm needs two"
         allowed = "a size that leaves none or more than one"
-        return [Refusal("data.batch_size", got, allowed, f"change it, or {remedy}", value=batching.batch_size)]
-    if (lonely := _probes_of_one(config, splits)) and _push(network, splits, 1):
-        return lonely
+        raise Refusal("data.batch_size", got, allowed, f"change it, or {remedy}", value=batching.batch_size)
     if config["trainer"]["stack_replicas"] is True and (error := _push(StackedReplicas([network] * 2), splits, 2)):
         got = f"the network cannot be stacked ({reason_of(error)})"
-        return [Refusal("trainer.stack_replicas=true", got, "auto or false", "set it to auto")]
-    return []
+        raise Refusal("trainer.stack_replicas=true", got, "auto or false", "set it to auto")
+    return [] if takes_one else _probes_of_one(config, splits)
 
 
 def _probes_of_one(config: Config, splits: Splits) -> list[Refusal]:
@@ -142,3 +111,47 @@ def _push(network: nn.Module, splits: Splits, size: int) -> BaseException | None
         return error
     due = (*stack, size, splits.num_classes)
     return None if tuple(logits.shape) == due else ValueError(f"it gives {tuple(logits.shape)}, not {due}")
+
+
+class _Accepted(BaseException):
+    """Raised where an optimizer turns from its options to the parameters."""
+
+
+def takes_options(config: Config) -> None:
+    """Raises what the optimizer says to its options; torch's do so first, and making a whole one takes two seconds."""
+
+    def parameters() -> Iterator[nn.Parameter]:
+        raise _Accepted
+        yield
+
+    with suppress(_Accepted), _refused(config, "optimizer"):
+        objects.optimizer(config)(parameters())
+
+
+def step(config: Config) -> None:
+    """Raises what is wrong with the optimizer and the scheduler as they take a step with one weight."""
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    with _refused(config, "optimizer"):
+        optimizer = objects.optimizer(config)([parameter])
+        optimizer.step()
+    with _refused(config, "scheduler"):
+        scheduler = objects.scheduler(config)(optimizer)
+        optimizer.step()  # a scheduler warns where it steps first
+        scheduler.step()
+
+
+@contextmanager
+def _refused(config: Config, group: str) -> Iterator[None]:
+    """Within it, an error becomes the refusal of options of a group; torch tends to name the argument."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        reason, target = reason_of(error), config[group]["_target_"]
+        named = [
+            f"{group}.{key}={shown(value)}"
+            for key, value in objects.options(config, group).items()
+            if re.search(rf"\b({key}|{key.removesuffix('s')}\b)", reason, re.IGNORECASE)
+        ]
+        got, allowed = f"{target} refuses this ({reason})", f"what the documentation of {target} says"
+        raise Refusal(", ".join(named) or group, got, allowed, "change it") from error

@@ -3,7 +3,8 @@
 import difflib
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -42,25 +43,26 @@ def _of_value(error: Exception, override: str) -> Refusal:
     if isinstance(error, OSError) and error.filename:
         remedy = "set paths.output_dir to one"
         return Refusal(error.filename, f"cannot be made ({error.strerror})", "a folder that can be written", remedy)
-    missing = getattr(error, "missing_cfg_file", None)
-    if missing:
+    if missing := getattr(error, "missing_cfg_file", None):
         remedy = "add the file, or take its name off the list"
         return Refusal(str(missing), "is no file, but a list of defaults names it", "a file below conf/", remedy)
-    full_key = getattr(error, "full_key", None)
-    if full_key:
+    if full_key := getattr(error, "full_key", None):
         got = f"leaves {full_key} without a value ({str(error).splitlines()[0]})"
         return Refusal(override or full_key, got, "a value, or ${key} of a key that has one", "change it")
-    return Refusal(
-        override or "config", one_line(error.__cause__ or error), "what python train.py --help shows", "change it"
-    )
+    got = one_line(error.__cause__ or error)
+    return Refusal(override or "config", got, "what python train.py --help shows", "change it")
 
 
-def from_others(groups: str, error: BaseException) -> Refusal:
-    """An error of what the keys of groups name; one that is a refusal already stays as it is."""
-    if isinstance(error, Refusal):
-        return error
-    got = f"does not work as set ({reason_of(error)})"
-    return Refusal(groups, got, "what the class takes", f"change the keys of {groups}")
+@contextmanager
+def blamed_on(groups: str) -> Iterator[None]:
+    """Within it, an error becomes the refusal of the keys of groups; one that is a refusal already stays as it is."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except (Exception, SystemExit) as error:  # a script without a main guard ends the process
+        got = f"does not work as set ({reason_of(error)})"
+        raise Refusal(groups, got, "what the class takes", f"change the keys of {groups}") from error
 
 
 def reason_of(error: BaseException) -> str:

@@ -8,14 +8,13 @@ import torch
 from hydra.utils import get_object
 from torch import nn
 
-from bn_experiments.config.options import TrainerOptions
+from bn_experiments.data.batches import Batching
 from bn_experiments.data.sources import Source
 from bn_experiments.data.splits import Splits, split
 from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.probe import Probe, Schedule
 from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.signatures import accepted
-from bn_experiments.training.initialization import initialize
 
 Config = Mapping[str, Any]
 
@@ -57,27 +56,16 @@ def splits(config: Config) -> Splits:
     return split(source(config), **accepted(split, options(config, "data")))
 
 
-def slot(config: Config) -> Slot:
-    """The norm of this arm."""
-    return Slot(config["norm"]["_target_"], **options(config, "norm"))
+def batching(config: Config) -> Batching:
+    """How the data is cut into mini-batches."""
+    return Batching(**accepted(Batching, options(config, "data")))
 
 
 def network(config: Config, splits: Splits) -> nn.Module:
     """One network for the data, not initialized."""
-    return target(config, "model")(
-        input_shape=splits.input_shape,
-        num_classes=splits.num_classes,
-        norm=slot(config),
-        **options(config, "model"),
-    )
-
-
-def networks(config: Config, splits: Splits) -> list[nn.Module]:
-    """The network of each replica, initialized from its seed."""
-    made = [network(config, splits) for _ in seeds(config)]
-    for replica, seed in zip(made, seeds(config), strict=True):
-        initialize(replica, seed, config["init"], config["norm"]["scale_init"])
-    return made
+    slot = Slot(config["norm"]["_target_"], **options(config, "norm"))
+    given = {"input_shape": splits.input_shape, "num_classes": splits.num_classes, "norm": slot}
+    return target(config, "model")(**given, **options(config, "model"))
 
 
 def seeds(config: Config) -> range:
@@ -107,9 +95,8 @@ def probe(config: Config, name: str) -> Probe:
     make = target(config["probes"], name, "probes.")
     found = make(**accepted(make, keys))
     if not isinstance(found, Probe):
-        allowed = "a class derived from bn_experiments.probes.probe.Probe"
-        got = "makes no probe"
-        raise Refusal(f"probes.{name}._target_", got, allowed, "change it", value=keys["_target_"])
+        key, allowed = f"probes.{name}._target_", "a class derived from bn_experiments.probes.probe.Probe"
+        raise Refusal(key, "makes no probe", allowed, "change it", value=keys["_target_"])
     return found
 
 
@@ -121,11 +108,6 @@ def probes(config: Config) -> dict[str, tuple[Probe, Schedule]]:
         made.seeds = seeds(config)
         found[name] = (made, Schedule(**accepted(Schedule, keys)))
     return found
-
-
-def trainer(config: Config) -> TrainerOptions:
-    """How the cell is trained."""
-    return TrainerOptions(**options(config, "trainer"))
 
 
 def device(config: Config) -> str:

@@ -1,22 +1,47 @@
-"""Options: the keys of a configuration that belong to no class, with their types and ranges."""
+"""The options of a cell against the signatures of what they are for: keys, types and ranges."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from bn_experiments.config import objects
+from bn_experiments.config.cells import GROUPS
+from bn_experiments.config.errors import blamed_on
+from bn_experiments.config.objects import Config
+from bn_experiments.data.batches import Batching
+from bn_experiments.data.splits import split
+from bn_experiments.norms.slot import Slot
+from bn_experiments.probes.probe import Schedule
+from bn_experiments.refusal import Refusal
+from bn_experiments.signatures import problems
+from bn_experiments.training.initialization import initialize
+
+NAME = "a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _"
+BESIDE = (*GROUPS, "paths", "probes")  # the keys that hold keys
+PASSED = {  # the arguments that code passes, so that no config sets them
+    "data": ["source"],
+    "model": ["input_shape", "num_classes", "norm"],
+    "norm": ["target", "options"],
+    "optimizer": ["params"],
+    "scheduler": ["optimizer"],
+}
+# (Type, default) where torch's signatures leave open what its classes get wrong late, or without naming the key
+NARROWED: dict[str, dict[str, tuple[Any, Any]]] = {
+    "data": {"root": (Annotated[str, Field(min_length=1)], ...)},
+    "norm": {"num_groups": (PositiveInt, ...), "eps": (NonNegativeFloat, None)},
+    "optimizer": {"lr": (Annotated[float, Field(gt=0)], ...)},
+    "scheduler": {"step_size": (PositiveInt, ...), "T_max": (PositiveInt, ...)},
+}
 
 
 @dataclass(frozen=True)
 class CellOptions:
     """The keys of a config that belong to no group, less `init`."""
 
-    name: Annotated[
-        str,
-        Field(
-            pattern=r"^\w[\w.+=,-]*$",
-            description="a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _",
-        ),
-    ]
+    name: Annotated[str, Field(pattern=r"^\w[\w.+=,-]*$", description=NAME)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     replicas: PositiveInt
 
@@ -45,3 +70,56 @@ class TrainerOptions:
     log_every_n_steps: PositiveInt
     checkpoint_every_n_steps: PositiveInt
     progress_bar: Literal["auto"] | bool
+
+
+# in place of what a group's file names
+CLASSES: dict[str, Callable[..., Any]] = {"norm": Slot, "paths": PathOptions, "trainer": TrainerOptions}
+
+
+def missing(config: Config) -> list[Refusal]:
+    """Groups, and the names of what they configure, that were deleted from the configuration."""
+    groups = [group for group in BESIDE if not isinstance(config.get(group), dict)]
+    targets = [group for group in GROUPS if group not in (*groups, "trainer") and "_target_" not in config[group]]
+    remedy, path = "leave out what deletes or replaces it", "the dotted path of a class or function"
+    refusals = [Refusal(group, "is missing", "a group of keys", remedy) for group in groups]
+    return refusals + [Refusal(f"{group}._target_", "is missing", path, remedy) for group in targets]
+
+
+def of_no_group(config: Config) -> list[Refusal]:
+    """What is wrong with the keys of no group."""
+    given = ["network", "scale_init"]
+    return problems(config, "", initialize, CellOptions, given=given, elsewhere=(*BESIDE, "experiment"))
+
+
+@blamed_on("probes")
+def of_probe(config: Config, name: str) -> list[Refusal]:
+    """What is wrong with a probe's options, or with what they make."""
+    keys = config["probes"][name]
+    if not isinstance(keys, dict) or "_target_" not in keys:
+        raise Refusal(f"probes.{name}", "is no probe", "keys with a _target_", "choose one with probes=[...]")
+    # what is taken over from the data has a line of its own there
+    given = [key for key in ("batch_size", "eval_batch_size") if keys.get(key) == config["data"].get(key)]
+    own = {key: value for key, value in objects.options(config["probes"], name).items() if key not in given}
+    target = objects.target(config["probes"], name, "probes.")
+    wrong = problems(own, f"probes.{name}", target, Schedule, given=given)
+    if not wrong:
+        objects.probe(config, name)  # raises where what the target names makes no probe
+    return wrong
+
+
+def of_group(config: Config, group: str) -> list[Refusal]:
+    """What is wrong with the options of any other group, against the signatures of what gets them."""
+    options, given = objects.options(config, group), [*PASSED.get(group, ())]
+    with blamed_on(group):
+        targets = [CLASSES.get(group) or objects.target(config, group)]
+        if group == "norm" and config["norm"]["_target_"]:
+            unset = dict.fromkeys(inspect.getfullargspec(Slot).kwonlyargs)
+            slot = Slot(config["norm"]["_target_"], **{**unset, **options})
+            targets.insert(0, slot.import_target(dim=1))  # a key of both is the slot's
+            given.append(slot.width_argument)
+        if group == "data":
+            targets += [split, Batching]
+            if options.get("root") == config["paths"].get("data_dir"):  # which has a line of its own
+                del options["root"]
+                given.append("root")
+        return problems(options, group, *targets, given=given, narrowed=NARROWED.get(group))

@@ -22,10 +22,9 @@ MOST_NAMED = 20  # cells that are not done for one reason
 
 def finish(plan: Plan) -> int:
     """Prints the comparison of the arms, writes it for a grid, and gives the exit status."""
-    done: list[Cell] = []
-    others: list[Cell] = []
-    for cell in plan.cells:
-        (done if is_done(cell) else others).append(cell)
+    is_trained = {cell.folder: is_done(cell) for cell in plan.cells}
+    done = [cell for cell in plan.cells if is_trained[cell.folder]]
+    others = [folder for folder in is_trained if not is_trained[folder]]
     console = Console(markup=False, highlight=False)
     status = FAILED if others else 0
     if done:
@@ -36,7 +35,7 @@ def finish(plan: Plan) -> int:
             print(f"no comparison: {as_refusal(error)}", file=sys.stderr)
             status = FAILED
     console.print(f"{len(done)} of {len(plan.cells)} cells done  {plan.folder}")
-    for line in _not_done([cell.folder for cell in others]):
+    for line in _not_done(others):
         print(line, file=sys.stderr)
     return status
 

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse
 from bn_experiments.sweeps.comparison import finish
-from bn_experiments.sweeps.launchers import launcher_of, prepare_workers
-from bn_experiments.sweeps.launchers.worker import JobSettings
-from bn_experiments.sweeps.plan import plan_of_cell, plan_of_grid
+from bn_experiments.sweeps.launchers import prepare_workers
+from bn_experiments.sweeps.launchers.launcher import Worker, launcher_of
+from bn_experiments.sweeps.plan import plan_of
 
 TARGET = "hydra_plugins.bn_experiments.GridSweeper"  # Hydra 1.3 takes sweepers from its own name space alone
 
@@ -44,14 +44,12 @@ class GridSweeper(Sweeper):
             arguments: The overrides of the command line, which the configuration has too.
         """
         prepare_workers(self.config.hydra.launcher)
-        plan = plan_of_grid(self.config)
+        plan = plan_of(self.config, multirun=True)
         launcher = launcher_of(self.config.hydra.launcher)
-        if isinstance(launcher, list):
-            refuse(launcher)
         plan.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, plan.folder / "multirun.yaml")
         try:
-            launcher.train(plan, JobSettings(self.config, self.callbacks))
+            launcher.train(plan, Worker(self.config, self.callbacks))
         finally:
             status = finish(plan)
         sys.exit(status)
@@ -62,7 +60,7 @@ class CommandCallback(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the cell."""
-        self.plan = plan_of_cell(config)
+        self.plan = plan_of(config, multirun=False)
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Prints the cell's numbers."""

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from bn_experiments.config.cells import cell_name, cell_of, choices
-from bn_experiments.config.composition import cells_of, overrides_of
+from bn_experiments.config.cells import cell_name, cell_of, choices, overrides_of
+from bn_experiments.config.composition import cells_of
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -10,7 +10,7 @@ import pytest
 from hydra import initialize_config_dir
 
 from bn_experiments.config import composition
-from bn_experiments.config.composition import base, cells_of, explain
+from bn_experiments.config.composition import Composer, base, cells_of, explain
 from bn_experiments.config.errors import as_refusal
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse
@@ -172,6 +172,30 @@ def test_a_line_stays_one_line_whatever_a_value_holds(capsys):
         refuse([Refusal("name", "no", "a", "b", value=odd), Refusal("ünï", "no", "a", "b")])
     assert stop.value.code == 2
     assert capsys.readouterr() == ("", "name=a b  [31m  : no; allowed: a; b\nünï: no; allowed: a; b\n")
+
+
+@pytest.fixture
+def hydra():
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield
+
+
+def test_an_option_in_a_folder_of_its_group_has_the_folder_in_its_name(hydra, tmp_path):
+    for name in ("mine", "papers/deep/lstm"):
+        file = tmp_path / "experiment" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    found = Composer("config", [f"hydra.searchpath=[file://{tmp_path}]"]).options("experiment")
+    assert found[0] == "mine"
+    assert {"notebooks/udl_residual", "papers/recurrent", "papers/deep/lstm"} <= set(found)
+    assert len(found) == len(set(found))
+
+
+def test_a_group_without_folders_has_its_files_and_a_key_has_no_options(hydra):
+    composer = Composer("config", [])
+    assert composer.options("model") == sorted(file.stem for file in (ROOT / "conf" / "model").glob("*.yaml"))
+    assert composer.options("trainer.max_epochs") == []
+    assert composer.options("seed") == []
 
 
 RUN = """

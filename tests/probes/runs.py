@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bn_experiments.config import engine, objects
+from bn_experiments.config import build, objects
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.check import check
 from bn_experiments.data.splits import Splits
@@ -39,7 +39,7 @@ def splits_of(cell: Cell) -> Splits:
 def saved(cell: Cell) -> Replicas:
     """The replicas as the run left them."""
     (file,) = (cell.folder / "checkpoints").iterdir()
-    replicas = engine.replicas(cell.config, splits_of(cell), "cpu")
+    replicas = build.replicas(cell.config, splits_of(cell), "cpu")
     state = torch.load(file, weights_only=True)["state_dict"]
     replicas.load_state_dict({name.removeprefix("replicas."): tensor for name, tensor in state.items()})
     return replicas

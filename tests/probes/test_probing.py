@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bn_experiments.config import engine, objects
+from bn_experiments.config import build, objects
 from bn_experiments.config.check import check
 from bn_experiments.probes.probe import fixed_batch
 from bn_experiments.run import run
@@ -248,7 +248,7 @@ def test_a_cell_of_no_epochs_measures_the_initial_networks_once(compose_cell):
         if key.endswith("/epochs"):
             assert array.tolist() == [0]
     splits = splits_of(cell)
-    initial = engine.replicas(cell.config, splits, "cpu").replica(1).train()
+    initial = build.replicas(cell.config, splits, "cpu").replica(1).train()
     x, _ = fixed_batch(splits.train, (4,), 30)
     size = initial(x[0]).square().mean().item()
     assert arrays["sizes/size"][0, 1, -1] == pytest.approx(size, rel=1e-4)

@@ -165,12 +165,12 @@ def test_the_batch_is_the_same_at_every_epoch_and_in_both_arms_and_a_replicas_ow
 
 
 def test_without_epochs_the_initial_networks_are_measured_once(compose_cell):
-    from bn_experiments.config import engine
+    from bn_experiments.config import build
 
     cell = compose_cell("norm=bn", *PROBE, "trainer.max_epochs=0")
     run(cell)
     splits = splits_of(cell)
-    initial = engine.replicas(cell.config, splits, "cpu").replica(1).train()
+    initial = build.replicas(cell.config, splits, "cpu").replica(1).train()
     x, _ = fixed_batch(splits.train, (4,), 200)
     variance = initial(x[0]).var(0, correction=0).mean().item()
     arrays = npz(cell)

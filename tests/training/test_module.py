@@ -5,12 +5,13 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning import Trainer
 
-from bn_experiments.config import engine, objects
+from bn_experiments.config import build, objects
 from bn_experiments.data.batches import Batching, Blocks, mini_batches
 from bn_experiments.data.datamodule import DataModule
 from bn_experiments.run import score
 from bn_experiments.seeds import generator
 from bn_experiments.signatures import accepted
+from bn_experiments.training.initialization import initialize
 from bn_experiments.training.module import Classification
 from bn_experiments.training.steps import CapturedSteps
 
@@ -27,13 +28,13 @@ TRAINER = {
 def fit(cell, steps_per_execution: int, scheduler=None, captured: bool = False) -> Classification:
     config = cell.config
     splits = objects.splits(config)
-    replicas = engine.replicas(config, splits, "cpu")
+    replicas = build.replicas(config, splits, "cpu")
     scheduler = scheduler or objects.scheduler(config)
     module = Classification(replicas, objects.optimizer(config), scheduler, gradient_clip_norm=None, captured=captured)
     batching = Batching(**accepted(Batching, config["data"]))
     data = DataModule(splits, objects.seeds(config), batching, steps_per_execution)
-    options = objects.trainer(config)
-    trainer = Trainer(max_epochs=options.max_epochs, precision=options.precision, **TRAINER)
+    options = config["trainer"]
+    trainer = Trainer(max_epochs=options["max_epochs"], precision=options["precision"], **TRAINER)
     trainer.fit(module, data)
     trainer.test(module, data, verbose=False)
     return module
@@ -43,7 +44,7 @@ def test_training_equals_a_loop_written_with_torch_alone(compose_cell):
     cell = compose_cell("model=lenet", "norm=bn", "replicas=1", "data.batch_size=50", "trainer.max_epochs=2", "seed=4")
     splits = objects.splits(cell.config)
     network = objects.network(cell.config, splits)
-    objects.initialize(network, 4, "torch", "ones")
+    initialize(network, 4, "torch", "ones")
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     for epoch in range(2):
         order = torch.randperm(225, generator=generator(4, "batches", epoch))

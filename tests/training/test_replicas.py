@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bn_experiments.config import engine, objects
+from bn_experiments.config import build, objects
 from bn_experiments.data.splits import Examples
 from bn_experiments.training.initialization import initialize
 from bn_experiments.training.replicas import Replicas, SeparateReplicas, StackedReplicas, clip_gradients
@@ -163,9 +163,9 @@ def test_one_replica_is_the_plain_network(compose_cell):
 )
 def test_the_choice_to_stack_follows_the_work_of_a_step(compose_cell, overrides, stacked):
     config = compose_cell(*overrides, "data.batch_size=64").config
-    assert engine.stacks(config, splits((1, 40)), "cpu") == stacked
+    assert build.stacks(config, splits((1, 40)), "cpu") == stacked
 
 
 def test_forward_flops_are_twice_the_multiplications(compose_cell):
     config = compose_cell("model=mlp", "norm=none", "data.batch_size=64").config
-    assert engine.forward_flops(config, splits((1, 40))) == 2 * 64 * (40 * 100 + 100 * 100 + 100 * 10)
+    assert build.forward_flops(config, splits((1, 40))) == 2 * 64 * (40 * 100 + 100 * 100 + 100 * 10)

@@ -1,25 +1,27 @@
-"""This machine: cells side by side, each in a process that it alone can lose."""
+"""This machine: as many cells side by side as it holds, each in a process that it alone can lose."""
 
 import os
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.synchronize import Event
-from queue import Empty, SimpleQueue
 
+import joblib
+import psutil
+import torch
 from hydra.core.utils import configure_log
 from pydantic import PositiveInt
 
+from bn_experiments.config import objects
 from bn_experiments.config.cells import Cell
 from bn_experiments.sweeps.launchers import worker_context
 from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs
-from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
-from bn_experiments.sweeps.workers import at_a_time
 from bn_experiments.system import interruption
 
-_worker: list[Worker] = []  # the one that this process is
+MEMORY_BYTES = 1.5e9  # that a cell needs beside its data
 
 
 class LocalLauncher(CellLauncher):
@@ -29,7 +31,7 @@ class LocalLauncher(CellLauncher):
     one. With one place the jobs run in this process. The places take turns on several GPUs.
 
     Args:
-        n_jobs: The number of jobs at a time. None: by rule (see `workers.at_a_time`), which a line explains.
+        n_jobs: The number of jobs at a time. None: by rule (see `at_a_time`), which a line explains.
     """
 
     def __init__(self, n_jobs: PositiveInt | None):
@@ -41,9 +43,9 @@ class LocalLauncher(CellLauncher):
         if places > 1:
             self._run_in_workers(jobs, places)
             return
-        hydra, worker = self.settings.config.hydra, Worker(self.settings)
+        hydra = self.worker.config.hydra
         for number, cell in jobs.items():
-            self.ended(number, cell, worker(number, cell))
+            self.ended(number, cell, self.worker(number, cell))
             configure_log(hydra.hydra_logging, hydra.verbose)
 
     def _at_a_time(self, jobs: Jobs) -> int:
@@ -52,16 +54,11 @@ class LocalLauncher(CellLauncher):
         return count
 
     def _run_in_workers(self, jobs: Jobs, places: int) -> None:
-        context = worker_context()
+        context, waiting = worker_context(), deque(jobs.items())
         stop = context.Event()
-        waiting: SimpleQueue[int] = SimpleQueue()
-        for number in jobs:
-            waiting.put(number)
-
-        begun = [(stop, _gpu(place), self.settings) for place in range(places)]
-        hires = [partial(ProcessPoolExecutor, 1, context, _begin, arguments) for arguments in begun]
+        hires = [partial(ProcessPoolExecutor, 1, context, _begin, (stop, _gpu(place))) for place in range(places)]
         with interruption.deferred(), ThreadPoolExecutor(places) as threads:
-            serving = {threads.submit(self._serve, jobs, waiting, stop, hire) for hire in hires}
+            serving = {threads.submit(self._serve, waiting, stop, hire) for hire in hires}
             while serving:
                 if interruption.asked() and not stop.is_set():
                     print("saving what is trained: a moment", file=sys.stderr, flush=True)
@@ -70,44 +67,67 @@ class LocalLauncher(CellLauncher):
                 for future in ended:
                     future.result()
 
-    def _serve(
-        self, jobs: Jobs, waiting: "SimpleQueue[int]", stop: Event, hire: Callable[[], ProcessPoolExecutor]
-    ) -> None:
-        """Runs the jobs that wait, one after another, in a worker that is replaced when it dies."""
-        worker = hire()
+    def _serve(self, waiting: deque[tuple[int, Cell]], stop: Event, hire: Callable[[], ProcessPoolExecutor]) -> None:
+        """Runs the jobs that wait, one after another, in a process that is replaced when it dies."""
+        process = hire()
         try:
             while not stop.is_set():
-                number = waiting.get_nowait()
+                number, cell = waiting.popleft()
                 try:
-                    loss = worker.submit(_work, number, jobs[number]).result()
+                    loss = process.submit(self.worker, number, cell).result()
                 except BrokenProcessPool:
                     loss = "its process was killed, for a lack of memory perhaps"
-                    worker = hire()
+                    process = hire()
                 if not stop.is_set():
-                    self.ended(number, jobs[number], loss)
-        except (Empty, interruption.Interrupted):
+                    self.ended(number, cell, loss)
+        except (IndexError, interruption.Interrupted):  # no job waits, or each that ran has saved
             pass
         finally:
-            worker.shutdown()
+            process.shutdown()
+
+
+def at_a_time(cells: Sequence[Cell]) -> tuple[int, str]:
+    """How many of the cells to train at a time.
+
+    On a CPU these are as many as there are cores, cells and memory for: with networks this small, two processes of one
+    thread do more than one process of two threads, and threads that share a core with another program wait for
+    each other most of the time. On GPUs one each.
+
+    Args:
+        cells: Those to train, one at the least.
+
+    Returns:
+        The number, and the reason for a person.
+    """
+    if any(objects.device(cell.config) != "cpu" for cell in cells):
+        return max(1, min(len(cells), torch.cuda.device_count())), "each has a device to itself"
+    cores = joblib.cpu_count()
+    threads = max(cell.config["trainer"]["threads"] for cell in cells)
+    in_memory = int(psutil.virtual_memory().available // (MEMORY_BYTES + max(data_bytes(cell) for cell in cells)))
+    count = max(1, min(len(cells), cores // threads, in_memory))
+    return count, f"{_counted(threads, 'thread')} each, on {_counted(cores, 'core')}; memory for {in_memory}"
+
+
+def data_bytes(cell: Cell) -> int:
+    """What a cell's data set takes in memory; the check of the grid has loaded it."""
+    source = objects.source(cell.config)
+    return source.train_x.nbytes + source.test_x.nbytes
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _gpu(place: int) -> str | None:
     """The device that the worker of a place sees; None where there is none."""
-    import torch
-
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(i) for i in range(count)]
     return devices[place % count] if count else None
 
 
-def _begin(stop: Event, gpu: str | None, settings: JobSettings) -> None:
-    """Makes this process a worker."""
+def _begin(stop: Event, gpu: str | None) -> None:
+    """Makes this process one of workers, which sees one GPU where there are any."""
     interruption.become_worker(stop)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    _worker.append(Worker(settings))
-
-
-def _work(number: int, cell: Cell) -> str | None:
-    return _worker[0](number, cell)

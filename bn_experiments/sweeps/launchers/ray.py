@@ -8,9 +8,8 @@ import ray
 from pydantic import NonNegativeFloat, NonNegativeInt
 from ray.exceptions import RayError
 
-from bn_experiments.config.cells import Cell
-from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs
-from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
+from bn_experiments.refusal import Refusal
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
 from bn_experiments.system import interruption
 
 
@@ -31,21 +30,20 @@ class RayLauncher(CellLauncher):
         self, address: str | None, num_cpus: NonNegativeFloat, num_gpus: NonNegativeFloat, retries: NonNegativeInt
     ):
         self.address = address
-        self.task: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(_work)
+        self.task: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(Worker.__call__)
 
     def run(self, jobs: Jobs) -> None:
         """Runs the jobs."""
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except ConnectionError as error:
-            raise ValueError(
-                f"hydra.launcher.address={self.address}: no Ray cluster answers ({str(error).splitlines()[0]}); "
-                "allowed: that of a running one, or null for one on this machine; start it with ray start --head"
-            ) from error
+            got = f"no Ray cluster answers ({str(error).splitlines()[0]})"
+            allowed, remedy = "that of a running one, or null for one on this machine", "start it with ray start --head"
+            raise Refusal("hydra.launcher.address", got, allowed, remedy, value=self.address) from error
         interruption.listen()  # Ray takes SIGTERM for itself, and would end at once
         try:
-            settings = ray.put(self.settings)
-            waiting = {self.task.remote(settings, number, cell): number for number, cell in jobs.items()}
+            worker = ray.put(self.worker)
+            waiting = {self.task.remote(worker, number, cell): number for number, cell in jobs.items()}
             with interruption.deferred():
                 while waiting and not interruption.asked():
                     ended, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0.5)
@@ -53,13 +51,12 @@ class RayLauncher(CellLauncher):
                         number = waiting.pop(task)
                         self.ended(number, jobs[number], _loss(task))
                 if waiting:
-                    _end(list(waiting))
+                    print("saving what is trained: a moment", file=sys.stderr, flush=True)
+                for task in waiting:
+                    ray.cancel(task)  # in its worker a SIGINT: a job that runs saves and ends, another does not begin
+                ray.wait(list(waiting), num_returns=len(waiting), timeout=60)
         finally:
             ray.shutdown()
-
-
-def _work(settings: JobSettings, number: int, cell: Cell) -> str | None:
-    return Worker(settings)(number, cell)
 
 
 def _loss(task: Any) -> str | None:
@@ -67,11 +64,3 @@ def _loss(task: Any) -> str | None:
         return ray.get(task)
     except RayError as error:
         return f"its worker died ({str(error).splitlines()[0]})"
-
-
-def _end(tasks: list[Any]) -> None:
-    """Lets the jobs that run save and end, and those that wait not begin."""
-    print("saving what is trained: a moment", file=sys.stderr, flush=True)
-    for task in tasks:
-        ray.cancel(task)  # in its worker a SIGINT
-    ray.wait(tasks, num_returns=len(tasks), timeout=60)

@@ -11,8 +11,7 @@ from pydantic import PositiveInt
 
 from bn_experiments.config.cells import Cell
 from bn_experiments.refusal import Refusal, one_line
-from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs
-from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
 from bn_experiments.system import interruption
 
 POLL_S = 1.0
@@ -32,67 +31,47 @@ class SlurmLauncher(CellLauncher):
     """
 
     def __init__(
-        self,
-        cluster: Literal["slurm", "local"],
-        folder: str,
-        at_a_time: PositiveInt,
-        parameters: dict[str, Any],
+        self, cluster: Literal["slurm", "local"], folder: str, at_a_time: PositiveInt, parameters: dict[str, Any]
     ):
         try:
             self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-            self.executor.update_parameters(**parameters)
+            self.executor.update_parameters(**{**parameters, "slurm_array_parallelism": at_a_time})
         except (NameError, RuntimeError, TypeError) as error:  # submitit's words for what it does not find or know
             remedy = "hydra.launcher.cluster=local tries things out without a Slurm"
             allowed = "a machine that has Slurm, and parameters that submitit knows"
             raise Refusal("hydra.launcher", one_line(error), allowed, remedy) from error
-        self.at_a_time = at_a_time
-        self.queues = cluster == "slurm"  # holds back itself what is beyond `at_a_time`
-        if self.queues:
-            self.executor.update_parameters(slurm_array_parallelism=at_a_time)
+        self.room = sys.maxsize if cluster == "slurm" else at_a_time  # Slurm holds back itself what is beyond
 
     def run(self, jobs: Jobs) -> None:
         """Runs the jobs."""
-        work = _Work(self.settings)
+        worker = _RequeuedWorker(**vars(self.worker))
         to_come = iter(jobs.items())
-        running: dict[Any, int] = {}
+        running: dict[int, Any] = {}
         with interruption.deferred():
             while not interruption.asked():
-                room = len(jobs) if self.queues else self.at_a_time - len(running)
-                running |= self._submit(work, islice(to_come, room))
+                running |= self._submit(worker, islice(to_come, self.room - len(running)))
                 if not running:
                     return
                 time.sleep(POLL_S)
-                for job in [job for job in running if job.done()]:
-                    number = running.pop(job)
-                    self.ended(number, jobs[number], _loss(job))
+                for number in [number for number, job in running.items() if job.done()]:
+                    self.ended(number, jobs[number], _loss(running.pop(number)))
             print("saving what is trained: a moment", file=sys.stderr, flush=True)
-            for job in running:
+            for job in running.values():
                 job.cancel(check=False)  # a SIGTERM
-            while not all(job.done() for job in running):
+            while not all(job.done() for job in running.values()):
                 time.sleep(POLL_S)
 
-    def _submit(self, work: "_Work", jobs: Iterator[tuple[int, Cell]]) -> dict[Any, int]:
-        """Hands in jobs, as one array; which of them has which number."""
+    def _submit(self, worker: Worker, jobs: Iterator[tuple[int, Cell]]) -> dict[int, Any]:
+        """Hands in jobs, as one array; gives submitit's job of each number."""
         batch = list(jobs)
         if not batch:
             return {}
         with self.executor.batch():
-            submitted = [self.executor.submit(work, number, cell) for number, cell in batch]
-        return {job: number for job, (number, _) in zip(submitted, batch, strict=True)}
+            return {number: self.executor.submit(worker, number, cell) for number, cell in batch}
 
 
-class _Work:
-    """What a job of Slurm runs."""
-
-    def __init__(self, settings: JobSettings):
-        self.settings = settings
-
-    def __call__(self, number: int, cell: Cell) -> str | None:
-        return Worker(self.settings)(number, cell)
-
-    def checkpoint(self, number: int, cell: Cell) -> submitit.helpers.DelayedSubmission:
-        """The job anew: submitit calls this where Slurm is about to end it."""
-        return submitit.helpers.DelayedSubmission(self, number, cell)
+class _RequeuedWorker(Worker, submitit.helpers.Checkpointable):
+    """A worker whose job submitit puts into the queue again, as it was, where Slurm is about to end it."""
 
 
 def _loss(job: Any) -> str | None:

@@ -7,10 +7,9 @@ import torch
 
 from bn_experiments.config import objects
 from bn_experiments.data.sources import Source
-from bn_experiments.sweeps import workers
+from bn_experiments.sweeps.launchers import local
 from bn_experiments.sweeps.launchers.launcher import Progress
-from bn_experiments.sweeps.launchers.local import LocalLauncher, _gpu
-from bn_experiments.sweeps.workers import MEMORY_BYTES, at_a_time, data_bytes
+from bn_experiments.sweeps.launchers.local import MEMORY_BYTES, LocalLauncher, _gpu, at_a_time, data_bytes
 
 GB = 10**9
 
@@ -22,7 +21,7 @@ def machine(monkeypatch):
     def made(cores: int, memory_gb: float) -> None:
         monkeypatch.setattr(joblib, "cpu_count", lambda: cores)
         monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=memory_gb * GB))
-        monkeypatch.setattr(workers, "data_bytes", lambda cell: GB * cell.config["data"]["train_examples"])
+        monkeypatch.setattr(local, "data_bytes", lambda cell: GB * cell.config["data"]["train_examples"])
 
     return made
 

@@ -10,9 +10,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from bn_experiments.config.composition import cells_of, overrides_of
-from bn_experiments.sweeps.launchers import worker as workers
-from bn_experiments.sweeps.launchers.worker import JobSettings, Worker
+from bn_experiments.config.cells import overrides_of
+from bn_experiments.config.composition import cells_of
+from bn_experiments.sweeps.launchers import launcher
+from bn_experiments.sweeps.launchers.launcher import Worker
 from tests.conftest import CONF
 
 
@@ -39,8 +40,8 @@ def grid(hydra, data_dir, tmp_path, monkeypatch):
 def test_a_job_has_the_environment_the_folder_and_the_records_that_hydra_would_give_it(hydra, grid, monkeypatch):
     config, cells = grid("+hydra.job.env_set.SEEN=yes", "hydra.job.chdir=true", "optimizer.lr=0.1,0.2", "+model.x=1")
     seen = []
-    monkeypatch.setattr(workers, "train_cell", lambda cell: seen.append((cell, os.environ["SEEN"], Path.cwd())))
-    assert Worker(JobSettings(config, Callbacks()))(3, cells[3]) is None
+    monkeypatch.setattr(launcher, "train_cell", lambda cell: seen.append((cell, os.environ["SEEN"], Path.cwd())))
+    assert Worker(config, Callbacks())(3, cells[3]) is None
     cell = cells[3]
     assert seen == [(cell, "yes", cell.folder)]
     assert "SEEN" not in os.environ
@@ -57,9 +58,9 @@ def test_a_job_has_the_environment_the_folder_and_the_records_that_hydra_would_g
 
 
 def test_what_a_cell_holds_of_another_command_is_not_in_its_records(grid, monkeypatch):
-    monkeypatch.setattr(workers, "train_cell", lambda cell: None)
+    monkeypatch.setattr(launcher, "train_cell", lambda cell: None)
     config, cells = grid("model=mlp,residual_mlp", "~scheduler.gamma", "scheduler=step")
-    worker = Worker(JobSettings(config, Callbacks()))
+    worker = Worker(config, Callbacks())
     for number, cell in enumerate(cells):
         assert worker(number, cell) is None
         record = OmegaConf.load(cell.folder / ".hydra" / "config.yaml")
@@ -68,13 +69,13 @@ def test_what_a_cell_holds_of_another_command_is_not_in_its_records(grid, monkey
 
 def test_what_kept_a_job_from_its_end_is_told_in_a_line(grid, monkeypatch):
     config, cells = grid()
-    worker = Worker(JobSettings(config, Callbacks()))
+    worker = Worker(config, Callbacks())
     for error, line in ((OSError(28, "No space left"), "[Errno 28] No space left"), (KeyError("a\nb"), None)):
 
         def fails(cell, error=error):
             raise error
 
-        monkeypatch.setattr(workers, "train_cell", fails)
+        monkeypatch.setattr(launcher, "train_cell", fails)
         found = worker(0, cells[0])
         assert "\n" not in found
         assert line is None or found == line

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bn_experiments.sweeps.short_names import CONF, experiments, in_full
+from bn_experiments.sweeps.command_line import CONF, experiments, in_full
 
 NAMES = {"mine", "notebooks/lenet", "notebooks/mine", "notebooks/twice", "papers/twice", "papers/deep/lstm"}
 

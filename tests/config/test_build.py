@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bn_experiments.config import engine, objects
+from bn_experiments.config import build, objects
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from bn_experiments.config import engine, objects
     ],
 )
 def test_a_step_is_captured_on_a_gpu_in_full_precision(compose_cell, keys, captured):
-    assert engine.captures(compose_cell(*keys).config) == captured
+    assert build.captures(compose_cell(*keys).config) == captured
 
 
 @pytest.mark.parametrize("captured", [True, False])
