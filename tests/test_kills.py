@@ -16,7 +16,7 @@ import torch
 
 from bn_experiments.records.results import read
 from tests.command_line import command, run, start
-from tests.training.test_checkpoints import points_drawn
+from tests.training.test_trainer import points_drawn
 
 SIGNALS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 GRID = ["-m", "model=mlp,lenet", "norm=bn,ln,none", "scheduler=cosine", "optimizer=adam", "trainer.max_epochs=400"]
