@@ -1,20 +1,20 @@
 """Rules: each turns measurements into evidence for a claim, which then holds, fails or is inconclusive.
 
 Each rule is a pure function on arrays with a replica axis R. It computes one statistic for each replica, and the claim
-says that the mean of this statistic lies in a region. A claim holds if p <= .05 after Holm's correction, where p
-belongs to the null that the mean lies outside the region. It fails if the mean is shown to lie outside the region.
+says that the mean of this statistic lies in a region. A claim holds if p of the null that the mean lies outside the
+region is at most .01 after Holm's correction. It fails if p of the null that the mean lies inside the region is.
 Otherwise it is inconclusive.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from statsmodels.stats.multitest import multipletests
 
-from bn_experiments.statistics.evidence import LEVEL, ROUNDING, Array, Evidence, assess, is_excluded, p_outside
+from bn_experiments.statistics.evidence import ROUNDING, Array, Evidence, assess
 from bn_experiments.statistics.growth import akaike_difference
+from bn_experiments.statistics.intervals import LEVEL
 
 Outcome = Literal["holds", "fails", "inconclusive"]
 
@@ -31,7 +31,7 @@ def difference(left: ArrayLike, right: ArrayLike, *, above: float = 0.0) -> Evid
         ValueError: The arrays differ in shape, or have a second axis.
 
     >>> [round(x, 3) for x in difference([4.0, 5.0, 6.0], [2.0, 2.0, 2.0])[:5]]
-    [3.0, 0.516, 5.484, 3, 0.035]
+    [3.0, -2.73, 8.73, 3, 0.035]
     """
     values, rounding = _paired("difference", left, right, ("R",))
     return assess(values, above, np.inf, rounding)
@@ -40,7 +40,7 @@ def difference(left: ArrayLike, right: ArrayLike, *, above: float = 0.0) -> Evid
 def equivalence(left: ArrayLike, right: ArrayLike, *, margin: float) -> Evidence:
     """The mean of left_i - right_i over replicas i is within (-margin, margin).
 
-    These are the two one-sided tests at 2.5% each, since the 95% interval (not the usual 90% interval) must lie inside.
+    These are the two one-sided tests at 0.5% each, since the whole 99% interval must lie inside.
     Source: Schuirmann 1987, doi:10.1007/BF01068419.
 
     Args:
@@ -51,8 +51,8 @@ def equivalence(left: ArrayLike, right: ArrayLike, *, margin: float) -> Evidence
     Raises:
         ValueError: The arrays differ in shape or have a second axis, or the margin is not positive.
 
-    >>> equivalence([1.0, 2.0, 3.0], [1.1, 2.0, 2.9], margin=0.5).excluded
-    False
+    >>> round(equivalence([1.0, 2.0, 3.0], [1.1, 2.0, 2.9], margin=0.5).p, 3)
+    0.013
     """
     values, rounding = _paired("equivalence", left, right, ("R",))
     _require_positive("equivalence", margin)
@@ -138,9 +138,9 @@ def exponential_over_linear(values: ArrayLike) -> Evidence:
 def ordering(upper: ArrayLike, lower: ArrayLike) -> Evidence:
     """The mean of upper_ij - lower_ij over replicas i is above 0 at every point j.
 
-    This is the intersection-union test: p is the largest p of all points and needs no correction. Estimate and interval
-    are those of the point with that p, `at`. The claim is excluded if the interval of that point at 1 - .05 / P
-    (Bonferroni) has nothing above 0: one point is enough to refute the claim, and it is chosen from P points.
+    This is the intersection-union test: p is the largest p of all points and needs no correction. Estimate, interval
+    and p are those of the point with that p, `at`. Against the claim speaks a single point, which is chosen from P
+    points: `p_against` is that point's, times P (Bonferroni).
     Source: Berger 1982, doi:10.1080/00401706.1982.10487790.
 
     Args:
@@ -154,15 +154,13 @@ def ordering(upper: ArrayLike, lower: ArrayLike) -> Evidence:
     1
     """
     values, rounding = _paired("ordering", upper, lower, ("R", "P"))
-    replicas, points = _curves("ordering", values, points=1).shape
+    points = _curves("ordering", values, points=1).shape[1]
     if not np.isfinite(values).all():
-        return assess(np.full(replicas, np.nan), 0.0, np.inf, rounding)
-    if replicas < 2:
-        return assess(values.min(axis=1), 0.0, np.inf, rounding)
-    # one-sided p rank the points; two-sided p would be 1 at several of them
-    at = int(np.argmax([p_outside(values[:, j], 0.0, np.inf, rounding) for j in range(points)]))
-    excluded = is_excluded(values[:, at], 0.0, np.inf, rounding, LEVEL / points)
-    return assess(values[:, at], 0.0, np.inf, rounding)._replace(excluded=excluded, at=at)
+        return assess(np.full(len(values), np.nan), 0.0, np.inf, rounding)
+    found = [assess(values[:, j], 0.0, np.inf, rounding) for j in range(points)]
+    # where p is 1 at several points, their p against the claim rank them; where there is no p, their estimates do
+    at = min(range(points), key=lambda j: (*np.nan_to_num([-found[j].p, found[j].p_against]), found[j].estimate))
+    return found[at]._replace(p_against=float(np.minimum(1.0, points * found[at].p_against)), at=at)
 
 
 RULES: dict[str, Callable[..., Evidence]] = {
@@ -171,26 +169,54 @@ RULES: dict[str, Callable[..., Evidence]] = {
 }
 
 
-def decide(evidence: Sequence[Evidence]) -> list[tuple[Outcome, float]]:
-    """The outcome of each claim of one experiment, and its p after the correction for the number of claims.
+class Decision(NamedTuple):
+    """The outcome of a claim among others, its p after the correction for them, and the outcome of the claim alone.
 
-    Holm's step-down: p_(i) of m in ascending order becomes max_{j <= i} min(1, (m - j + 1) p_(j)). Evidence without a p
-    is inconclusive and does not count in m. Source: Holm 1979, https://www.jstor.org/stable/4615733.
-
-    >>> decide([Evidence(1.0, 0.5, 1.5, 10, 0.01, False), Evidence(-1.0, -2.0, -0.5, 10, 1.0, True)])
-    [('holds', 0.02), ('fails', 1.0)]
+    `p` is that of the outcome; for an inconclusive claim it is the smaller one of p for and p against the claim.
     """
-    adjusted = np.array([e.p for e in evidence], dtype=np.float64)
-    tested = ~np.isnan(adjusted)
-    if tested.any():
-        adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
-    return [(_outcome(e, p), p) for e, p in zip(evidence, adjusted.tolist(), strict=True)]
+
+    outcome: Outcome
+    p: float
+    alone: Outcome
 
 
-def _outcome(evidence: Evidence, p: float) -> Outcome:
+def decide(evidence: Sequence[Evidence]) -> list[Decision]:
+    """The outcome of each claim of one family, after Holm's correction for the number of claims, in both directions.
+
+    Holm's step-down: p_(i) of m in ascending order becomes max_{j <= i} min(1, (m - j + 1) p_(j)). It is applied to the
+    p for the claims, which then hold, and to the p against them, which then fail. Evidence without a p is inconclusive
+    and does not count in m. Source: Holm 1979, https://www.jstor.org/stable/4615733.
+
+    >>> decide([Evidence(1.0, 0.5, 1.5, 10, 0.002, 1.0), Evidence(-1.0, -2.0, 0.1, 10, 1.0, 0.008)])[1]
+    Decision(outcome='inconclusive', p=0.016, alone='fails')
+    """
+    holds, fails = holm([e.p for e in evidence]), holm([e.p_against for e in evidence])
+    found = []
+    for e, p, against in zip(evidence, holds, fails, strict=True):
+        outcome = _outcome(p, against)
+        of_outcome = {"holds": p, "fails": against}.get(outcome, min(p, against))
+        found.append(Decision(outcome, of_outcome, _outcome(e.p, e.p_against)))
+    return found
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's p of each p (see `decide`); a NaN stays one and does not count.
+
+    >>> holm([0.01, float("nan"), 0.04])
+    [0.02, nan, 0.04]
+    """
+    adjusted = np.array(ps, dtype=np.float64)
+    tested = np.flatnonzero(~np.isnan(adjusted))
+    ascending = tested[np.argsort(adjusted[tested])]
+    factors = np.arange(len(tested), 0, -1)
+    adjusted[ascending] = np.maximum.accumulate(np.minimum(1.0, factors * adjusted[ascending]))
+    return adjusted.tolist()
+
+
+def _outcome(p: float, p_against: float) -> Outcome:
     if p <= LEVEL:
         return "holds"
-    return "fails" if evidence.excluded else "inconclusive"
+    return "fails" if p_against <= LEVEL else "inconclusive"
 
 
 def _paired(rule: str, left: ArrayLike, right: ArrayLike, axes: tuple[str, ...]) -> tuple[Array, float]:
