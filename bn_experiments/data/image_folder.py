@@ -19,8 +19,8 @@ from bn_experiments.seeds import generator
 def image_folder(root: str, image_size: PositiveInt | None) -> Source:
     """The images in `root`/train/<class>/ and `root`/test/<class>/, as uint8 RGB (N, 3, H, W) in 0..255.
 
-    The test images come in a fixed random order. In the order of the folders a batch would hold a single class, and
-    measurements with the statistics of such a batch would be useless.
+    The images come in a fixed random order. In the order of the folders a batch would hold a single class, and so would
+    the first N images, which `data.train_examples` keeps, or the last, on which `data.val_split=tail` validates.
 
     Args:
         root: The folder that holds train and test.
@@ -38,8 +38,9 @@ def image_folder(root: str, image_size: PositiveInt | None) -> Source:
         raise Refusal("data.root", got, "the same folders in both", "add or remove them", value=root)
     train_x, test_x = (_read_images(part.samples, image_size) for part in (train, test))
     train_y, test_y = (torch.tensor(part.targets) for part in (train, test))
-    order = torch.randperm(len(test_y), generator=generator(0, "test images"))
-    return Source(train_x, train_y, test_x[order], test_y[order], tuple(train.classes))
+    order = torch.randperm(len(train_y), generator=generator(0, "training images"))
+    test_order = torch.randperm(len(test_y), generator=generator(0, "test images"))
+    return Source(train_x[order], train_y[order], test_x[test_order], test_y[test_order], tuple(train.classes))
 
 
 def _find_images(folder: Path) -> Any:

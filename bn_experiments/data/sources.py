@@ -1,5 +1,6 @@
 """Sources: each function returns a published data set as tensors. A process loads each data set once."""
 
+import hashlib
 import os
 import random
 import shutil
@@ -15,15 +16,24 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from bn_experiments.data import idx
 from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.system.files import write_whole
 
-# MD5 of MNIST's decompressed files; torchvision has those of the compressed files (datasets.MNIST.resources)
+# MD5 of the files' content. What is published are digests of the compressed files (datasets.MNIST.resources).
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+# Of Debian's dataset-fashion-mnist 0.0~git20200523.55506a9-1. Its archives become those of the published digests
+# (datasets.FashionMNIST.resources) with the name and the time of 31 August 2017, 10:50 UTC, in their headers.
+FASHION_MNIST_MD5 = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
 
 
@@ -35,6 +45,16 @@ class Source(NamedTuple):
     test_x: Tensor
     test_y: Tensor
     classes: tuple[str, ...]
+
+
+@cache
+def digest(source: Source) -> str:
+    """The first 16 hex digits of SHA-256 over all that a data set holds, with the types and shapes of its tensors."""
+    found = hashlib.sha256("/".join(source.classes).encode())
+    for tensor in source[:4]:
+        found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 @cache
@@ -76,7 +96,9 @@ def mnist(root: str) -> Source:
 
 @cache
 def fashion_mnist(root: str) -> Source:
-    """Fashion-MNIST: 60,000 training and 10,000 test images (1, 28, 28).
+    """Fashion-MNIST: 60,000 training and 10,000 test images (1, 28, 28), checked against the digests of its content.
+
+    With `root` /usr/share/datasets it is that of Debian's package dataset-fashion-mnist.
 
     Raises:
         Refusal: A file is damaged, or is missing and cannot be downloaded.
@@ -85,7 +107,7 @@ def fashion_mnist(root: str) -> Source:
     """
     from torchvision.datasets import FashionMNIST
 
-    return _idx_images(FashionMNIST, root, "fashion_mnist", dict.fromkeys(MNIST_MD5, ""))
+    return _idx_images(FashionMNIST, root, "fashion_mnist", FASHION_MNIST_MD5)
 
 
 @cache
@@ -128,20 +150,20 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
 
 def _idx_images(dataset: Any, root: str, name: str, md5: dict[str, str]) -> Source:
     """A data set that consists of four idx files, as MNIST and its drop-in replacements do."""
-    from torchvision.datasets.utils import check_md5
-
     raw = Path(root) / dataset.__name__ / "raw"
-    train, test = _load(dataset, root, name, f"{dataset.__name__}/raw/{', '.join(md5)} (or .gz)")
-    for file, digest in md5.items():
-        if digest and not check_md5(raw / file, digest):
-            got = f"{raw / file} is damaged (its MD5 is not {digest})"
-            raise Refusal("data", got, "the published file", "delete it, and it is fetched again", value=name)
-    for part, size in ((train, 60_000), (test, 10_000)):
-        if tuple(part.data.shape) != (size, 28, 28) or tuple(part.targets.shape) != (size,):
-            got = f"{raw} holds images {tuple(part.data.shape)} and labels {tuple(part.targets.shape)}"
-            remedy = "delete the folder, and the files are fetched again"
-            raise Refusal("data", got, f"({size}, 28, 28)", remedy, value=name)
-    return Source(train.data[:, None], train.targets, test.data[:, None], test.targets, tuple(train.classes))
+    folders = (raw, Path(root) / name.replace("_", "-"))  # torchvision's, and that of a package of Debian
+    folder = idx.found(folders, md5)
+    if folder is None:
+        with _alone(Path(root), name):
+            if idx.found(folders, md5) is None:  # which another process may have fetched just now
+                _fetch(dataset, Path(root), name, f"{dataset.__name__}/raw/{', '.join(md5)} (or .gz)")
+        folder = idx.found(folders, md5) or raw
+    try:
+        train_x, train_y, test_x, test_y = (idx.read(folder, file, digest) for file, digest in md5.items())
+    except ValueError as error:
+        remedy = "delete it, and it is fetched again"
+        raise Refusal("data", str(error), "the published file", remedy, value=name) from error
+    return Source(train_x[:, None], train_y.long(), test_x[:, None], test_y.long(), tuple(dataset.classes))
 
 
 def _load(dataset: Any, root: str, name: str, files: str) -> tuple[Any, Any]:
@@ -150,19 +172,12 @@ def _load(dataset: Any, root: str, name: str, files: str) -> tuple[Any, Any]:
         try:
             return _train_and_test(dataset, root)
         except RuntimeError:  # torchvision raises it for files that are missing or damaged
-            pass
+            _fetch(dataset, Path(root), name, files)
+            return _train_and_test(dataset, root)
         except Exception as error:
             got = f"files below {root} are damaged ({one_line(error)})"
             remedy = "delete them, and they are fetched again"
             raise Refusal("data", got, f"{files}, as published", remedy, value=name) from error
-        try:
-            _fetch(dataset, Path(root), Path(root) / f".{name}.partial")
-            return _train_and_test(dataset, root)
-        except Exception as error:
-            got = f"not in {Path(root).resolve()}, and the download failed ({one_line(error)})"
-            elsewhere = "set paths.data_dir or BN_DATA_DIR to a folder that has them, or use data=mnist1d"
-            remedy = f"put them there, {elsewhere}, which is made locally"
-            raise Refusal("data", got, files, remedy, value=name) from error
 
 
 def _train_and_test(dataset: Any, root: str, **options: Any) -> tuple[Any, Any]:
@@ -186,8 +201,19 @@ def _alone(root: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _fetch(dataset: Any, root: Path, partial: Path) -> None:
-    """Downloads and unpacks into the folder `partial`, then moves the files, so that `root` never holds half a file.
+def _fetch(dataset: Any, root: Path, name: str, files: str) -> None:
+    """Downloads what is missing, or refuses with the files that are; `root` never holds half a file."""
+    try:
+        _download(dataset, root, root / f".{name}.partial")
+    except Exception as error:
+        got = f"not in {root.resolve()}, and the download failed ({one_line(error)})"
+        elsewhere = "set paths.data_dir or BN_DATA_DIR to a folder that has them, or use data=mnist1d"
+        remedy = f"put them there, {elsewhere}, which is made locally"
+        raise Refusal("data", got, files, remedy, value=name) from error
+
+
+def _download(dataset: Any, root: Path, partial: Path) -> None:
+    """Downloads and unpacks into the folder `partial`, then moves the files.
 
     A connection that does not answer within three seconds has failed.
     """

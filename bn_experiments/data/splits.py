@@ -33,6 +33,15 @@ class Examples:
     def __len__(self) -> int:
         return len(self.y)
 
+    def chance(self) -> float:
+        """The accuracy that a network without skill does not exceed, p + 3 sqrt(p (1 - p) / N).
+
+        p is the share of the largest class, the accuracy of a network that always names it. The rest is three standard
+        errors of a network that guesses.
+        """
+        share = float(self.y.bincount().max()) / len(self.y)
+        return share + 3 * (share * (1 - share) / len(self.y)) ** 0.5
+
     def to(self, device: torch.device, dtype: torch.dtype) -> "Examples":
         """The same examples on `device`, normalized in `dtype`."""
         scale, shift = (tensor.to(device, dtype) for tensor in (self.scale, self.shift))

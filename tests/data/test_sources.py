@@ -171,53 +171,106 @@ def write_idx(file, array):
     file.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
 
 
-def write_fashion_mnist(root, train=60_000, test=10_000):
-    raw = root / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
+def write_fashion_mnist(root, folder="FashionMNIST/raw", train=6, test=4):
+    """Synthetic files in a folder of their own below root, the folder and the arrays."""
+    own = root / folder
+    own.mkdir(parents=True)
     arrays = [pixels(0, train, 28, 28), pixels(1, train) % 10, pixels(2, test, 28, 28), pixels(3, test) % 10]
     for name, array in zip(IDX_FILES, arrays, strict=True):
-        write_idx(raw / name, array)
-    return arrays
+        write_idx(own / name, array)
+    return own, arrays
 
 
-def test_fashion_mnist_equals_what_its_idx_files_hold(tmp_path):
-    arrays = write_fashion_mnist(tmp_path)
-    source = sources.fashion_mnist(str(tmp_path))
+def publish(folder, monkeypatch):
+    """Lets the digests of the files' content be the published ones."""
+    md5 = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in IDX_FILES}
+    monkeypatch.setattr(sources, "FASHION_MNIST_MD5", md5)
+
+
+def compress(folder, seconds):
+    """Puts archives in the place of the files; gzip writes the time into each."""
+    for name in IDX_FILES:
+        content = (folder / name).read_bytes()
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content, mtime=seconds))
+        (folder / name).unlink()
+
+
+def assert_holds(source, arrays):
     for found, expected in zip(source[:4], arrays, strict=True):
         np.testing.assert_array_equal(found.squeeze(1).numpy() if found.dim() == 4 else found.numpy(), expected)
-    assert source.train_x.shape == (60_000, 1, 28, 28)
+    assert source.train_x.shape == (6, 1, 28, 28)
+    assert source.train_x.dtype == torch.uint8
     assert source.train_y.dtype == torch.int64
     assert source.classes == tuple(datasets.FashionMNIST.classes)
 
 
-def test_fashion_mnist_of_another_size_is_refused(tmp_path):
-    write_fashion_mnist(tmp_path, train=6, test=6)
-    assert "(6, 28, 28)" in refusal_of(sources.fashion_mnist, str(tmp_path))
+def test_fashion_mnist_equals_what_its_idx_files_hold(tmp_path, monkeypatch, no_network):
+    folder, arrays = write_fashion_mnist(tmp_path)
+    publish(folder, monkeypatch)
+    assert_holds(sources.fashion_mnist(str(tmp_path)), arrays)
+
+
+@pytest.mark.parametrize("layout", ["FashionMNIST/raw", "fashion-mnist"])  # torchvision's, and that of Debian's package
+@pytest.mark.parametrize("seconds", [0, 1_591_347_949])
+def test_archives_with_the_right_content_are_taken_whenever_and_wherever_they_were_made(
+    tmp_path, monkeypatch, no_network, layout, seconds
+):
+    folder, arrays = write_fashion_mnist(tmp_path, layout)
+    publish(folder, monkeypatch)
+    compress(folder, seconds)
+    before = sorted(tmp_path.rglob("*"))
+    assert_holds(sources.fashion_mnist(str(tmp_path)), arrays)
+    assert sorted(tmp_path.rglob("*")) == before, "a folder of the system is left as it is"
+
+
+@pytest.mark.parametrize("layout", ["FashionMNIST/raw", "fashion-mnist"])
+def test_an_archive_with_another_content_is_refused_with_its_name(tmp_path, monkeypatch, no_network, layout):
+    folder, _ = write_fashion_mnist(tmp_path, layout)
+    publish(folder, monkeypatch)
+    content = bytearray((folder / IDX_FILES[2]).read_bytes())
+    content[-1] ^= 1
+    (folder / IDX_FILES[2]).write_bytes(content)
+    compress(folder, 0)
+    line = refusal_of(sources.fashion_mnist, str(tmp_path))
+    assert line.startswith(f"data=fashion_mnist: {folder / IDX_FILES[2]}.gz is damaged (the MD5 of its content is not ")
+    assert sources.FASHION_MNIST_MD5[IDX_FILES[2]] in line
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30, 400])
+def test_an_archive_that_is_cut_short_is_refused_with_its_name(tmp_path, monkeypatch, no_network, cut):
+    folder, _ = write_fashion_mnist(tmp_path, "fashion-mnist")
+    publish(folder, monkeypatch)
+    compress(folder, 0)
+    file = folder / f"{IDX_FILES[0]}.gz"
+    file.write_bytes(file.read_bytes()[:cut])
+    assert f"{file} is damaged" in refusal_of(sources.fashion_mnist, str(tmp_path))
+
+
+def test_fashion_mnist_of_other_images_of_the_right_size_is_refused(tmp_path, no_network):
+    folder, _ = write_fashion_mnist(tmp_path, train=60_000, test=10_000)
+    line = refusal_of(sources.fashion_mnist, str(tmp_path))
+    assert (
+        f"{folder / IDX_FILES[0]} is damaged (the MD5 of its content is not f4a8712d7a061bf5bd6d2ca38dc4d50a)" in line
+    )
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\0\0\x08\x03", b"<html>not found</html>"], ids=["empty", "cut short", "something else"]
 )
-def test_a_damaged_idx_file_is_refused_in_one_line_that_names_the_data(tmp_path, content):
-    write_fashion_mnist(tmp_path, train=6, test=6)
-    (tmp_path / "FashionMNIST" / "raw" / IDX_FILES[0]).write_bytes(content)
-    line = refusal_of(sources.fashion_mnist, str(tmp_path))
-    assert "fashion_mnist" in line
-    assert str(tmp_path) in line
-    assert "damaged ()" not in line  # a reason that says nothing
+def test_a_damaged_idx_file_is_refused_in_one_line_that_names_it(tmp_path, content):
+    folder, _ = write_fashion_mnist(tmp_path)
+    (folder / IDX_FILES[0]).write_bytes(content)
+    assert f"data=fashion_mnist: {folder / IDX_FILES[0]} is damaged" in refusal_of(sources.fashion_mnist, str(tmp_path))
 
 
-def test_compressed_idx_files_are_unpacked_without_a_network(tmp_path, monkeypatch, no_network):
-    write_fashion_mnist(tmp_path, train=6, test=6)
-    resources = []
-    for name in IDX_FILES:
-        file = tmp_path / "FashionMNIST" / "raw" / name
-        compressed = gzip.compress(file.read_bytes())
-        file.with_name(f"{name}.gz").write_bytes(compressed)
-        file.unlink()
-        resources.append((f"{name}.gz", hashlib.md5(compressed).hexdigest()))
-    monkeypatch.setattr(datasets.FashionMNIST, "resources", resources)
-    assert "holds images (6, 28, 28)" in refusal_of(sources.fashion_mnist, str(tmp_path))
+DEBIAN = Path("/usr/share/datasets")
+
+
+@pytest.mark.skipif(not (DEBIAN / "fashion-mnist").exists(), reason="needs Debian's package dataset-fashion-mnist")
+def test_fashion_mnist_of_debians_package_is_taken(no_network):
+    source = sources.fashion_mnist(str(DEBIAN))
+    assert source.train_y.bincount().tolist() == [6000] * 10
+    assert source.test_y.bincount().tolist() == [1000] * 10
 
 
 # CIFAR-10
@@ -289,10 +342,12 @@ def test_missing_data_whose_folder_cannot_be_made_are_refused_in_the_same_way(na
 FETCHING = """
 import sys
 from torchvision.datasets import FashionMNIST
-from bn_experiments.data.sources import fashion_mnist
+from bn_experiments.data import sources
 FashionMNIST.mirrors = [sys.argv[1]]
-FashionMNIST.resources = [(name, digest) for name, digest in zip(sys.argv[3::2], sys.argv[4::2])]
-source = fashion_mnist(sys.argv[2])
+FashionMNIST.resources = [(name, digest) for name, digest in zip(sys.argv[3::3], sys.argv[4::3])]
+contents = dict(zip(sys.argv[3::3], sys.argv[5::3]))
+sources.FASHION_MNIST_MD5 = {name: contents[f"{name}.gz"] for name in sources.MNIST_MD5}
+source = sources.fashion_mnist(sys.argv[2])
 print(source.train_x.sum().item(), source.test_y.sum().item())
 """
 
@@ -328,7 +383,8 @@ def served(tmp_path_factory):
         digests = [
             word
             for file in sorted(folder.iterdir())
-            for word in (file.name, hashlib.md5(file.read_bytes()).hexdigest())
+            for archive in [file.read_bytes()]
+            for word in (file.name, *(hashlib.md5(each).hexdigest() for each in (archive, gzip.decompress(archive))))
         ]
         yield [f"http://127.0.0.1:{server.server_port}/", digests], asked
         server.shutdown()
