@@ -16,13 +16,16 @@ from bn_experiments.system.files import write_whole
 from bn_experiments.training.module import Classification
 
 FILE = "metrics.csv"
-BY_EPOCH = ("train/loss", "val/loss", "val/acc")
+BY_EPOCH = ("train/running_loss", "val/loss", "val/acc")
 
 
 class Curves(Callback):
     """Keeps the loss of every step and the metrics of every epoch, of each of R replicas.
 
-    TensorBoard gets the replicas' means, and for each epoch the 95% interval of the mean. The curves travel
+    `train/running_loss` of an epoch is the mean, over its examples, of the loss of the mini-batch in which each was
+    taken: in training mode, while the weights change. It is not the loss of the network at the end of the epoch.
+
+    TensorBoard gets the replicas' means, and for each epoch the 99% interval of the mean. The curves travel
     in the checkpoint: a run that goes on from one starts a new event file with all of them, so that every point is
     drawn once.
 
@@ -60,7 +63,7 @@ class Curves(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what a checkpoint brought along, and asks TensorBoard for charts with intervals."""
         charts = {name: ["Margin", [name, *_interval_tags(name)]] for name in BY_EPOCH}
-        self.writer.add_custom_scalars({"mean and 95% interval over replicas": charts})
+        self.writer.add_custom_scalars({"mean and 99% interval over replicas": charts})
         self._draw_steps()
         for epoch in range(len(self.epoch_ends)):
             self._draw_epoch(epoch)
@@ -80,7 +83,7 @@ class Curves(Callback):
         self.epoch_ends.append(len(self.sizes))
         weights = torch.tensor(self.sizes[start:], dtype=torch.float64)
         self.losses = [torch.cat(self.losses)]
-        self.epochs["train/loss"].append(weights @ self.losses[0][start:].double() / weights.sum())
+        self.epochs["train/running_loss"].append(weights @ self.losses[0][start:].double() / weights.sum())
         for name in BY_EPOCH[1:]:
             self.epochs[name].append(pl_module.metrics[name].cpu().double())
         self._draw_epoch(len(self.epoch_ends) - 1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from bn_experiments.data.batches import Block, EvaluationBatches
 from bn_experiments.data.splits import Examples
@@ -22,7 +22,8 @@ class Classification(LightningModule):
 
     Args:
         replicas: The R networks.
-        optimizer: The function that makes an optimizer of parameters; the optimizer must act element by element.
+        optimizer: The function that makes an optimizer of a network or a stack; the optimizer must act element by
+            element.
         scheduler: The function that makes a learning-rate scheduler of an optimizer; it steps after every epoch.
         gradient_clip_norm: The largest 2-norm of each replica's gradient. None: no clipping.
         captured: Whether the step is captured as a CUDA graph.
@@ -31,7 +32,7 @@ class Classification(LightningModule):
     def __init__(
         self,
         replicas: Replicas,
-        optimizer: Callable[..., torch.optim.Optimizer],
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         gradient_clip_norm: float | None,
         captured: bool,
@@ -48,7 +49,7 @@ class Classification(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """An optimizer with its scheduler for each part of the replicas."""
-        optimizers = [self.make_optimizer(part.parameters()) for part, _ in self.replicas.parts()]
+        optimizers = [self.make_optimizer(part) for part, _ in self.replicas.parts()]
         self.schedulers = [self.make_scheduler(optimizer) for optimizer in optimizers]
         return optimizers, self.schedulers
 

@@ -23,6 +23,7 @@ from bn_experiments.system.files import write_whole
 log = logging.getLogger(__name__)
 
 HPARAMS_METRICS = ("test/acc", "test/loss")
+MADE_BY = "made_by"  # the key in a checkpoint that says what made it (see `records.origin`)
 IDENTITY = "config_hash"  # the key in a checkpoint that says which cell it belongs to
 
 
@@ -96,11 +97,15 @@ class Checkpoints(ModelCheckpoint):
         folder: The folder of the cell.
         identity: The hash that the cell's checkpoints carry and other cells' do not (see `identity.config_hash`).
         every_n_epochs: The number of epochs from one checkpoint to the next.
+
+    Attributes:
+        made_by: What made the weights, which a checkpoint carries on (see `records.origin.Origin`).
     """
 
     def __init__(self, folder: Path, identity: str, every_n_epochs: int):
         self.file = folder / "checkpoints" / f"{identity}.ckpt"
         self.identity = identity
+        self.made_by: list[dict[str, Any]] = []
         super().__init__(
             self.file.parent,
             self.file.stem,
@@ -118,8 +123,10 @@ class Checkpoints(ModelCheckpoint):
                 damaged = records.testzip()  # compares the checksums, which torch does not
             if damaged:
                 raise ValueError(f"{damaged} in it is damaged")
-            owner = torch.load(self.file, map_location="cpu", weights_only=True).get(IDENTITY)
+            content = torch.load(self.file, map_location="cpu", weights_only=True)
+            owner = content.get(IDENTITY)
             reason = f"it is of the configuration {owner}, not {self.identity}"
+            self.made_by = content.get(MADE_BY, [])
         except Exception as error:  # zip, pickle and torch each raise their own errors
             owner, reason = None, one_line(error)[:200]
         if owner == self.identity:
@@ -129,8 +136,9 @@ class Checkpoints(ModelCheckpoint):
         return None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the cell's identity to the checkpoint."""
+        """Adds the cell's identity, and what made the weights, to the checkpoint."""
         checkpoint[IDENTITY] = self.identity
+        checkpoint[MADE_BY] = self.made_by
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sets the signal handlers again, since Lightning's own would end the training without a checkpoint."""
