@@ -1,5 +1,7 @@
 """Quantities: one number or one curve for each replica of a cell, read from the files of its run."""
 
+import math
+import re
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +26,7 @@ class Quantity:
 
     Args:
         arm: The name of the arm.
-        metric: A metric of the result (test/acc), a curve of metrics.csv (train/loss), or <probe>/<quantity>.
+        metric: A metric of the result (test/acc), a curve of metrics.csv (train/running_loss), or <probe>/<quantity>.
         each: The points of a curve: one for each epoch (epoch), or the mean of each N steps (N steps). None: the final
             number.
         moment: The reading of a probe: the first one, which must be of the initial networks (start), or the last (end).
@@ -55,10 +57,11 @@ class Damaged(NotMeasured):
 def measured(folder: Path, quantity: Quantity) -> Array:
     """The quantity of each replica, in the order of the result's seeds.
 
-    If a replica diverged, its losses and accuracies that are not finite count as those at chance.
+    A replica that diverged has, at the end, the accuracy of chance and no other quantity: NaN. Readings of the initial
+    networks, and the points of a curve before the loss was lost, are as they were measured.
 
     Args:
-        folder: The folder of a finished cell.
+        folder: The folder of a cell with a finished run.
         quantity: The quantity.
 
     Returns:
@@ -69,21 +72,21 @@ def measured(folder: Path, quantity: Quantity) -> Array:
     """
     result = results.read(folder)
     assert result is not None
-    probe = quantity.metric.partition("/")[0]
     if quantity.each is not None:
-        values = curve(folder, quantity.metric, quantity.each)
-    elif any(key.startswith(f"{probe}/") for key in probes(folder)):
+        return curve(folder, quantity.metric, quantity.each)
+    probe = quantity.metric.partition("/")[0]
+    if any(key.startswith(f"{probe}/") for key in probes(folder)):
         values = reading(folder, quantity)
+        if quantity.moment == "start":
+            return values
     elif quantity.metric in result.metrics:
-        values = np.array(result.metrics[quantity.metric])
+        values = np.array(result.metrics[quantity.metric], dtype=np.float64)
     else:
         raise NotMeasured(f"{quantity.metric} was not measured; add its probe to probes=[...]")
-    kind = quantity.metric.rpartition("/")[2].rpartition("_")[2]
-    lost = ~np.isfinite(values) & np.array(result.diverged).reshape(-1, *(1,) * (values.ndim - 1))
-    if kind in ("loss", "acc") and lost.any():
-        chance = np.array(result.metrics[f"test/{kind}"]).reshape(-1, *(1,) * (values.ndim - 1))
-        values = np.where(lost, chance, values)
-    return values
+    is_accuracy = re.search(r"[/_]acc$", quantity.metric) is not None and quantity.minus is None
+    at_chance = np.array(result.metrics["test/acc"] if is_accuracy else [math.nan] * len(values), dtype=np.float64)
+    lost = np.array(result.diverged).reshape(-1, *(1,) * (values.ndim - 1))
+    return np.where(lost, at_chance.reshape(lost.shape), values)
 
 
 def curve(folder: Path, name: str, each: str) -> Array:
@@ -91,7 +94,7 @@ def curve(folder: Path, name: str, each: str) -> Array:
 
     Args:
         folder: The folder of a finished cell.
-        name: The name of the curve, such as train/loss.
+        name: The name of the curve, such as train/running_loss.
         each: The points of the curve, epoch or N steps (see `Quantity`).
 
     Returns:
@@ -116,21 +119,51 @@ def curve(folder: Path, name: str, each: str) -> Array:
 
 
 def curves(folder: Path) -> pd.DataFrame:
-    """The table of `metrics.csv`, with the columns step, epoch, replica, name and value.
+    """The table of `metrics.csv`, with the columns step, epoch, replica, name and value, of all runs of a cell.
 
     Raises:
         NotMeasured: There is no such file, or it is damaged.
     """
-    file = folder / "metrics.csv"
-    if not file.exists():
-        raise NotMeasured(f"{file.name} is missing")
-    return _table(file, file.stat().st_mtime_ns)
+    tables, before = [], 0
+    for run in results.runs(folder):
+        file = run.folder / "metrics.csv"
+        if not file.exists():
+            raise NotMeasured(f"{file.name} is missing")
+        table = _table(file, file.stat().st_mtime_ns)
+        if before or len(run.kept) < len(run.result.seeds):
+            place = {replica: before + i for i, replica in enumerate(run.kept)}
+            table = table[table["replica"].isin(run.kept)]
+            table = table.assign(replica=table["replica"].map(place))
+        tables.append(table)
+        before += len(run.kept)
+    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
 
 
 def probes(folder: Path) -> dict[str, NDArray]:
-    """The arrays of `probes.npz` by name, the readings (readings, R, ...); empty if there is no such file."""
-    file = folder / "probes.npz"
-    return _arrays(file, file.stat().st_mtime_ns) if file.exists() else {}
+    """The arrays of `probes.npz` by name, of all runs of a cell; empty if there is no such file.
+
+    Readings have the shape (readings, R, ...), labels (L,), and `<probe>/epochs` (readings,).
+    """
+    found = []
+    for run in results.runs(folder):
+        file = run.folder / "probes.npz"
+        arrays = _arrays(file, file.stat().st_mtime_ns) if file.exists() else {}
+        if len(run.kept) < len(run.result.seeds):
+            kept = list(run.kept)
+            arrays = {key: array[:, kept] if _has_replicas(key, array) else array for key, array in arrays.items()}
+        found.append(arrays)
+    if len(found) <= 1:
+        return found[0] if found else {}
+    if any(arrays.keys() != found[0].keys() for arrays in found):
+        raise Damaged("probes.npz is missing in a run, or lacks a probe")
+    return {
+        key: np.concatenate([arrays[key] for arrays in found], axis=1) if _has_replicas(key, array) else array
+        for key, array in found[0].items()
+    }
+
+
+def _has_replicas(key: str, array: NDArray) -> bool:
+    return array.dtype.kind != "U" and not key.endswith("/epochs")
 
 
 def axis_labels(arrays: dict[str, NDArray], probe: str) -> list[str]:

@@ -1,11 +1,10 @@
 """Tables of results, with one row for each cell and replica."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from bn_experiments.records.results import FILE, read
+from bn_experiments.records.results import done_below
 
 
 def collect(folder: str | Path) -> pd.DataFrame:
@@ -20,19 +19,11 @@ def collect(folder: str | Path) -> pd.DataFrame:
     Returns:
         The table, which is empty if there is no result.
     """
-    return frame(sorted(path.parent for path in Path(folder).rglob(FILE)))
-
-
-def frame(folders: Iterable[Path]) -> pd.DataFrame:
-    """The table of `collect` for the cells in these folders."""
     rows = []
-    for folder in folders:
-        result = read(folder)
-        if result is None or result.status != "done":
-            continue
+    for cell, result in done_below(Path(folder)).items():
         groups = {key: value for key, value in result.cell.items() if key != "overrides"}
         settings = " ".join(result.cell["overrides"])
-        shared = {"folder": str(folder), "sweep": str(folder.parent), **groups, "settings": settings}
+        shared = {"folder": str(cell), "sweep": str(cell.parent), **groups, "settings": settings}
         for i, seed in enumerate(result.seeds):
             metrics = {name: values[i] for name, values in result.metrics.items()}
             own = {"seed": seed, "diverged": result.diverged[i], **metrics, "config_hash": result.config_hash}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bn_experiments.records.quantities import NotMeasured, Quantity, measured
+from bn_experiments.records.results import read
 from bn_experiments.run import run
 from tests.cells_by_hand import write_cell
 from tests.probes.runs import SIZES
@@ -57,7 +58,7 @@ def test_a_label_can_be_taken_off_for_a_gap(folder):
     ("quantity", "missing"),
     [
         (Quantity("bn", "sizes/acc"), "sizes/acc was not measured"),
-        (Quantity("bn", "train/loss", each="epoch"), "no train/loss"),
+        (Quantity("bn", "train/running_loss", each="epoch"), "no train/running_loss"),
         (Quantity("bn", "train/step_loss", each="6 steps"), "5 steps, fewer than 6"),
         (Quantity("bn", "depth/mean"), "no depth/mean"),
         (Quantity("bn", "depth/variance", label="links.9"), "no links.9; it has x, input, output"),
@@ -75,16 +76,56 @@ def test_the_start_of_a_probe_that_began_later_is_not_measured(tmp_path):
         measured(folder, Quantity("bn", "depth/variance", moment="start"))
 
 
-def test_a_diverged_replica_counts_at_chance_from_where_its_loss_is_lost(tmp_path):
+def test_a_diverged_replica_has_the_accuracy_of_chance_and_nothing_else_at_the_end(tmp_path):
+    probes = {
+        **PROBES,
+        "scores/epochs": np.array([0, 1]),
+        "scores/split": np.array(["train", "test"]),
+        "scores/eval_mode_acc": np.full((2, 2, 2), 0.7),
+    }
     folder = write_cell(
         tmp_path / "cell",
         "none",
-        {"test/acc": [0.9, 0.1], "test/loss": [0.2, math.log(10)]},
-        {"train/loss": [[1.0, 0.5], [3.0, math.nan]]},
+        {"test/acc": [0.9, 0.1], "test/loss": [0.2, None]},
+        {"train/running_loss": [[1.0, 0.5], [3.0, math.nan]]},
+        probes,
         diverged=[False, True],
     )
-    values = measured(folder, Quantity("none", "train/loss", each="epoch"))
-    assert values.tolist() == [[1.0, 0.5], [3.0, pytest.approx(math.log(10))]]
+
+    def of(metric, **more):
+        return measured(folder, Quantity("none", metric, **more))
+
+    np.testing.assert_equal(of("train/running_loss", each="epoch"), [[1.0, 0.5], [3.0, math.nan]])
+    np.testing.assert_equal(of("test/acc"), [0.9, 0.1])
+    np.testing.assert_equal(of("test/loss"), [0.2, math.nan])
+    np.testing.assert_equal(of("scores/eval_mode_acc", label="test"), [0.7, 0.1])
+    np.testing.assert_equal(of("scores/eval_mode_acc", label="test", minus="train"), [0.0, math.nan])
+    np.testing.assert_equal(of("scores/eval_mode_acc", label="test", moment="start"), [0.7, 0.7])
+    assert np.isnan(of("depth/variance")[1]).all()
+    assert np.isfinite(of("depth/variance")[0]).all()
+
+
+def test_the_curves_and_readings_of_all_runs_of_a_cell_are_in_the_order_of_its_seeds(tmp_path):
+    def write(folder, seeds):
+        values = np.array(seeds, dtype=float)
+        curves = {"train/running_loss": [[seed, seed + 0.5] for seed in seeds]}
+        probes = {
+            "depth/epochs": np.array([0, 2]),
+            "depth/stage": np.array(["x", "y"]),
+            "depth/variance": np.stack([values[:, None] * [1, 10], values[:, None] * [2, 20]]),
+        }
+        write_cell(folder, "bn", {"test/acc": [seed / 10 for seed in seeds]}, curves, probes, seeds=seeds)
+
+    cell = tmp_path / "cell"
+    write(cell, [3, 4])
+    write(cell / "seeds=4-6", [4, 5, 6])
+    assert read(cell).seeds == [3, 4, 5, 6]
+    loss = measured(cell, Quantity("bn", "train/running_loss", each="epoch"))
+    assert loss.tolist() == [[seed, seed + 0.5] for seed in (3, 4, 5, 6)]
+    end = measured(cell, Quantity("bn", "depth/variance", label="y"))
+    assert end.tolist() == [20 * seed for seed in (3, 4, 5, 6)]
+    start = measured(cell, Quantity("bn", "depth/variance", moment="start"))
+    assert start.tolist() == [[seed, 10 * seed] for seed in (3, 4, 5, 6)]
 
 
 def test_what_is_read_is_what_a_run_left_behind(compose_cell):
@@ -93,7 +134,7 @@ def test_what_is_read_is_what_a_run_left_behind(compose_cell):
     result = run(cell)
     final = measured(cell.folder, Quantity("bn", "test/acc"))
     assert final.tolist() == result.metrics["test/acc"]
-    losses = measured(cell.folder, Quantity("bn", "train/loss", each="epoch"))
-    np.testing.assert_allclose(losses[:, -1], result.metrics["train/loss"], rtol=1e-6)
+    losses = measured(cell.folder, Quantity("bn", "train/running_loss", each="epoch"))
+    np.testing.assert_allclose(losses[:, -1], result.metrics["train/running_loss"], rtol=1e-6)
     sizes = measured(cell.folder, Quantity("bn", "sizes/size", label="logits"))
     np.testing.assert_allclose(sizes, result.probes["sizes"]["size"]["logits"], rtol=1e-6)

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bn_experiments.records import results
-from bn_experiments.records.identity import config_hash
-from bn_experiments.records.results import FILE, Result, is_done, read
+from bn_experiments.records.identity import config_hash, identity
+from bn_experiments.records.results import FILE, Result, cells_below, done_below, read, read_run, runs
 from bn_experiments.records.table import collect
 from bn_experiments.system.files import write_whole
 
@@ -34,7 +33,7 @@ def result(**changes):
         "seeds": [5, 6, 7],
         "metrics": {"test/acc": [0.1, 0.2, 1 / 3], "test/loss": [2.0, 1e-17, 3.0]},
         "diverged": [False, True, False],
-        "timing": {"train_s": 1.25},
+        "timing": {"setup_s": 1.0, "train_s": 1.25, "samples_per_s": 100.0},
         "device": "cpu é",
         "versions": {"torch": "2"},
         "git_commit": "abc-dirty",
@@ -102,21 +101,57 @@ def test_a_file_is_replaced_only_once_the_new_one_is_on_the_disk(tmp_path, monke
     ],
     ids=["empty", "cut short", "null", "a list", "no keys", "another key", "no text"],
 )
-def test_a_damaged_result_reads_as_none_and_counts_as_not_done(damage, tmp_path):
+def test_a_damaged_result_reads_as_none_and_is_no_finished_run(damage, tmp_path):
     result().write(tmp_path)
     content = damage((tmp_path / FILE).read_text())
     (tmp_path / FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert read(tmp_path) is None
-    assert not is_done(tmp_path, result().config_hash)
+    assert runs(tmp_path) == []
     assert collect(tmp_path).empty
 
 
-def test_only_a_done_result_of_the_same_configuration_is_done(tmp_path):
-    assert not is_done(tmp_path / "nowhere", result().config_hash)
-    assert is_done(cell_folder(tmp_path, "done"), result().config_hash)
-    assert not is_done(tmp_path / "done", config_hash({**CONFIG, "seed": 1}))
-    for status in ("failed", "interrupted"):
-        assert not is_done(cell_folder(tmp_path, status, status=status), result().config_hash)
+def test_a_finished_run_is_one_whose_record_says_done(tmp_path):
+    assert runs(tmp_path / "nowhere") == []
+    assert [run.folder for run in runs(cell_folder(tmp_path, "done"))] == [tmp_path / "done"]
+    for status in ("started", "failed", "interrupted"):
+        assert runs(cell_folder(tmp_path, status, status=status)) == []
+
+
+def one_run(seeds, **changes):
+    config = {**CONFIG, "seed": seeds[0], "replicas": len(seeds)}
+    numbers = [seed / 100 for seed in seeds]
+    probes = {"scores": {"gap": {"test": [seed / 7 for seed in seeds]}}}
+    made = {"metrics": {"test/acc": numbers}, "diverged": [seed == 6 for seed in seeds], "probes": probes}
+    return {"config": config, "seeds": list(seeds), **made, **changes}
+
+
+def test_the_seeds_of_all_finished_runs_of_a_cell_count_together_each_once(tmp_path):
+    cell = cell_folder(tmp_path, "cell", **one_run([5, 6, 7]))
+    cell_folder(cell, "seeds=6-9", **one_run([6, 7, 8, 9]))
+    cell_folder(cell, "seeds=10-11", **one_run([10, 11], status="failed"))
+    found = read(cell)
+    assert found.seeds == [5, 6, 7, 8, 9]
+    assert found.metrics == {"test/acc": [0.05, 0.06, 0.07, 0.08, 0.09]}
+    assert found.diverged == [False, True, False, False, False]
+    assert found.probes["scores"]["gap"]["test"] == [seed / 7 for seed in found.seeds]
+    assert found.timing == {"setup_s": 2.0, "train_s": 2.5, "samples_per_s": 100.0}
+    assert read_run(cell).seeds == [5, 6, 7]
+    assert cells_below(tmp_path) == [cell]
+    assert list(done_below(tmp_path)) == [cell]
+    assert collect(tmp_path)["seed"].tolist() == found.seeds
+
+
+def test_a_run_of_another_configuration_does_not_count(tmp_path):
+    cell = cell_folder(tmp_path, "cell", **one_run([5, 6]))
+    other = {**one_run([7, 8])["config"], "init": "he_uniform"}
+    cell_folder(cell, "seeds=7-8", **one_run([7, 8], config=other))
+    assert read(cell).seeds == [5, 6]
+
+
+def test_runs_under_different_code_leave_both_origins_in_the_record(tmp_path):
+    cell = cell_folder(tmp_path, "cell", **one_run([5, 6], made_by=[{"code": {"a": "1"}}]))
+    cell_folder(cell, "seeds=7-8", **one_run([7, 8], made_by=[{"code": {"a": "2"}}]))
+    assert [origin.code for origin in read(cell).origins] == [{"a": "1"}, {"a": "2"}]
 
 
 def test_collect_gives_a_row_for_each_replica_of_each_finished_cell(tmp_path):
@@ -166,6 +201,15 @@ def test_the_hash_changes_with_whatever_can_change_a_number(keys, value):
     assert (config_hash(changed(CONFIG, *keys, to=value)) == config_hash(CONFIG)) == same
 
 
+def test_the_identity_of_a_cell_is_the_same_for_all_seeds_and_for_a_norm_that_there_is_not():
+    bare = {**CONFIG, "norm": {"_target_": None, "placement": "pre"}}
+    assert identity(changed(changed(bare, "seed", to=7), "replicas", to=2)) == identity(bare)
+    assert config_hash(changed(bare, "seed", to=7)) != config_hash(bare)
+    assert identity(changed(bare, "norm", "placement", to="post")) == identity(bare)
+    with_norm = changed(bare, "norm", "_target_", to="torch.nn.LayerNorm")
+    assert identity(changed(with_norm, "norm", "placement", to="post")) != identity(with_norm)
+
+
 def test_the_hash_does_not_change_with_names_places_progress_bar_use_of_the_machine_and_order_of_keys():
     moved = changed(changed(CONFIG, "paths", "data_dir", to="/elsewhere"), "data", "root", to="/elsewhere")
     others = [
@@ -185,8 +229,3 @@ def test_the_hash_tells_two_folders_of_ones_own_images_apart():
     images = changed(CONFIG, "data", "_target_", to="bn_experiments.data.image_folder.image_folder")
     moved = changed(changed(images, "paths", "data_dir", to="/other"), "data", "root", to="/other")
     assert config_hash(moved) != config_hash(images)
-
-
-def test_the_record_says_which_schema_it_has(tmp_path):
-    result().write(tmp_path)
-    assert json.loads((tmp_path / FILE).read_text())["schema"] == results.SCHEMA
