@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,14 +12,14 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bn_experiments.records.quantities import STRICT, Array, Quantity
-from bn_experiments.refusal import Refusal, unknown_key
+from bn_experiments.refusal import Refusal, nearest, shown, unknown_key
 from bn_experiments.signatures import allowed
 from bn_experiments.statistics.rules import RULES, Evidence
 from bn_experiments.system.files import write_whole
 
 FILE = "experiment.json"
-CURVES = ("train/loss", "train/step_loss", "val/loss", "val/acc")
-FINAL = ("train/loss", "val/loss", "val/acc", "test/loss", "test/acc")
+CURVES = ("train/running_loss", "train/step_loss", "val/loss", "val/acc")
+FINAL = ("train/running_loss", "val/loss", "val/acc", "test/loss", "test/acc")
 
 
 @dataclass(frozen=True)
@@ -148,16 +148,17 @@ def is_of(selector: Mapping[str, Any], choices: Mapping[str, Any], config: Mappi
     >>> is_of({"norm": "bn", "data.size": None}, {"norm": "bn"}, {"data": {"size": None}})
     True
     """
+    return all(value_of(key, choices, config) == wanted for key, wanted in selector.items())
 
-    def value(key: str) -> Any:
-        if key in choices:
-            return choices[key]
-        node: Any = config
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, Mapping) else None
-        return node
 
-    return all(value(key) == wanted for key, wanted in selector.items())
+def value_of(key: str, choices: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    """The value of a cell's key, or the option of a group; None where there is no such key."""
+    if key in choices:
+        return choices[key]
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
 
 
 def unmeasured(protocol: Protocol, probes: Collection[str]) -> list[Refusal]:
@@ -174,8 +175,38 @@ def unmeasured(protocol: Protocol, probes: Collection[str]) -> list[Refusal]:
         if quantity.metric in known or (not quantity.each and quantity.metric.partition("/")[0] in probes):
             continue
         known = [*known, *(f"{probe}/..." for probe in sorted(probes) if not quantity.each)]
-        refusals.append(Refusal("experiment", f"nothing measures {quantity.metric}", ", ".join(known), "change it"))
+        remedy = nearest(quantity.metric, known) or "change it"
+        refusals.append(Refusal("experiment", f"nothing measures {quantity.metric}", ", ".join(known), remedy))
     return list(dict.fromkeys(refusals))
+
+
+def unmatched(
+    protocol: Protocol, cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], typed: Collection[str]
+) -> list[Refusal]:
+    """A refusal for each arm that no cell of the experiment's grid is.
+
+    Args:
+        protocol: The protocol of the experiment.
+        cells: The choices of groups and the configuration of each cell.
+        typed: The keys that the command line sets. An arm that names one of them may be left out.
+    """
+    refusals = []
+    for arm, selector in protocol.arms.items():
+        if any(is_of(selector, *cell) for cell in cells) or {key.partition(".")[0] for key in selector} & {
+            key.partition(".")[0] for key in typed
+        }:
+            continue
+        for key, wanted in selector.items():
+            values = list(dict.fromkeys(shown(value_of(key, *cell)) for cell in cells))
+            if shown(wanted) not in values:
+                got, remedy = f"no cell has {key}={shown(wanted)}", nearest(shown(wanted), values) or "change it"
+                refusals.append(Refusal(f"experiment.arms.{arm}", got, ", ".join(values), remedy))
+                break
+        else:
+            text = " ".join(f"{key}={shown(value)}" for key, value in selector.items())
+            got, allowed = f"no cell is {text}", "keys and values that a cell of the grid has together"
+            refusals.append(Refusal(f"experiment.arms.{arm}", got, allowed, "change it, or the grid"))
+    return refusals
 
 
 def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
@@ -223,7 +254,7 @@ def _is_curve(quantity: Quantity) -> bool:
     """Whether a quantity has several numbers for each replica: a curve, or several or all labels of a probe."""
     if quantity.each is not None or quantity.labels is not None:
         return True
-    return quantity.label is None and quantity.metric not in FINAL
+    return quantity.label is None and quantity.metric.partition("/")[0] not in ("train", "val", "test")
 
 
 def _refusals(key: str, kind: type[Protocol | Quantity], error: ValidationError) -> list[Refusal]:

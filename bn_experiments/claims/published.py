@@ -1,9 +1,12 @@
 """Comparisons of published numbers with measured numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
 
 from bn_experiments.claims.protocol import Published
-from bn_experiments.claims.verdicts import MatchedArms
 from bn_experiments.records.quantities import measured
 from bn_experiments.statistics.intervals import prediction_interval
 
@@ -31,16 +34,18 @@ class Comparison:
     reason: str | None = None
 
 
-def compare(published: Published, matched: MatchedArms) -> Comparison:
+def compare(published: Published, arms: Mapping[str, Path]) -> Comparison:
     """Compares published numbers with those of their arm, at the points that both have."""
     nothing = Comparison(published, [], [], [], 0, [])
-    if published.arm not in matched.arms:
+    if published.arm not in arms:
         return replace(nothing, reason=f"arm {published.arm} was not trained")
     try:
-        values = measured(matched.arms[published.arm], published)
+        values = measured(arms[published.arm], published)
     except ValueError as error:
         return replace(nothing, reason=str(error))
     values = values[:, None] if values.ndim == 1 else values  # (R, P)
+    if lost := int((~np.isfinite(values)).any(axis=1).sum()):
+        return replace(nothing, reason=f"{lost} of {len(values)} replicas have no such number")
     points = min(values.shape[1], len(published.values))
     found = [prediction_interval(values[:, i].tolist()) for i in range(points)]
     inside = [e.low <= number <= e.high for e, number in zip(found, published.values, strict=False)]

@@ -1,122 +1,199 @@
-"""Summaries: the mean of each arm of a grid with its interval, and its difference to the baseline arm."""
+"""Summaries: the mean of each arm of a sweep with its interval, and its difference to the baseline arm."""
 
+import json
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+import numpy as np
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from bn_experiments.statistics.intervals import mean_interval, paired_difference
+from bn_experiments.claims import tables
+from bn_experiments.claims.contexts import ALL, BASELINE, Context, of_grid, texts_of
+from bn_experiments.records.origin import is_mixed
+from bn_experiments.records.results import Result
+from bn_experiments.statistics.intervals import mean_interval, rarest_failure
+from bn_experiments.statistics.rules import difference, holm
 from bn_experiments.system.files import write_whole
 
-BASELINE = "none"
-CONTEXT = ["sweep", "data", "model", "optimizer", "settings"]
+FILE = "comparison.json"
+CONTEXT = ["data", "model", "optimizer", "settings"]
+DIFFERENCE = ("difference", "difference_low", "difference_high", "pairs", "p")
 
 
-def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """The mean of each arm with its 95% interval, and its paired difference to the baseline arm.
+def summarise(cells: Mapping[Path, Result], baseline: str) -> pd.DataFrame:
+    """The mean of each arm with its 99% interval, and its paired difference to the baseline arm.
 
-    Two arms are compared if they have the same sweep, data, model, optimizer and settings. The pairs are the replicas
-    with the seeds that both arms have.
+    Arms are compared within a context (see `contexts`). The pairs are the replicas with the seeds that both arms have.
+    A replica that diverged has the accuracy of chance and no loss; where an arm has such a replica, the arm has no mean
+    loss and no difference in it.
 
     Args:
-        runs: The table from `table.collect`.
+        cells: The finished cells of a sweep, by folder.
+        baseline: The name of the baseline arm, or all: every arm is compared with each arm before it.
 
     Returns:
-        One row for each sweep, data, model, optimizer, settings, arm and metric. Its numbers are mean, low, high, n and
-        diverged, then difference, difference_low, difference_high, pairs and p. The latter are NaN for the baseline and
-        if there is no baseline.
+        Rows of data, model, optimizer, settings, arm, folder (of the cell), metric, mean, low, high, n, diverged,
+        at_chance (whether every arm of the context is), mixed_code, baseline, then difference, difference_low,
+        difference_high, pairs and p. There is a row for each arm, metric and baseline that the arm is compared with.
+        The numbers of a difference are NaN if there is none. p is adjusted by Holm's method over all differences of a
+        metric.
     """
-    metrics = [name for name in runs.columns if "/" in name]
-    rows = []
-    for context, group in runs.groupby(CONTEXT, sort=False):
-        arms = {arm: cells.set_index("seed") for arm, cells in group.groupby("norm", sort=False)}
-        for arm, cells in arms.items():
-            for metric in metrics:
-                rows.append(
-                    {
-                        **dict(zip(CONTEXT, context, strict=True)),
-                        "arm": arm,
-                        "metric": metric,
-                        **mean_interval(cells[metric].dropna().tolist())._asdict(),
-                        "diverged": int(cells["diverged"].sum()),
-                        **_difference(cells[metric], None if arm == BASELINE else arms.get(BASELINE)),
-                    }
-                )
-    return pd.DataFrame(rows)
+    rows = [row for context in of_grid(cells) for row in _rows(context, cells, baseline)]
+    summary = pd.DataFrame(rows)
+    if rows:
+        summary["p"] = summary.groupby("metric", sort=False)["p"].transform(lambda p: holm(p.tolist()))
+    return summary
 
 
-def _difference(values: pd.Series, baseline: pd.DataFrame | None) -> dict[str, float]:
-    names = ("difference", "difference_low", "difference_high", "pairs", "p")
+def _rows(context: Context, cells: Mapping[Path, Result], baseline: str) -> Iterator[dict[str, Any]]:
+    results = {arm: cells[folder] for arm, folder in context.arms.items()}
+    for metric in dict.fromkeys(metric for result in results.values() for metric in result.metrics):
+        measured = {arm: result for arm, result in results.items() if metric in result.metrics}
+        lost = all(_is_at_chance(result, metric) for result in measured.values())
+        for i, (arm, result) in enumerate(measured.items()):
+            own = {
+                **context.groups,
+                "settings": context.settings,
+                "arm": arm,
+                "folder": context.arms[arm].name,
+                "metric": metric,
+                **mean_interval(_numbers(result, metric).tolist())._asdict(),
+                "diverged": sum(result.diverged),
+                "at_chance": lost,
+            }
+            others = list(measured)[:i] if baseline == ALL else [baseline] if baseline in measured else []
+            against_whom: list[str | None] = [other for other in others if other != arm] or [None]
+            for other in against_whom:
+                against = measured[other] if other else None
+                mixed = is_mixed([*result.origins, *(against.origins if against else [])])
+                found = _difference(result, None if lost else against, metric)
+                yield {**own, "mixed_code": mixed, "baseline": other, **found}
+
+
+def _numbers(result: Result, metric: str) -> np.ndarray:
+    """A metric of each replica (R,); NaN where it diverged and has none."""
+    return np.array(result.metrics[metric], dtype=np.float64)
+
+
+def _is_at_chance(result: Result, metric: str) -> bool:
+    """Whether no replica exceeds the accuracy of a network without skill."""
+    return metric in result.chance and bool(_numbers(result, metric).max() <= result.chance[metric])
+
+
+def _difference(result: Result, baseline: Result | None, metric: str) -> dict[str, float]:
     if baseline is None:
-        return dict.fromkeys(names, float("nan"))
-    pairs = pd.concat([values, baseline[values.name]], axis=1, join="inner").dropna().to_numpy()
-    found = paired_difference(pairs[:, 0].tolist(), pairs[:, 1].tolist())
-    return dict(zip(names, found, strict=True))
+        return dict.fromkeys(DIFFERENCE, float("nan"))
+    shared = sorted(set(result.seeds) & set(baseline.seeds))
+    pairs = [_numbers(one, metric)[[one.seeds.index(seed) for seed in shared]] for one in (result, baseline)]
+    found = difference(*pairs)
+    numbers = (found.estimate, found.low, found.high, found.n, min(found.p, found.p_against))
+    return dict(zip(DIFFERENCE, numbers, strict=True))
 
 
-def write(summary: pd.DataFrame, folder: Path) -> None:
-    """Writes `summary.csv` and `summary.md` into a folder."""
+def write(summary: pd.DataFrame, baseline: str, folder: Path) -> None:
+    """Writes `summary.csv`, `summary.md` and, for the report, the name of the baseline into a sweep's folder."""
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
-    write_whole(folder / "summary.md", markdown(summary))
+    write_whole(folder / "summary.md", markdown(summary, baseline))
+    write_whole(folder / FILE, json.dumps({"baseline": baseline}) + "\n")
 
 
-def markdown(summary: pd.DataFrame) -> str:
+def baseline_in(folder: Path) -> str:
+    """The baseline that the last command on a sweep's folder chose; none if there is no record of it."""
+    try:
+        return str(json.loads((folder / FILE).read_text())["baseline"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return BASELINE
+
+
+def markdown(summary: pd.DataFrame, baseline: str) -> str:
     """The summary as a Markdown document with a table for each metric."""
-    lines = ["# Summary", "", EXPLANATION]
+    lines = ["# Summary", "", explanation(summary)]
     for metric, rows in summary.groupby("metric", sort=False):
         lines += ["", f"## {metric}{UNIT.get(str(metric), '')}", ""]
-        lines += ["| data | " + " | ".join(HEADINGS) + " |", "|" + "---|" * (len(HEADINGS) + 1)]
-        lines += [f"| {row['data']} | " + " | ".join(_words(row)) + " |" for row in rows.to_dict("records")]
+        lines += ["| data | " + " | ".join(headings(baseline)) + " |", "|" + "---|" * (len(headings(baseline)) + 1)]
+        lines += [f"| {row['data']} | " + " | ".join(words(row, baseline)) + " |" for row in rows.to_dict("records")]
     return "\n".join(lines) + "\n"
 
 
-def show(summary: pd.DataFrame, console: Console) -> None:
-    """Prints the test accuracies, in a table for each data set."""
+def show(summary: pd.DataFrame, baseline: str, folders: Collection[str], console: Console) -> None:
+    """Prints the test accuracies of some cells, in a table for each data set.
+
+    Args:
+        summary: The summary of the sweep.
+        baseline: The name of the baseline arm, or all.
+        folders: The names of the folders of the cells, whose baseline is shown too.
+        console: The console.
+    """
     accuracies = summary[summary["metric"] == "test/acc"]
-    settings = [set(text.split()) for text in accuracies["settings"]]
-    shared = set.intersection(*settings) if settings else set()
-    for data, rows in accuracies.groupby("data", sort=False):
-        title = " ".join([f"{data}: test accuracy, %", *sorted(shared)])
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in HEADINGS:
-            side: Literal["left", "right"] = "left" if heading in HEADINGS[:2] else "right"
-            table.add_column(heading, justify=side, no_wrap=heading != "model", overflow="fold")
+    chosen = []
+    for _, rows in accuracies.groupby(CONTEXT, sort=False):
+        own = rows["folder"].isin(folders)
+        if own.any():
+            chosen.append(rows[own | (rows["arm"] == baseline)])
+    for data, rows in pd.concat(chosen).groupby("data", sort=False) if chosen else ():
+        settings = [set(texts_of(text)) for text in rows["settings"]]
+        shared = set.intersection(*settings)
+        groups = []
         for _, arms in rows.groupby(CONTEXT, sort=False):
-            for row in arms.to_dict("records"):
-                own = " ".join(text for text in row["settings"].split() if text not in shared)
-                table.add_row(*_words({**row, "settings": own}))
-            table.add_section()
-        console.print(table)
-    console.print(EXPLANATION, style="dim")
+            named = arms.to_dict("records")
+            for row in named:
+                row["settings"] = " ".join(text for text in texts_of(row["settings"]) if text not in shared)
+            groups.append([words(row, baseline) for row in named])
+        tables.show(console, " ".join([f"{data}: test accuracy, %", *sorted(shared)]), headings(baseline), groups)
+    console.print(explanation(accuracies), style="dim", soft_wrap=not console.is_terminal)
 
 
-HEADINGS = ("model", "arm", "mean", "n", f"difference to {BASELINE}", "p")
+def headings(baseline: str) -> tuple[str, ...]:
+    """The headings of the columns that `words` fills."""
+    return ("model", "arm", "mean", "n", "difference" if baseline == ALL else f"difference to {baseline}", "p")
+
+
 UNIT = {"test/acc": ", %", "val/acc": ", %"}
-EXPLANATION = (
-    "Means over n replicas with their 95% intervals (Student's t); differences are paired by seed, p is the "
-    "paired t test's."
-)
+MIXED = "\N{DAGGER}"
 
 
-def _words(row: dict) -> list[str]:
-    """The cells of a row of the summary as text, accuracies in per cent."""
+def explanation(summary: pd.DataFrame) -> str:
+    """What the numbers of a summary are, in words."""
+    text = (
+        "Means over n replicas with their 99% intervals (Student's t); differences are paired by seed, p is the paired "
+        "t test's after Holm's correction over the differences of the table."
+    )
+    pairs = summary["pairs"].dropna().tolist() if len(summary) else []
+    if pairs and (least := int(min(pairs))):
+        text += f" A failure that befalls fewer than {rarest_failure(least):.0%} of all seeds may not be among {least}."
+    if len(summary) and summary["diverged"].any():
+        text += " A replica whose loss is not finite has diverged: it counts at chance, and has no loss."
+    if len(summary) and summary["mixed_code"].any():
+        text += f" {MIXED}: the code changed between the runs that are compared."
+    return text
+
+
+def words(row: Mapping[Any, Any], baseline: str) -> list[str]:
+    """The cells of a row of the summary as text, accuracies in per cent; among all pairs, with the other arm's name."""
     factor, digits = (100, 2) if row["metric"] in UNIT else (1, 4)
     others = [row["optimizer"]] if row["optimizer"] != "sgd" else []
     model = " ".join([row["model"], *others, *filter(None, [row["settings"]])])
     arm = row["arm"] + (f" ({row['diverged']} diverged)" if row["diverged"] else "")
     mean = _number(row["mean"], row["low"], row["high"], factor, digits)
-    if pd.isna(row["difference"]):
-        return [model, arm, mean, str(row["n"]), "", ""]
-    difference = _number(row["difference"], row["difference_low"], row["difference_high"], factor, digits, sign="+")
-    if row["pairs"] != row["n"]:
-        difference += f" of {row['pairs']:.0f}"
-    return [model, arm, mean, str(row["n"]), difference, "" if pd.isna(row["p"]) else f"{row['p']:.2g}"]
+    difference = p = ""
+    if row["at_chance"]:
+        difference = "at chance"
+    elif not pd.isna(row["baseline"]) and pd.isna(row["difference"]):
+        difference = "not judged"
+    elif not pd.isna(row["difference"]):
+        difference = _number(row["difference"], row["difference_low"], row["difference_high"], factor, digits, sign="+")
+        difference += f" of {row['pairs']:.0f}" if row["pairs"] != row["n"] else ""
+        p = "" if pd.isna(row["p"]) else f"{row['p']:.2g}"
+    if baseline == ALL and not pd.isna(row["baseline"]):
+        difference = f"to {row['baseline']}: {difference}"
+    return [model, f"{arm}{MIXED}" if row["mixed_code"] else arm, mean, str(row["n"]), difference, p]
 
 
 def _number(mean: float, low: float, high: float, factor: float, digits: int, sign: str = "") -> str:
+    if pd.isna(mean):
+        return ""
     text = f"{mean * factor:{sign}.{digits}f}"
     if pd.isna(low):
         return text

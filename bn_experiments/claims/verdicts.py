@@ -2,23 +2,26 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich import box
+import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from bn_experiments.claims.protocol import Claim, Protocol, is_of
+from bn_experiments.claims import tables
+from bn_experiments.claims.contexts import Context, of_experiment
+from bn_experiments.claims.protocol import Claim, Protocol
 from bn_experiments.records import results
+from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, measured
+from bn_experiments.records.results import Result
 from bn_experiments.statistics import rules
 from bn_experiments.system.files import write_whole
 
 FILE = "verdicts.json"
-LEAST_REPLICAS = 6  # fewer do not show their distribution; with five, Wilcoxon's test cannot reach p = .05
+LEAST_REPLICAS = 6  # fewer do not show their distribution; the calibration of the test begins there
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class Verdict:
         rule: The name of the rule that judges the claim (see `statistics.rules`).
         verdict: The outcome, or not judged if an arm or a measurement is missing.
         estimate: The mean of the rule's statistic over replicas; None if there is none.
-        low: The lower end of the 95% interval of the mean.
-        high: The upper end of the 95% interval of the mean.
-        n: The number of replicas.
-        p: The p after Holm's correction over the claims that are judged together.
+        low: The lower end of the 99% interval of the mean.
+        high: The upper end of the 99% interval of the mean.
+        n: The number of pairs of replicas.
+        p: The p of the outcome, after Holm's correction over the claims that are judged together.
         at: The index of the point that decides, for the rule ordering.
         reason: The reason why the claim was not judged; None if it was.
+        note: Why the outcome is not that of the claim alone; None if it is.
+        mixed_code: Whether the code changed between the runs that are compared.
     """
 
     experiment: str
@@ -52,65 +57,49 @@ class Verdict:
     p: float | None
     at: int | None = None
     reason: str | None = None
+    note: str | None = None
+    mixed_code: bool = False
 
 
-@dataclass(frozen=True)
-class MatchedArms:
-    """Cells that differ in their arms alone.
+def judge(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Verdict]:
+    """The verdict on each claim in each context; Holm's correction goes over all of them, which are one family.
 
     Args:
-        context: The settings that the cells share beyond the protocol, as text.
-        family: The part of the context that the protocol's own grid does not vary. Holm's correction goes over all
-            claims of a family.
-        arms: The folder of each arm's cell, by the arm's name.
+        protocol: The protocol.
+        cells: The finished cells of its sweep, by folder.
     """
-
-    context: str
-    family: str
-    arms: dict[str, Path]
-
-
-def matched_arms(protocol: Protocol, folders: Iterable[Path]) -> list[MatchedArms]:
-    """The finished cells of an experiment, those that differ in their arms alone together."""
-    keys = {key for selector in protocol.arms.values() for key in selector}
-    found: dict[tuple[str, str], dict[str, Path]] = {}
-    for folder in folders:
-        result = results.read(folder)
-        if result is None or result.status != "done":
-            continue
-        groups = {group: f"{group}={result.cell[group]}" for group in ("data", "model", "optimizer")}
-        overrides = {text.partition("=")[0]: text for text in result.cell["overrides"]}
-        swept = [text for key, text in (groups | overrides).items() if key in protocol.axes and key not in keys]
-        options = [text for key, text in groups.items() if key not in protocol.axes and key not in keys]
-        given = [text for key, text in overrides.items() if key not in protocol.axes and key not in keys]
-        arms = found.setdefault((" ".join([*options, *swept, *given]), " ".join([*options, *given])), {})
-        for arm, selector in protocol.arms.items():
-            if is_of(selector, result.cell, result.config):
-                arms.setdefault(arm, folder)
-    return [MatchedArms(context, family, arms) for (context, family), arms in found.items()]
-
-
-def judge(protocol: Protocol, folders: Iterable[Path]) -> list[Verdict]:
-    """The verdict on each claim for each set of matched arms; Holm's correction goes over all claims of a family."""
-    by_family: dict[str, list[MatchedArms]] = {}
-    for matched in matched_arms(protocol, folders):
-        by_family.setdefault(matched.family, []).append(matched)
+    pairs = list(_claims_once(protocol, cells))
+    evidence = [_evidence(context.arms, claim) for context, claim in pairs]
+    decisions = iter(rules.decide([each for each in evidence if isinstance(each, rules.Evidence)]))
     found = []
-    for family in by_family.values():
-        pairs = [(matched, claim) for matched in family for claim in protocol.claims]
-        evidence = [_evidence(matched, claim) for matched, claim in pairs]
-        judged = iter(rules.decide([e for e in evidence if isinstance(e, rules.Evidence)]))
-        for (matched, claim), each in zip(pairs, evidence, strict=True):
-            common = (protocol.name, matched.context, claim.claim, claim.rule)
-            if isinstance(each, str):
-                found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each))
-                continue
-            word, p = next(judged)
-            if each.n < LEAST_REPLICAS:
-                word = "inconclusive"
-            estimate, low, high = map(_finite, (each.estimate, each.low, each.high))
-            found.append(Verdict(*common, word, estimate, low, high, each.n, _finite(p), each.at))
+    for (context, claim), each in zip(pairs, evidence, strict=True):
+        common = (protocol.name, context.name, claim.claim, claim.rule)
+        if isinstance(each, str):
+            found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each))
+            continue
+        word, p, alone = next(decisions)
+        note = f"{alone} alone" if alone != word else None
+        if each.n < LEAST_REPLICAS:
+            word, note = "inconclusive", f"fewer than {LEAST_REPLICAS} replicas"
+        mixed = is_mixed(
+            origin for quantity in claim.quantities.values() for origin in cells[context.arms[quantity.arm]].origins
+        )
+        estimate, low, high = map(_finite, (each.estimate, each.low, each.high))
+        found.append(
+            Verdict(*common, word, estimate, low, high, each.n, _finite(p), each.at, note=note, mixed_code=mixed)
+        )
     return found
+
+
+def _claims_once(protocol: Protocol, cells: Mapping[Path, Result]) -> Iterator[tuple[Context, Claim]]:
+    """Each claim in each context, but for a claim on cells on which it stands in an earlier context."""
+    seen = set()
+    for context in of_experiment(protocol, cells):
+        for i, claim in enumerate(protocol.claims):
+            used = tuple(context.arms.get(quantity.arm) for quantity in claim.quantities.values())
+            if (i, used) not in seen or None in used:
+                yield context, claim
+            seen.add((i, used))
 
 
 def _finite(number: float) -> float | None:
@@ -118,40 +107,45 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _evidence(matched: MatchedArms, claim: Claim) -> rules.Evidence | str:
+def _evidence(arms: Mapping[str, Path], claim: Claim) -> rules.Evidence | str:
     """The evidence of the claim's rule, or the reason why there is none."""
     try:
-        return claim.evidence(_paired(matched, claim.quantities))
+        return claim.evidence(_paired(arms, claim.quantities))
     except ValueError as error:
         return str(error)
 
 
-def _paired(matched: MatchedArms, quantities: Mapping[str, Quantity]) -> dict[str, Array]:
-    """The quantities (R,) or (R, P) by name, for the R seeds that all their arms have."""
-    arrays, seeds = {}, {}
+def _paired(arms: Mapping[str, Path], quantities: Mapping[str, Quantity]) -> dict[str, Array]:
+    """The quantities (R,) or (R, P) by name, for the R seeds that all their arms have.
+
+    Raises:
+        NotMeasured: An arm or a quantity is missing, or a replica diverged and has no such quantity.
+    """
+    arrays, seeds, diverged = {}, {}, set()
+    skill = []
     for name, quantity in quantities.items():
-        if quantity.arm not in matched.arms:
+        if quantity.arm not in arms:
             raise NotMeasured(f"arm {quantity.arm} was not trained")
-        folder = matched.arms[quantity.arm]
-        result = results.read(folder)
+        result = results.read(arms[quantity.arm])
         assert result is not None
-        arrays[name], seeds[name] = measured(folder, quantity), result.seeds
+        arrays[name], seeds[name] = measured(arms[quantity.arm], quantity), result.seeds
+        chance = result.chance.get(quantity.metric)
+        skill.append(chance is None or bool((arrays[name] > chance).any()))
+        lost = ~np.isfinite(arrays[name]).reshape(len(result.seeds), -1).all(1) & np.array(result.diverged)
+        diverged |= {seed for seed, is_lost in zip(result.seeds, lost, strict=True) if is_lost}
     shared = sorted(set.intersection(*map(set, seeds.values())))
     if not shared:
         raise NotMeasured("the arms have no seed in common")
+    if lost_pairs := diverged.intersection(shared):
+        raise NotMeasured(f"{len(lost_pairs)} of {len(shared)} replicas diverged, which have no such number")
+    if not any(skill):
+        raise NotMeasured("every arm is at chance")
     return {name: array[[seeds[name].index(seed) for seed in shared]] for name, array in arrays.items()}
 
 
-def write(protocol: Protocol, folder: Path) -> list[Verdict]:
-    """Judges the claims on all cells of a sweep's folder, and writes `verdicts.json` there."""
-    verdicts = judge(protocol, cells_in(folder))
+def write(verdicts: Sequence[Verdict], folder: Path) -> None:
+    """Writes `verdicts.json` into a sweep's folder."""
     write_whole(folder / FILE, json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
-    return verdicts
-
-
-def cells_in(folder: Path) -> list[Path]:
-    """The folders of the cells, which lie directly in a sweep's folder."""
-    return sorted(path.parent for path in folder.glob(f"*/{results.FILE}"))
 
 
 def show(verdicts: Iterable[Verdict], console: Console) -> None:
@@ -159,21 +153,28 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
     by_context: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         by_context.setdefault(f"{verdict.experiment}: {verdict.context}", []).append(verdict)
+    headings = ("claim", "verdict", "estimate", "n", "p")
     for title, rows in by_context.items():
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("claim", "verdict", "estimate", "n", "p"):
-            table.add_column(heading, justify="right" if heading in ("n", "p") else "left")
-        for row in rows:
-            p = "" if row.p is None else f"{row.p:.2g}"
-            table.add_row(row.claim, row.verdict, row.reason or estimate(row), str(row.n), p)
-        console.print(table)
-    console.print(EXPLANATION, style="dim")
+        texts = [
+            (
+                row.claim + (DAGGER if row.mixed_code else ""),
+                f"{row.verdict} ({row.note})" if row.note else row.verdict,
+                row.reason or estimate(row),
+                str(row.n),
+                "" if row.p is None else f"{row.p:.2g}",
+            )
+            for row in rows
+        ]
+        tables.show(console, title, headings, [texts])
+    console.print(EXPLANATION, style="dim", soft_wrap=not console.is_terminal)
 
 
+DAGGER = "\N{DAGGER}"
 EXPLANATION = (
-    "Estimates are means over n paired replicas with their 95% intervals. p is Student's, or Hall's where replicas are "
-    "so skewed that it is larger, after Holm's correction over the claims. A claim fails only where its interval "
-    "excludes the effect; below six replicas all are inconclusive."
+    "Estimates are means over n paired replicas with their 99% intervals (Student's t). A claim holds where its "
+    "interval lies in the region that it names, and fails where no point of it does, at p <= .01 after Holm's "
+    "correction over all claims on the cells of the folder; below six replicas all are inconclusive. "
+    f"{DAGGER}: the code changed between the runs that are compared."
 )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bn_experiments.claims.contexts import BASELINE
 from bn_experiments.claims.protocol import Published
-from bn_experiments.claims.summary import BASELINE
 from bn_experiments.records.quantities import NotMeasured, Quantity, axis_labels, measured, probes
 from bn_experiments.records.results import Result
 from bn_experiments.statistics.intervals import mean_interval
@@ -51,6 +51,12 @@ class Arm:
     look: Look
     published: Sequence[Published] = ()
 
+    @property
+    def title(self) -> str:
+        """The name for a reader, with the number of replicas that diverged, which a figure may not show."""
+        diverged = sum(self.result.diverged)
+        return f"{self.name} ({diverged} of {len(self.result.seeds)} diverged)" if diverged else self.name
+
     def measured(self, metric: str, **of: Any) -> NDArray[np.float64]:
         """A quantity of each replica (see `records.quantities.measured`)."""
         return measured(self.folder, Quantity(self.name, metric, **of))
@@ -79,7 +85,7 @@ def looks(norms: Mapping[str, str]) -> dict[str, Look]:
 
 
 def points(values: NDArray[np.float64], **of: Any) -> pd.DataFrame:
-    """The mean and 95% interval of each of P points.
+    """The mean and 99% interval of each of P points.
 
     Args:
         values: The measurements (R, P); what is not finite is left out.

@@ -37,7 +37,7 @@ STYLE: dict[Any, Any] = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
 }
-INTERVALS = "Means over replicas with their 95% intervals."
+INTERVALS = "Means over replicas with their 99% intervals."
 PUBLISHED = Line2D([], [], color="#333333", linestyle="", marker="o", markerfacecolor="none", label="published")
 
 
@@ -95,7 +95,7 @@ def legend(figure: Figure, arms: Sequence[Arm], extra: Sequence[Line2D] = (), *,
         else Line2D([], [], color=look.color, linestyle="", marker=look.marker)
         for look in (arm.look for arm in arms)
     ]
-    labels = [plain(arm.name) for arm in arms] + [str(line.get_label()) for line in extra]
+    labels = [plain(arm.title, longest=40) for arm in arms] + [str(line.get_label()) for line in extra]
     columns = min(6, len(labels))
     figure.legend(
         [*handles, *extra], labels, loc="outside upper left", ncols=columns, handlelength=2.6, columnspacing=1.6

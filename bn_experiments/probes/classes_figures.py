@@ -46,9 +46,13 @@ def accuracy_by_class(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawi
 
 
 def confusion_matrices(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
-    """The confusion matrix of each arm in evaluation mode, over all replicas."""
-    measured = measured_in(arms, "classes/eval_mode_confusion")
-    counts = {arm.name: values.sum(axis=0).astype(int) for arm, values in measured}  # (C, C)
+    """The confusion matrix of each arm in evaluation mode, over all replicas that did not diverge."""
+    counts = {}
+    for arm, values in measured_in(arms, "classes/eval_mode_confusion"):
+        if (whole := np.isfinite(values).all(axis=(1, 2))).any():
+            counts[arm.name] = values[whole].sum(axis=0).astype(int)  # (C, C)
+    if not counts:
+        raise NotMeasured("every replica diverged")
     names = {name: _labels(arms[name]) for name in counts}
     if any(len(classes) < 2 for classes in names.values()):
         raise NotMeasured("a single class has no mistakes")
@@ -61,7 +65,7 @@ def confusion_matrices(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Draw
         axes.set_visible(False)
     for axes, name in zip(shown, counts, strict=False):
         _matrix(axes, _shares(counts[name]), names[name], top)
-        axes.set_title(plain(name))
+        axes.set_title(plain(arms[name].title, longest=40))
     return Drawing(
         "confusion",
         "Confusion matrices",

@@ -22,7 +22,7 @@ def gradient_by_layer(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawi
         axes.set_title(MOMENTS[moment])
         axes.set_xlabel("gradient norm")
     legend(figure, drawn, lines=False)
-    caption = "2-norm of the gradient of the training loss in each layer; means over replicas with their 95% intervals."
+    caption = "2-norm of the gradient of the training loss in each layer; means over replicas with their 99% intervals."
     alt = f"Dot plot of gradient norms in {len(layers)} layers: {ends(data)}, in the last layer."
     return Drawing("gradient_norms", "Gradient by layer", caption, alt, data, figure)
 

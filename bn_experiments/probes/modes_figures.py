@@ -35,7 +35,7 @@ def accuracy_by_mode(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawin
     for axes, split in zip(shown, splits, strict=True):
         _panel(axes, drawn, data[data["split"] == split])
         axes.set_title(f"{plain(split)} set")
-    shown[0].set_yticks(range(len(drawn)), [plain(arm.name) for arm in drawn])
+    shown[0].set_yticks(range(len(drawn)), [plain(arm.title, longest=40) for arm in drawn])
     shown[0].set_ylim(len(drawn) - 0.5, -0.5)
     figure.legend(KEY, [str(line.get_label()) for line in KEY], loc="outside upper left", ncols=2)
     test = data[data["split"] == splits[-1]].to_dict("records")

@@ -1,5 +1,6 @@
 """Population statistics: the networks scored with statistics of the training set, estimated at their final weights."""
 
+import copy
 from typing import cast
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks
 from bn_experiments.probes.scoring import SPLITS, scores_by_split
+from bn_experiments.refusal import Refusal
 from bn_experiments.training.replicas import Replicas, SeparateReplicas
 
 
@@ -18,22 +20,43 @@ def estimate_population_statistics(network: nn.Module, batches: Tensor) -> None:
     While a network trains, its running statistics average over the weights of many steps, and trail behind. Recurrent
     networks suffer from that most, since what is wrong at one step goes into the next.
 
+    A norm's statistics can be estimated anew if it has torch's `reset_running_stats` and `momentum`, where None stands
+    for a cumulative mean. Another module with a buffer of floats that changes in training mode has a rule of its own:
+    its old value would be in the estimate with an unknown weight, and to set some `momentum` to 1 would be a guess,
+    since in one convention that is the weight of the batch, and in the other that of the past. So it is refused.
+
     Args:
-        network: A network whose norms with running statistics have torch's momentum and reset_running_stats.
+        network: The network, which is changed in place.
         batches: K batches (K, B, ...).
+
+    Raises:
+        Refusal: A module has running statistics that cannot be estimated anew.
 
     Source: Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv:2105.07576, section 3.2 (precise statistics).
     """
-    for module in network.modules():
-        if hasattr(module, "reset_running_stats"):
-            norm = cast(nn.BatchNorm1d, module)
-            norm.reset_running_stats()
-            norm.momentum = None  # a cumulative mean
+    modules = dict(network.named_modules())
+    known = {name for name, module in modules.items() if hasattr(module, "reset_running_stats")}
+    known = {name for name in known if hasattr(modules[name], "momentum")}
+    for name in known:
+        norm = cast(nn.BatchNorm1d, modules[name])
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean
+    floats = {name: buffer for name, buffer in network.named_buffers() if buffer.is_floating_point()}  # others count
+    before = {name: buffer.clone() for name, buffer in floats.items() if name.rpartition(".")[0] not in known}
     network.train()
     with torch.no_grad():
         for x in batches:
             network(x)
     network.eval()
+    moved = [name for name, buffer in before.items() if not torch.equal(network.get_buffer(name), buffer)]
+    if moved:
+        owner = type(modules[moved[0].rpartition(".")[0]]).__name__
+        got = (
+            f"{owner} changes {', '.join(moved)} in training mode by a rule of its own, which cannot be estimated anew"
+        )
+        allowed = "modules with reset_running_stats and momentum as in torch, or without running statistics"
+        remedy = f"give them to {owner}, or leave population out of probes=[...]"
+        raise Refusal("probes.population", got, allowed, remedy)
 
 
 class Population(Probe):
@@ -62,6 +85,17 @@ class Population(Probe):
             estimate_population_statistics(network, x[i].unflatten(0, (-1, size)))
         scores = scores_by_split(splits, SeparateReplicas(estimated), self.eval_batch_size)
         return Reading("split", list(SPLITS), scores)
+
+    def refusals(self, network: nn.Module, batch: Tensor) -> list[Refusal]:
+        """Running statistics that cannot be estimated anew keep it from measuring."""
+        tried = copy.deepcopy(network)
+        for buffer in tried.buffers():
+            buffer.fill_(1)  # an average of ones moves, whatever the weights make of the batch
+        try:
+            estimate_population_statistics(tried, batch[None])
+        except Refusal as refusal:
+            return [refusal]
+        return []
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The statistics are estimated in training mode."""

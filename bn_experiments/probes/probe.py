@@ -10,6 +10,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import generator
 from bn_experiments.training.replicas import Replicas
 
@@ -102,6 +103,15 @@ class Probe(ABC):
         for quantity, by_label in means.items():
             for label, mean in zip(reading.labels, by_label, strict=True):
                 writer.add_scalar(f"{tag}/{label}" if len(means) == 1 else f"{tag}/{label}/{quantity}", mean, epoch)
+
+    def refusals(self, network: nn.Module, batch: Tensor) -> list[Refusal]:
+        """What keeps it from measuring a network, asked before anything trains; by default nothing does.
+
+        Args:
+            network: The network, which is left as it is; its weights are any numbers.
+            batch: A batch (B, ...) to try it with.
+        """
+        return []
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The batches that it puts through networks in training mode, the smallest of each split; by default none.

@@ -3,23 +3,23 @@
 import json
 import zipfile
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bn_experiments.claims import verdicts
+from bn_experiments.claims.contexts import BASELINE, apart, distinct, of_experiment, of_grid
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
 from bn_experiments.claims.published import Comparison, compare
-from bn_experiments.claims.summary import BASELINE, CONTEXT, summarise
+from bn_experiments.claims.summary import baseline_in, summarise
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm, looks
-from bn_experiments.records import quantities, results, table
+from bn_experiments.records import quantities, results
 from bn_experiments.records.results import Result
 from bn_experiments.refusal import Refusal
-from bn_experiments.system.files import write_whole
 
 DAMAGE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)
-Rows = dict[Hashable, dict[Hashable, Any]]  # the rows of `summary.summarise` for one cell, by metric
+Rows = dict[str, list[dict[Hashable, Any]]]  # the rows of `summary.summarise` for one cell, by metric
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class SweepContents:
         protocol: The protocol of its experiment; a grid has none.
         sections: The sections, one for each context.
         cells: The finished results.
-        skipped: One line for each cell or protocol that is left out, with the reason.
+        skipped: One line, with the reason, for each cell or protocol that is left out, and for arms without a baseline.
+        baseline: The name of the baseline arm, or all.
         newest: When the last result was written, in seconds since 1970.
     """
 
@@ -71,6 +72,7 @@ class SweepContents:
     sections: list[Section]
     cells: list[Result]
     skipped: list[str]
+    baseline: str
     newest: float
 
     @property
@@ -90,7 +92,7 @@ def collect(folder: Path) -> list[SweepContents]:
     Raises:
         Refusal: There is no finished cell.
     """
-    found = sorted({path.parents[1] for path in folder.rglob(f"*/{results.FILE}")})
+    found = sorted({cell.parent for cell in results.cells_below(folder) if cell != folder})
     sweeps = [_sweep(each, folder) for each in found]
     sweeps = [sweep for sweep in sweeps if sweep.cells or sweep.skipped]
     if not any(sweep.cells for sweep in sweeps):
@@ -102,13 +104,16 @@ def _sweep(folder: Path, top: Path) -> SweepContents:
     name = folder.absolute().name if folder == top else folder.relative_to(top).as_posix()
     cells, skipped = _whole_cells(folder)
     protocol, lines = _protocol(folder)
-    sections = []
+    cells, twins = distinct(cells)
+    baseline = baseline_in(folder)
+    rows_of: dict[str, Rows] = {}
     if cells:
-        rows = summarise(table.frame(cells)).groupby([*CONTEXT[1:], "arm"], sort=False)
-        rows_of = {key: own.set_index("metric").to_dict("index") for key, own in rows}
-        sections = _of_experiment(protocol, folder, cells, rows_of) if protocol else _of_grid(cells, rows_of)
+        for row in summarise(cells, baseline).to_dict("records"):
+            rows_of.setdefault(row["folder"], {}).setdefault(row["metric"], []).append(row)
+    sections = _of_experiment(protocol, folder, cells, rows_of) if protocol else _of_grid(cells, rows_of)
     newest = max(((cell / results.FILE).stat().st_mtime for cell in cells), default=0.0)
-    return SweepContents(name, protocol, sections, list(cells.values()), skipped + lines, newest)
+    lines += twins if protocol else [*twins, *apart(of_grid(cells), baseline)]
+    return SweepContents(name, protocol, sections, list(cells.values()), skipped + lines, baseline, newest)
 
 
 def _whole_cells(folder: Path) -> tuple[dict[Path, Result], list[str]]:
@@ -163,43 +168,37 @@ def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
     return protocol, [f"{file.name}: {line}" for line in lines]
 
 
-def _key(result: Result) -> tuple[str, str, str, str, str]:
-    """What tells a cell from the others of its sweep: data, model, optimizer, settings and norm."""
-    cell = result.cell
-    return cell["data"], cell["model"], cell["optimizer"], " ".join(cell["overrides"]), cell["norm"]
-
-
 def _of_experiment(
-    protocol: Protocol, folder: Path, cells: Mapping[Path, Result], rows_of: Mapping[Any, Rows]
+    protocol: Protocol, folder: Path, cells: Mapping[Path, Result], rows_of: Mapping[str, Rows]
 ) -> list[Section]:
     judged = verdicts.judge(protocol, cells)
-    write_whole(folder / verdicts.FILE, json.dumps([asdict(verdict) for verdict in judged], indent=1) + "\n")
+    verdicts.write(judged, folder)
     look = looks({name: str(selector.get("norm", name)) for name, selector in protocol.arms.items()})
     sections = []
-    for matched in verdicts.matched_arms(protocol, cells):
+    for context in of_experiment(protocol, cells):
         arms = {}
         for name in protocol.arms:
-            if cell := matched.arms.get(name):
+            if cell := context.arms.get(name):
                 published = [entry for entry in protocol.published if entry.arm == name]
                 arms[name] = Arm(name, cell, cells[cell], look[name], published)
-        compared = [compare(published, matched) for published in protocol.published]
-        own = [verdict for verdict in judged if verdict.context == matched.context]
-        summary = {name: rows_of[_key(arm.result)] for name, arm in arms.items()}
-        sections.append(Section(matched.context, arms, protocol.claims, own, compared, summary))
+        compared = [compare(published, context.arms) for published in protocol.published]
+        own = [verdict for verdict in judged if verdict.context == context.name]
+        summary = {name: rows_of[arm.folder.name] for name, arm in arms.items()}
+        sections.append(Section(context.name, arms, protocol.claims, own, compared, summary))
     return sections
 
 
-def _of_grid(cells: Mapping[Path, Result], rows_of: Mapping[Any, Rows]) -> list[Section]:
-    norms = {result.cell["norm"] for result in cells.values()}
-    look = looks({norm: norm for norm in sorted(norms, key=lambda norm: (norm == BASELINE, norm))})
-    grouped: dict[tuple[str, ...], dict[str, Path]] = {}
-    for folder, result in cells.items():
-        *context, norm = _key(result)
-        grouped.setdefault(tuple(context), {})[norm] = folder
+def _of_grid(cells: Mapping[Path, Result], rows_of: Mapping[str, Rows]) -> list[Section]:
+    contexts = of_grid(cells)
+    names = sorted({name for context in contexts for name in context.arms}, key=lambda name: (name == BASELINE, name))
+    look = looks({name: name for name in names})
     sections = []
-    for (data, model, optimizer, settings), folders in grouped.items():
-        arms = {norm: Arm(norm, folders[norm], cells[folders[norm]], look[norm]) for norm in look if norm in folders}
-        text = f"data={data} model={model} optimizer={optimizer} {settings}".strip()
-        summary = {norm: rows_of[_key(arm.result)] for norm, arm in arms.items()}
-        sections.append(Section(text, arms, [], [], [], summary))
+    for context in contexts:
+        arms = {
+            name: Arm(name, context.arms[name], cells[context.arms[name]], look[name])
+            for name in names
+            if name in context.arms
+        }
+        summary = {name: rows_of[arm.folder.name] for name, arm in arms.items()}
+        sections.append(Section(context.name, arms, [], [], [], summary))
     return sections

@@ -12,10 +12,10 @@ from bn_experiments.figures.arms import Arm, arms_in, joined, measured_in, point
 from bn_experiments.figures.drawing import PUBLISHED, Drawing, ends, legend, line, log_scale, panels
 
 POINTS = 150  # the most that a curve by step has
-BAND = "Lines are means over replicas, bands the 95% intervals of the means."
+BAND = "Lines are means over replicas, bands the 99% intervals of the means."
 CIRCLES = " Circles are the published run."
 PANELS = {
-    "train/loss": ("training loss, nats", 1),
+    "train/running_loss": ("running training loss, nats", 1),
     "val/loss": ("validation loss, nats", 1),
     "val/acc": ("validation accuracy, %", 100),
 }

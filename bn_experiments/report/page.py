@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from bn_experiments.claims.contexts import ALL
 from bn_experiments.claims.published import Comparison
-from bn_experiments.claims.summary import BASELINE
 from bn_experiments.figures.drawing import Drawing
 from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
@@ -19,7 +20,6 @@ from bn_experiments.report.contents import Section, SweepContents
 from bn_experiments.report.drawings import drawings, quantities
 
 HTML, MARKDOWN = "report.html.jinja", "report.md.jinja"
-DIFFERENCE = ("difference", "difference_low", "difference_high")
 METRICS = {"test/acc": ("test accuracy, %", 100, 2), "test/loss": ("test loss, nats", 1, 4)}
 
 
@@ -55,7 +55,7 @@ def _render(template: str, sweeps: Sequence[SweepContents], **more: Any) -> str:
         sweeps=sweeps,
         date=newest(sweeps),
         machines=machines(sweeps),
-        baseline=BASELINE,
+        all_pairs=ALL,
         words=words,
         compared=compared,
         summarised=summarised,
@@ -134,17 +134,18 @@ def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
     """The summary's numbers as text: a row for each arm that has the metric, by the metric's heading."""
     found = {}
     for metric, (heading, factor, digits) in METRICS.items():
-        with_metric = {name: rows[metric] for name, rows in section.summary.items() if metric in rows}
         found[heading] = [
             {
-                "arm": name,
+                "arm": name + words.MIXED * row["mixed_code"],
                 "diverged": str(row["diverged"] or ""),
                 "mean": words.with_interval([row[k] for k in ("mean", "low", "high")], factor, digits),
-                "difference": words.with_interval([row[k] for k in DIFFERENCE], factor, digits, sign="+"),
+                "difference": words.difference(row, factor, digits),
+                "baseline": "" if pd.isna(row["baseline"]) else row["baseline"],
                 "p": words.p_value(row["p"]),
                 "n": str(row["n"]),
             }
-            for name, row in with_metric.items()
+            for name, rows in section.summary.items()
+            for row in rows.get(metric, [])
         ]
     return {heading: rows for heading, rows in found.items() if rows}
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from bn_experiments.claims import verdicts
 from bn_experiments.claims.protocol import Published
@@ -13,10 +13,11 @@ from bn_experiments.figures.arms import Arm
 from bn_experiments.records import quantities
 from bn_experiments.statistics.rules import Outcome
 
+MIXED = "\N{DAGGER}"  # the code changed between the runs that are compared
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 QUANTITIES = {
-    "train/loss": "training loss",
-    "train/step_loss": "running training loss",
+    "train/running_loss": "running training loss",
+    "train/step_loss": "training loss of each step",
     "val/loss": "validation loss",
     "val/acc": "validation accuracy",
     "test/loss": "test loss",
@@ -46,8 +47,8 @@ def quantity(published: Published, named: Mapping[str, str]) -> str:
         published: The published numbers.
         named: The probes' quantities in words, by name.
 
-    >>> quantity(Published("bn", "train/loss", each="epoch"), {})
-    'training loss by epoch'
+    >>> quantity(Published("bn", "train/running_loss", each="epoch"), {})
+    'running training loss by epoch'
     >>> quantity(Published("bn", "signal/size", label="input"), {"signal/size": "size of the signal"})
     'size of the signal, input'
     """
@@ -113,6 +114,22 @@ def between(low: float, high: float, digits: int, sign: str = "") -> str:
 def estimate(verdict: Verdict) -> str:
     """The estimate as the terminal shows it, with a true minus sign; a dash where there is none."""
     return verdicts.estimate(verdict).replace("-", MINUS) or DASH
+
+
+def difference(row: Mapping[Any, Any], factor: float, digits: int) -> str:
+    """The difference of an arm to its baseline, or why there is none; nothing for the baseline itself.
+
+    Args:
+        row: A row of `summary.summarise`.
+        factor: The factor of the numbers, 100 for per cent.
+        digits: The decimals.
+    """
+    if row["at_chance"]:
+        return "at chance"
+    if isinstance(row["baseline"], str) and math.isnan(row["difference"]):
+        return "not judged"
+    found = [row[key] for key in ("difference", "difference_low", "difference_high")]
+    return with_interval(found, factor, digits, sign="+")
 
 
 def ordinal(number: int) -> str:

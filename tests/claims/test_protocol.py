@@ -5,7 +5,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bn_experiments.claims.protocol import CURVES, FINAL, Claim, Protocol, parse, unmeasured
+from bn_experiments.claims.protocol import CURVES, FINAL, Claim, Protocol, parse, unmatched, unmeasured
 from bn_experiments.records.quantities import Quantity
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -182,3 +182,43 @@ def test_any_key_of_an_experiment_can_be_overridden():
     assert (config.replicas, config.trainer.max_epochs) == (2, 1)
     assert config.optimizer._target_ == "torch.optim.Adam"
     assert config.data._target_.endswith("mnist1d")
+
+
+CELLS = [({"norm": norm, "overrides": []}, {"data": {"train_examples": None}}) for norm in ("bn", "none")]
+
+
+@pytest.mark.parametrize(
+    ("selector", "line"),
+    [
+        ({"norm": "bnn"}, "experiment.arms.x: no cell has norm=bnn; allowed: bn, none; did you mean bn?"),
+        (
+            {"norm": "bn", "data.train_examples": 500},
+            "experiment.arms.x: no cell has data.train_examples=500; allowed: null; change it",
+        ),
+    ],
+)
+def test_an_arm_that_no_cell_of_the_grid_is_is_refused_with_the_nearest_value(selector, line):
+    protocol, _ = parse({**BLOCK, "arms": {**BLOCK["arms"], "x": selector}})
+    assert [str(refusal) for refusal in unmatched(protocol, CELLS, typed=set())] == [line]
+
+
+def test_an_arm_of_two_values_that_no_cell_has_together_is_refused():
+    protocol, _ = parse({**BLOCK, "arms": {**BLOCK["arms"], "x": {"norm": "bn", "data.train_examples": 500}}})
+    cells = [*CELLS, ({"norm": "none", "overrides": []}, {"data": {"train_examples": 500}})]
+    (refusal,) = unmatched(protocol, cells, typed=set())
+    assert refusal.got == "no cell is norm=bn data.train_examples=500"
+
+
+def test_an_arm_that_the_command_line_leaves_out_is_not_refused():
+    protocol, _ = parse(BLOCK)
+    assert unmatched(protocol, CELLS[:1], typed={"norm"}) == []
+    assert unmatched(protocol, CELLS, typed=set()) == []
+    assert len(unmatched(protocol, CELLS[:1], typed={"optimizer.lr"})) == 1
+
+
+def test_a_misspelt_metric_is_refused_with_the_nearest_one():
+    block = changed("claims.0.left.metric", "test/accuracy")
+    protocol, wrong = parse(block)
+    assert wrong == []
+    (refusal,) = unmeasured(protocol, [])
+    assert refusal.remedy == "did you mean test/acc?"

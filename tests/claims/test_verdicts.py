@@ -6,11 +6,13 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from bn_experiments.claims.contexts import of_experiment
 from bn_experiments.claims.protocol import parse
 from bn_experiments.claims.published import compare
-from bn_experiments.claims.verdicts import cells_in, judge, matched_arms, show, write
+from bn_experiments.claims.verdicts import judge, show, write
+from bn_experiments.records.results import done_below
 from bn_experiments.statistics.intervals import prediction_interval
-from tests.cells_by_hand import write_cell
+from tests.cells_by_hand import ORIGIN, write_cell
 
 BN = [0.90, 0.92, 0.91, 0.93, 0.92, 0.91]
 NONE = [0.85, 0.86, 0.84, 0.88, 0.86, 0.85]
@@ -66,71 +68,152 @@ def sweep(tmp_path):
 
 
 def test_a_claim_is_judged_on_the_paired_replicas_of_its_arms(sweep):
-    first, second, third, _ = judge(protocol(), cells_in(sweep))
+    first, second, third, _ = judge(protocol(), done_below(sweep))
     assert (first.verdict, second.verdict, third.verdict) == ("holds", "fails", "holds")
     paired = stats.ttest_rel(BN, NONE)
-    interval = paired.confidence_interval()
+    interval = paired.confidence_interval(0.99)
     assert (first.estimate, first.low, first.high) == pytest.approx((np.mean(BN) - np.mean(NONE), *interval))
     assert first.n == 6
 
 
 def test_holms_correction_goes_over_the_claims_that_could_be_judged(sweep):
-    alone = judge(protocol(claims=BLOCK["claims"][:1]), cells_in(sweep))[0].p
-    both = judge(protocol(claims=BLOCK["claims"][:2]), cells_in(sweep))[0].p
-    with_unmeasured = judge(protocol(claims=[BLOCK["claims"][0], BLOCK["claims"][3]]), cells_in(sweep))[0].p
+    alone = judge(protocol(claims=BLOCK["claims"][:1]), done_below(sweep))[0].p
+    both = judge(protocol(claims=BLOCK["claims"][:2]), done_below(sweep))[0].p
+    with_unmeasured = judge(protocol(claims=[BLOCK["claims"][0], BLOCK["claims"][3]]), done_below(sweep))[0].p
     assert both == pytest.approx(2 * alone)
     assert with_unmeasured == pytest.approx(alone)
 
 
 def test_a_claim_about_what_was_not_measured_is_not_judged_and_says_why(sweep):
-    last = judge(protocol(), cells_in(sweep))[3]
+    last = judge(protocol(), done_below(sweep))[3]
     assert (last.verdict, last.estimate, last.p) == ("not judged", None, None)
     assert "sizes/acc was not measured" in last.reason
 
 
 def test_an_arm_that_was_not_trained_leaves_its_claims_unjudged(tmp_path):
     write_cell(tmp_path / "bn", "bn", {"test/acc": BN})
-    first, *_ = judge(protocol(), cells_in(tmp_path))
+    first, *_ = judge(protocol(), done_below(tmp_path))
     assert (first.verdict, first.reason) == ("not judged", "arm none was not trained")
 
 
 def test_replicas_are_paired_by_seed_whatever_their_order(tmp_path):
     write_cell(tmp_path / "bn", "bn", {"test/acc": BN}, seeds=[5, 4, 3, 2, 1, 0])
     write_cell(tmp_path / "none", "none", {"test/acc": NONE[1:]}, seeds=[1, 2, 3, 4, 5])
-    first, *_ = judge(protocol(), cells_in(tmp_path))
+    first, *_ = judge(protocol(), done_below(tmp_path))
     assert first.n == 5
     assert first.estimate == pytest.approx(np.mean(np.array(BN[:5])[::-1] - NONE[1:]))
 
 
 def test_cells_of_other_settings_and_data_are_judged_apart(sweep):
-    write_cell(sweep / "bn-2", "bn", {"test/acc": NONE}, overrides=["replicas=6"])
-    write_cell(sweep / "none-2", "none", {"test/acc": BN}, overrides=["replicas=6"])
+    write_cell(sweep / "bn-2", "bn", {"test/acc": NONE}, overrides=["trainer.max_epochs=2"])
+    write_cell(sweep / "none-2", "none", {"test/acc": BN}, overrides=["trainer.max_epochs=2"])
     write_cell(sweep / "bn-3", "bn", {"test/acc": BN}, data="mnist")
-    found = matched_arms(protocol(), cells_in(sweep))
-    assert sorted(matched.context for matched in found) == [
+    found = of_experiment(protocol(), done_below(sweep))
+    assert sorted(context.name for context in found) == [
         "data=mnist model=mlp optimizer=sgd",
         "data=mnist1d model=mlp optimizer=sgd",
-        "data=mnist1d model=mlp optimizer=sgd replicas=6",
+        "data=mnist1d model=mlp optimizer=sgd trainer.max_epochs=2",
     ]
-    verdicts = {(v.context, v.claim): v.verdict for v in judge(protocol(), cells_in(sweep))}
+    verdicts = {(v.context, v.claim): v.verdict for v in judge(protocol(), done_below(sweep))}
     assert verdicts["data=mnist1d model=mlp optimizer=sgd", "bn is better"] == "holds"
-    assert verdicts["data=mnist1d model=mlp optimizer=sgd replicas=6", "bn is better"] == "fails"
+    assert verdicts["data=mnist1d model=mlp optimizer=sgd trainer.max_epochs=2", "bn is better"] == "fails"
 
 
-def test_a_claims_p_does_not_change_when_other_data_are_tried(sweep):
-    def p():
-        found = judge(protocol(), cells_in(sweep))
-        return {v.claim: v.p for v in found if "data=mnist " in v.context or "data=mnist1d " in v.context}
-
-    before = p()
+def test_all_claims_on_the_cells_of_a_folder_are_one_family(sweep):
+    claim = BLOCK["claims"][:1]
+    alone = judge(protocol(claims=claim), done_below(sweep))[0].p
     for norm, acc in {"bn": BN, "none": NONE}.items():
         write_cell(sweep / f"fashion-{norm}", data="fashion_mnist", norm=norm, metrics={"test/acc": acc})
-    assert p() == before
+    assert [found.p for found in judge(protocol(claims=claim), done_below(sweep))] == pytest.approx([2 * alone] * 2)
+
+
+def test_a_claim_that_would_hold_alone_says_so_where_the_others_take_it_away(tmp_path):
+    differences = [0.0, 0.01, 0.02, 0.04, 0.04, 0.06, 0.07, 0.08]
+    write_cell(tmp_path / "bn", "bn", {"test/acc": [0.5 + difference for difference in differences]})
+    write_cell(tmp_path / "none", "none", {"test/acc": [0.5] * 8})
+    claim = BLOCK["claims"][0]
+    (alone,) = judge(protocol(claims=[claim]), done_below(tmp_path))
+    assert (alone.verdict, alone.note) == ("holds", None)
+    assert alone.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+    among = judge(protocol(claims=[{**claim, "claim": f"{i}"} for i in range(30)]), done_below(tmp_path))
+    assert {(found.verdict, found.note) for found in among} == {("inconclusive", "holds alone")}
+
+
+LOST = {"diverged": [True] + [False] * 5}
+
+
+@pytest.mark.parametrize(
+    ("quantity", "metrics", "judged"),
+    [
+        ({"metric": "test/acc"}, {"test/acc": [0.1, *BN[1:]]}, True),  # the accuracy of chance is what it scores
+        ({"metric": "test/loss"}, {"test/acc": [0.1, *BN[1:]], "test/loss": [None, *BN[1:]]}, False),
+        ({"metric": "scores/loss", "label": "test", "minus": "train"}, {"test/acc": [0.1, *BN[1:]]}, False),
+        ({"metric": "scores/acc", "label": "test", "minus": "train"}, {"test/acc": [0.1, *BN[1:]]}, False),
+        ({"metric": "scores/acc", "label": "test"}, {"test/acc": [0.1, *BN[1:]]}, True),
+        ({"metric": "train/running_loss", "each": "epoch"}, {"test/acc": [0.1, *BN[1:]]}, False),
+    ],
+)
+def test_a_claim_on_what_a_diverged_replica_does_not_have_is_not_judged(tmp_path, quantity, metrics, judged):
+    rng = np.random.default_rng(0)
+    probes = {
+        "scores/epochs": np.array([1]),
+        "scores/split": np.array(["train", "test"]),
+        "scores/loss": rng.uniform(1, 2, (1, 6, 2)),
+        "scores/acc": rng.uniform(0.5, 0.9, (1, 6, 2)),
+    }
+    curves = {"train/running_loss": [[2.0, float("nan")], *rng.uniform(1, 2, (5, 2)).tolist()]}
+    write_cell(tmp_path / "bn", "bn", metrics, curves, probes, **LOST)
+    fine = {name: [0.5 + i / 100 for i in range(6)] for name in metrics}
+    finite = {"train/running_loss": rng.uniform(1, 2, (6, 2)).tolist()}
+    write_cell(tmp_path / "none", "none", fine, finite, probes)
+    rule = ("ordering", "upper", "lower") if "each" in quantity else ("difference", "left", "right")
+    sides = {rule[1]: {"arm": "bn", **quantity}, rule[2]: {"arm": "none", **quantity}}
+    (found,) = judge(protocol(claims=[{"claim": "c", "rule": rule[0], **sides}]), done_below(tmp_path))
+    assert (found.verdict != "not judged") == judged
+    assert judged or found.reason == "1 of 6 replicas diverged, which have no such number"
+
+
+def test_two_arms_that_both_diverged_are_not_equivalent_in_their_loss(tmp_path):
+    for norm in ("bn", "none"):
+        metrics = {"test/acc": [0.1] * 6, "test/loss": [None] * 6}
+        write_cell(tmp_path / norm, norm, metrics, diverged=[True] * 6)
+    sides = {side: {"arm": arm, "metric": "test/loss"} for side, arm in (("left", "bn"), ("right", "none"))}
+    claim = {"claim": "the same loss", "rule": "equivalence", **sides, "margin": 0.1}
+    (found,) = judge(protocol(claims=[claim]), done_below(tmp_path))
+    assert (found.verdict, found.reason) == ("not judged", "6 of 6 replicas diverged, which have no such number")
+
+
+def test_accuracies_that_are_all_at_chance_prove_no_equivalence(tmp_path):
+    for norm in ("bn", "none"):
+        write_cell(tmp_path / norm, norm, {"test/acc": [0.1] * 6}, diverged=[True] * 6, chance={"test/acc": 0.128})
+    sides = {side: {"arm": arm, "metric": "test/acc"} for side, arm in (("left", "bn"), ("right", "none"))}
+    claim = {"claim": "the same accuracy", "rule": "equivalence", **sides, "margin": 0.1}
+    (found,) = judge(protocol(claims=[claim]), done_below(tmp_path))
+    assert (found.verdict, found.reason) == ("not judged", "every arm is at chance")
+
+
+def test_a_claim_on_the_same_cells_is_judged_once(sweep):
+    write_cell(sweep / "bn-eps", "bn", {"test/acc": NONE}, overrides=["norm.eps=5"])
+    claims = [BLOCK["claims"][0], {**BLOCK["claims"][2], "left": {"arm": "none", "metric": "test/acc"}}]
+    found = judge(protocol(claims=claims), done_below(sweep))
+    assert [verdict.claim for verdict in found].count("bn is better") == 2
+    assert [verdict.claim for verdict in found].count("bn is at nine tenths") == 1
+
+
+def test_a_verdict_on_runs_of_mixed_code_is_marked(sweep):
+    edited = {**ORIGIN, "versions": {"torch": "2.16.0"}}
+    write_cell(sweep / "bn-2", "bn", {"test/acc": BN}, data="mnist", made_by=[edited])
+    write_cell(sweep / "none-2", "none", {"test/acc": NONE}, data="mnist")
+    found = judge(protocol(claims=BLOCK["claims"][:1]), done_below(sweep))
+    assert {verdict.context.split()[0]: verdict.mixed_code for verdict in found} == {
+        "data=mnist": True,
+        "data=mnist1d": False,
+    }
 
 
 def test_an_arm_may_be_told_by_any_key_of_the_config(tmp_path):
     for examples in (None, 500):
-        config = {"data": {"train_examples": examples}}
+        config = {"data.train_examples": examples}
         override = [f"data.train_examples={'null' if examples is None else examples}"]
         for norm, values in (("bn", BN), ("none", NONE)):
             folder = tmp_path / f"{norm}-{examples}"
@@ -139,14 +222,14 @@ def test_an_arm_may_be_told_by_any_key_of_the_config(tmp_path):
         "bn": {"norm": "bn", "data.train_examples": None},
         "none": {"norm": "none", "data.train_examples": 500},
     }
-    (matched,) = matched_arms(protocol(arms=arms, axes=["norm", "data.train_examples"]), cells_in(tmp_path))
+    (matched,) = of_experiment(protocol(arms=arms, axes=["norm", "data.train_examples"]), done_below(tmp_path))
     assert {arm: folder.name for arm, folder in matched.arms.items()} == {"bn": "bn-None", "none": "none-500"}
 
 
 def test_a_published_number_is_compared_with_where_one_further_run_would_lie(sweep):
     made = protocol(published=[{"arm": "bn", "metric": "test/acc", "values": [number]} for number in (0.942, 0.945)])
-    (matched,) = matched_arms(made, cells_in(sweep))
-    inside, outside = (compare(published, matched) for published in made.published)
+    (matched,) = of_experiment(made, done_below(sweep))
+    inside, outside = (compare(published, matched.arms) for published in made.published)
     mean, spread = np.mean(BN), np.std(BN, ddof=1)
     half = stats.t.ppf(0.975, 5) * spread * (1 + 1 / 6) ** 0.5
     assert (inside.mean[0], inside.low[0], inside.high[0]) == pytest.approx((mean, mean - half, mean + half))
@@ -163,16 +246,18 @@ def test_the_prediction_interval_holds_a_further_value_in_ninety_five_per_cent()
 
 
 def test_a_published_curve_is_compared_as_far_as_it_was_measured(tmp_path):
-    curves = {"train/loss": [[3.0, 2.0]] * 3}
+    curves = {"train/running_loss": [[3.0, 2.0]] * 3}
     write_cell(tmp_path / "bn", "bn", {"test/acc": BN[:3]}, curves)
-    made = protocol(published=[{"arm": "bn", "metric": "train/loss", "each": "epoch", "values": [3.0, 2.5, 1.0]}])
-    (matched,) = matched_arms(made, cells_in(tmp_path))
-    found = compare(made.published[0], matched)
+    made = protocol(
+        published=[{"arm": "bn", "metric": "train/running_loss", "each": "epoch", "values": [3.0, 2.5, 1.0]}]
+    )
+    (matched,) = of_experiment(made, done_below(tmp_path))
+    found = compare(made.published[0], matched.arms)
     assert (found.mean, found.inside) == ([3.0, 2.0], [True, False])
 
 
 def test_what_is_written_is_json_that_says_which_claim_holds(sweep):
-    write(protocol(), sweep)
+    write(judge(protocol(), done_below(sweep)), sweep)
     protocol().write(sweep)
     records = json.loads((sweep / "verdicts.json").read_text())
     assert {"experiment", "claim", "rule", "verdict", "estimate", "low", "high", "n", "p"} <= set(records[0])
@@ -183,15 +268,15 @@ def test_what_is_written_is_json_that_says_which_claim_holds(sweep):
 def test_fewer_than_six_replicas_are_inconclusive_however_far_apart(tmp_path):
     write_cell(tmp_path / "bn", "bn", {"test/acc": BN[:5]})
     write_cell(tmp_path / "none", "none", {"test/acc": NONE[:5]})
-    first, second, *_ = judge(protocol(), cells_in(tmp_path))
+    first, second, *_ = judge(protocol(), done_below(tmp_path))
     assert (first.verdict, second.verdict, first.n) == ("inconclusive", "inconclusive", 5)
     assert first.p < 0.001
 
 
 def test_the_terminal_shows_each_claim_with_its_verdict(sweep):
     console = Console(width=120, record=True, file=io.StringIO())
-    show(judge(protocol(), cells_in(sweep)), console)
+    show(judge(protocol(), done_below(sweep)), console)
     text = console.export_text()
     (line,) = [line for line in text.splitlines() if line.strip().startswith("bn is better")]
     assert "holds" in line
-    assert "+0.05833 [+0.05043" in line
+    assert "+0.05833 [+0.04594" in line

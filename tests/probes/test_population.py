@@ -8,6 +8,7 @@ from bn_experiments.norms.per_step import PerStep
 from bn_experiments.probes.population import Population, estimate_population_statistics
 from bn_experiments.probes.population_figures import QUANTITIES
 from bn_experiments.probes.scoring import SPLITS, scores_by_split
+from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
 from bn_experiments.run import run
 from bn_experiments.training.replicas import SeparateReplicas
@@ -48,6 +49,86 @@ def test_each_time_step_has_statistics_of_its_own():
     estimate_population_statistics(network, batches)
     means = network.norm.shared.running_mean.flatten()
     torch.testing.assert_close(means, torch.tensor([5.5, 17.5]))
+
+
+class Own(nn.Module):
+    """A norm of a person's own: it keeps a running mean, and knows nothing of torch's methods."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.register_buffer("average", torch.zeros(features))
+
+    def forward(self, x):
+        if self.training:
+            self.average = 0.9 * self.average + 0.1 * x.detach().mean(0)
+        return x - self.average
+
+
+class Resettable(Own):
+    """The same with torch's interface."""
+
+    momentum: float | None = 0.1
+
+    def reset_running_stats(self):
+        self.average, self.batches = torch.zeros_like(self.average), 0
+
+    def forward(self, x):
+        if self.training:
+            self.batches += 1
+            weight = 1 / self.batches if self.momentum is None else self.momentum
+            self.average = (1 - weight) * self.average + weight * x.detach().mean(0)
+        return x - self.average
+
+
+class Constant(nn.Module):
+    """A module with a table that no batch moves, and a counter, which is no average."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.arange(3.0))
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x):
+        self.calls += 1
+        return x + self.table
+
+
+OWN = (
+    "probes.population: Own changes {} in training mode by a rule of its own, which cannot be estimated anew; allowed: "
+    "modules with reset_running_stats and momentum as in torch, or without running statistics; give them to Own, or "
+    "leave population out of probes=[...]"
+)
+
+
+def test_averages_kept_by_another_rule_are_refused_and_not_reported_as_estimated():
+    network = nn.Sequential(nn.BatchNorm1d(3), Own(3), Constant())
+    with pytest.raises(Refusal) as caught:
+        estimate_population_statistics(network, torch.randn(4, 5, 3))
+    assert str(caught.value) == OWN.format("1.average")
+
+
+def test_a_norm_with_torchs_methods_is_estimated_whoever_wrote_it_and_constants_stay():
+    network, batches = nn.Sequential(Resettable(3), Constant()), torch.randn(4, 5, 3)
+    network[0].average.fill_(99.0)
+    estimate_population_statistics(network, batches)
+    torch.testing.assert_close(network[0].average, batches.mean(1).mean(0))
+    assert network[1].table.tolist() == [0, 1, 2]
+
+
+def test_a_method_that_forgets_without_a_momentum_to_set_is_not_taken_for_torchs():
+    network = nn.Sequential(Own(3))
+    network[0].reset_running_stats = network[0].average.zero_
+    with pytest.raises(Refusal, match=r"Own changes 0\.average in training mode by a rule of its own"):
+        estimate_population_statistics(network, torch.randn(4, 5, 3))
+
+
+def test_a_norm_that_cannot_be_estimated_is_refused_before_anything_trains(compose_cell):
+    own = ["norm=none", "norm._target_=tests.probes.test_population.Own"]
+    averages = "hidden.0.norm.average, hidden.1.norm.average"
+    assert refusals(compose_cell(*own, "probes=[population]")) == [OWN.format(averages)]
+    assert refusals(compose_cell(*own, "probes=[]")) == []
+    assert refusals(compose_cell("norm=bn", "model.dropout=0.2", "probes=[population]")) == []
+    assert refusals(compose_cell("model=lstm", "norm=bn", "probes=[population]")) == []
 
 
 def test_training_goes_on_untouched_and_without_running_statistics_it_is_evaluation_mode(compose_cell):

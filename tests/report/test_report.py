@@ -12,12 +12,13 @@ import pytest
 
 from bn_experiments.claims import verdicts
 from bn_experiments.claims.protocol import parse
-from bn_experiments.records.results import Result
+from bn_experiments.records.results import Result, done_below
 from bn_experiments.report import FILE, write_page
 from bn_experiments.report.__main__ import main
 from bn_experiments.report.contents import collect
 from bn_experiments.report.drawings import drawings
 from bn_experiments.statistics.intervals import mean_interval, prediction_interval
+from tests.cells_by_hand import ORIGIN
 from tests.probes.drawn import HOSTILE
 
 REPLICAS, STEPS, EPOCHS = 6, 12, 3
@@ -33,7 +34,7 @@ def protocol(**changes):
         "source": "A notebook",
         "arms": arms,
         "published": [
-            {"arm": "bn", "metric": "train/loss", "each": "epoch", "values": [0.9, 0.5, 0.25]},
+            {"arm": "bn", "metric": "train/running_loss", "each": "epoch", "values": [0.9, 0.5, 0.25]},
             {"arm": "none", "metric": "train/step_loss", "each": "4 steps", "values": [2.0, 1.5]},
             {"arm": "bn", "metric": "test/acc", "values": [0.75], "note": "of one run"},
             {"arm": "bn", "metric": "sizes/size", "values": [80.0, 85.0]},
@@ -73,7 +74,7 @@ def write_curves(folder, norm):
             epoch = step * EPOCHS // STEPS + 1
             rows.append((step + 1, epoch, i, "train/step_loss", values[i, step] * (STEPS - step)))
         for epoch in range(EPOCHS):
-            for j, name in enumerate(("train/loss", "val/loss", "val/acc")):
+            for j, name in enumerate(("train/running_loss", "val/loss", "val/acc")):
                 rows.append(((epoch + 1) * STEPS // EPOCHS, epoch + 1, i, name, values[i, 20 + 3 * epoch + j]))
     table = pd.DataFrame(rows, columns=["step", "epoch", "replica", "name", "value"])
     table.to_csv(folder / "metrics.csv", index=False)
@@ -101,7 +102,13 @@ def write_cell(sweep, norm, *, overrides=(), places=PLACES, probed=True, status=
             "trainer": "default",
             "overrides": list(overrides),
         },
-        config={"trainer": {"max_epochs": EPOCHS}, "probes": {"sizes": {"_target_": "tests.probes.sizes.Sizes"}}},
+        config={
+            "norm": {"_target_": None if norm == "none" else norm},
+            "trainer": {"max_epochs": EPOCHS},
+            "probes": {"sizes": {"_target_": "tests.probes.sizes.Sizes"}},
+            **{text.partition("=")[0]: text for text in overrides},
+        },
+        made_by=[ORIGIN],
         config_hash="0" * 16,
         seeds=SEEDS,
         metrics={"test/loss": values[:, 0].tolist(), "test/acc": values[:, 1].tolist()} if status == "done" else {},
@@ -198,7 +205,7 @@ def test_the_verdicts_come_first_and_are_those_of_verdicts_json(experiment, page
 def test_the_claims_are_judged_anew_from_the_results(experiment):
     (experiment / "verdicts.json").write_text("[]")
     write_page(experiment)
-    found = verdicts.judge(protocol(), verdicts.cells_in(experiment))
+    found = verdicts.judge(protocol(), done_below(experiment))
     assert [each["estimate"] for each in json.loads((experiment / "verdicts.json").read_text())] == [
         each.estimate for each in found
     ]
@@ -312,7 +319,9 @@ def test_a_stranger_s_words_never_become_markup(tmp_path):
         source=HOSTILE,
         note=HOSTILE,
         arms={HOSTILE: {"norm": "bn"}, "none": {"norm": "none"}},
-        published=[{"arm": HOSTILE, "metric": "train/loss", "each": "epoch", "values": [0.5, 0.4], "note": HOSTILE}],
+        published=[
+            {"arm": HOSTILE, "metric": "train/running_loss", "each": "epoch", "values": [0.5, 0.4], "note": HOSTILE}
+        ],
         claims=[
             {
                 "claim": HOSTILE,
