@@ -58,9 +58,7 @@ def anatomy(workload: Workload, replicas: int, flops_per_s: float, bytes_per_s: 
     config = workload.cell(Path(), replicas).config
     splits = objects.splits(config).to(torch.device("cpu"), torch.float32)
     networks = build.replicas(config, splits, "cpu").train()
-    steps = [
-        (Steps(part, objects.optimizer(config)(part.parameters()), None), which) for part, which in networks.parts()
-    ]
+    steps = [(Steps(part, objects.optimizer(config)(part), None), which) for part, which in networks.parts()]
     index = torch.randint(len(splits.train), (replicas, STEPS, config["data"]["batch_size"]))
 
     def block() -> None:

@@ -37,7 +37,7 @@ def bare_loop(cell: Cell) -> float:
     x, y = splits.train.normalize(splits.train.x), splits.train.y
     val_x, val_y = splits.val.normalize(splits.val.x), splits.val.y
     network = network_of(cell, splits)
-    optimizer = objects.optimizer(config)(network.parameters())
+    optimizer = objects.optimizer(config)(network)
     batch_size, shuffle = config["data"]["batch_size"], config["data"]["shuffle"]
     started = time.perf_counter()
     for _ in range(config["trainer"]["max_epochs"]):
@@ -92,7 +92,7 @@ def notebook(cell: Cell) -> float:
     splits = objects.splits(config)
     train, val = loader(cell, splits.train, config["data"]["shuffle"]), loader(cell, splits.val, False)
     network = network_of(cell, splits)
-    optimizer = objects.optimizer(config)(network.parameters())
+    optimizer = objects.optimizer(config)(network)
     criterion = nn.CrossEntropyLoss()
     started = time.perf_counter()
     for _ in range(config["trainer"]["max_epochs"]):
@@ -124,13 +124,13 @@ class PlainModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The cell's optimizer."""
-        return self.optimizer(self.parameters())
+        return self.optimizer(self)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """A mini-batch."""
         x, y = batch
         loss = F.cross_entropy(self.network(x), y)
-        self.log("train/loss", loss)
+        self.log("train/running_loss", loss)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:

@@ -19,7 +19,7 @@ from benchmarks.workloads import CONF, composed
 from bn_experiments import report
 from bn_experiments.claims import summary
 from bn_experiments.config.cells import Cell
-from bn_experiments.records import results, table
+from bn_experiments.records import results
 from bn_experiments.run import run
 
 SMALL = ["replicas=10", "trainer.max_epochs=1", "data.train_examples=500", "trainer.accelerator=cpu"]
@@ -85,12 +85,12 @@ def nothing() -> None:
 
 def which_are_done(folder: Path) -> int:
     """How many cells are, asked as a sweep asks."""
-    return sum(results.is_done(path, f"{path.name.split('-')[2]}{i // 2}") for i, path in enumerate(folder.iterdir()))
+    return sum(bool(results.runs(path)) for path in folder.iterdir())
 
 
 def summarise(folder: Path) -> None:
     """What a sweep writes at its end, less the report."""
-    summary.write(summary.summarise(table.collect(folder)), folder)
+    summary.write(summary.summarise(results.done_below(folder), "none"), "none", folder)
 
 
 def build_report(folder: Path) -> None:
@@ -104,12 +104,12 @@ def compose_and_check(count: int) -> tuple[float, float]:
 
     from bn_experiments.config.composition import cells_of
 
-    grid = [*SMALL, "norm=bn,none", f"seed=range(0,{count // 2})"]
+    grid = [*SMALL, "norm=bn,none", f"data.split_seed=range(0,{count // 2})"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cells_of("config", SMALL, multirun=False)  # what is done once
         started = time.perf_counter()
         for seed in range(10):
-            compose("config", [*SMALL, "norm=bn", f"seed={seed}"], return_hydra_config=True)
+            compose("config", [*SMALL, "norm=bn", f"data.split_seed={seed}"], return_hydra_config=True)
         composing = (time.perf_counter() - started) / 10
         started = time.perf_counter()
         cells, refusals = cells_of("config", grid, multirun=True)
@@ -133,7 +133,7 @@ def dispatch(count: int) -> float:
     as_task: Any = ray.remote(num_cpus=1)
     launcher.task = as_task(_nothing_done)
     started = time.perf_counter()
-    launcher.run({number: Cell({}, {}, Path(f"seed={number}")) for number in range(count)})
+    launcher.run({number: Cell({}, {}, Path(f"cell-{number}"), ()) for number in range(count)})
     return (time.perf_counter() - started) / count
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
 
+NO_SUCH_KEY = "no such key"
+
 
 class Refusal(ValueError):
     """An error about a value of the configuration, or a file, that the program does not accept.
@@ -52,7 +54,17 @@ def unknown_key(key: str, known: Iterable[str]) -> Refusal:
     by_leaf = {name.rpartition(".")[2]: name for name in sorted(known)}
     near = difflib.get_close_matches(key.rpartition(".")[2], by_leaf, n=1)
     remedy = f"did you mean {by_leaf[near[0]]}?" if near else "leave it out"
-    return Refusal(key, "no such key", ", ".join(by_leaf.values()), remedy)
+    return Refusal(key, NO_SUCH_KEY, ", ".join(by_leaf.values()), remedy)
+
+
+def nearest(value: str, known: Iterable[str]) -> str:
+    """The question whether the most similar of the known values was meant; empty if none is similar.
+
+    >>> nearest("batchnorm", ["bn", "batch_norm"]), nearest("x", ["bn"])
+    ('did you mean batch_norm?', '')
+    """
+    near = difflib.get_close_matches(value, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def one_line(error: object) -> str:

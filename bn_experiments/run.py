@@ -2,14 +2,18 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from statistics import fmean
+from typing import Any
 
 import torch
 
 from bn_experiments.config.build import build
 from bn_experiments.config.cells import Cell
+from bn_experiments.config.origin import origin
+from bn_experiments.records.origin import UNKNOWN
 from bn_experiments.records.results import Result
 from bn_experiments.system import provenance
 from bn_experiments.training.trainer import HPARAMS_METRICS
@@ -39,54 +43,73 @@ def run(cell: Cell) -> Result:
     """
     started = time.perf_counter()
     trainer, module, data, curves, probing, checkpoints = build(cell)
+    checkpoint = checkpoints.found()
+    checkpoints.made_by = made_by(cell, checkpoints.made_by if checkpoint else None)
+    begun = Result(
+        "started", cell.choices, cell.config, checkpoints.identity, list(cell.seeds), made_by=checkpoints.made_by
+    )
+    begun.write(cell.folder)
     setup_s = time.perf_counter() - started
 
-    trainer.fit(module, data, ckpt_path=checkpoints.found(), weights_only=True)
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     train_s = time.perf_counter() - started - setup_s
     trainer.save_checkpoint(checkpoints.file)
     trainer.test(module, data, verbose=False)
 
     metrics, diverged = score({**curves.last(), **module.metrics}, data.splits.num_classes)
-    result = Result(
+    result = replace(
+        begun,
         status="done",
-        cell=cell.choices,
-        config=cell.config,
-        config_hash=checkpoints.identity,
-        seeds=list(data.seeds),
         metrics=metrics,
         diverged=diverged,
+        chance={f"{name}/acc": getattr(data.splits, name).chance() for name in ("val", "test")},
         probes=probing.numbers(),
         timing={"setup_s": setup_s, "train_s": train_s, "samples_per_s": curves.examples_taken() / train_s},
         **provenance.of_this_process(trainer.strategy.root_device.type),
     )
     for logger in trainer.loggers:
-        logger.log_metrics({name: fmean(metrics[name]) for name in HPARAMS_METRICS}, trainer.max_epochs)
+        logger.log_metrics({name: mean_of(metrics[name]) for name in HPARAMS_METRICS}, trainer.max_epochs)
         logger.finalize("success")
     for record in (curves, probing, result):
         record.write(cell.folder)
     return result
 
 
-def score(metrics: dict[str, torch.Tensor], num_classes: int) -> tuple[dict[str, list[float]], list[bool]]:
-    """The final numbers; a replica whose loss is not finite counts at chance, and is never dropped.
+def made_by(cell: Cell, before: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """What makes the numbers of a run that starts now, or goes on.
 
-    Chance: accuracy 1 / C, loss log C.
+    Args:
+        cell: The cell.
+        before: What made the checkpoint from which it goes on; None if there is no checkpoint.
+    """
+    now = origin(cell.config)._asdict()
+    earlier = [] if before is None else list(before) or [UNKNOWN._asdict()]
+    return earlier if now in earlier else [*earlier, now]
+
+
+def score(metrics: dict[str, torch.Tensor], num_classes: int) -> tuple[dict[str, list[float | None]], list[bool]]:
+    """The final numbers. A replica whose loss is not finite has diverged: it has the accuracy of chance, and no loss.
 
     Args:
         metrics: Each metric's name with its values (R,).
-        num_classes: C.
+        num_classes: C; chance is 1 / C.
 
     Returns:
-        The metrics as lists, and whether each replica diverged.
+        The metrics as lists, None for what is not finite, and whether each replica diverged.
 
     >>> score({"test/loss": torch.tensor([0.5, torch.nan]), "test/acc": torch.tensor([0.75, 0.0])}, 4)
-    ({'test/loss': [0.5, 1.3862943611198906], 'test/acc': [0.75, 0.25]}, [False, True])
+    ({'test/loss': [0.5, None], 'test/acc': [0.75, 0.25]}, [False, True])
     """
     losses = torch.stack([values.cpu().double() for name, values in metrics.items() if name.endswith("loss")])
     diverged = ~losses.isfinite().all(0)
-    chance = {"loss": math.log(num_classes), "acc": 1 / num_classes}
-    scored = {
-        name: values.cpu().double().masked_fill(diverged, chance[name.rpartition("/")[2]]).tolist()
-        for name, values in metrics.items()
-    }
+    scored: dict[str, list[float | None]] = {}
+    for name, values in metrics.items():
+        numbers = values.cpu().double()
+        numbers = numbers.masked_fill(diverged, 1 / num_classes) if name.endswith("acc") else numbers
+        scored[name] = [number if math.isfinite(number) else None for number in numbers.tolist()]
     return scored, diverged.tolist()
+
+
+def mean_of(values: Sequence[float | None]) -> float:
+    """The mean of a metric; NaN where a replica diverged and has none."""
+    return fmean(math.nan if value is None else value for value in values)

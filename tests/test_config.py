@@ -56,9 +56,9 @@ def test_every_option_of_lenet_trains(compose_cell, option):
 def test_a_users_own_norm_needs_no_change_to_the_code(compose_cell):
     own = ["norm=none", "norm._target_=tests.norms.test_slot.Doubling", "+norm.strength=0.5"]
     doubled, plain = one_epoch(compose_cell, *own), one_epoch(compose_cell, "norm=none", "trainer.max_epochs=1")
-    assert doubled.metrics["train/loss"] == plain.metrics["train/loss"], "2 x 0.5 x is x"
+    assert doubled.metrics["train/running_loss"] == plain.metrics["train/running_loss"], "2 x 0.5 x is x"
     changed = one_epoch(compose_cell, *own[:2], "+norm.strength=2.0")
-    assert changed.metrics["train/loss"] != plain.metrics["train/loss"]
+    assert changed.metrics["train/running_loss"] != plain.metrics["train/running_loss"]
 
 
 def test_an_image_data_set_trains_as_the_signals_do(compose_cell, tmp_path):

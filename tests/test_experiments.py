@@ -6,10 +6,12 @@ import pytest
 from hydra import compose
 from omegaconf import OmegaConf
 
+from bn_experiments.claims.contexts import of_experiment
 from bn_experiments.claims.protocol import parse
 from bn_experiments.claims.published import compare
-from bn_experiments.claims.verdicts import judge, matched_arms
+from bn_experiments.claims.verdicts import judge
 from bn_experiments.config.check import check_cells
+from bn_experiments.records.results import read
 from bn_experiments.run import run
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -53,13 +55,16 @@ def test_an_experiment_trains_its_arms_and_judges_each_claim(compose_cell, exper
     published = [entry for entry in protocol.published if entry.arm in arms]
     trimmed, lines = parse({**protocol.as_dict(), "arms": selectors, "published": [vars(entry) for entry in published]})
     assert lines == []
-    verdicts = judge(trimmed, [cell.folder for cell in cells])
+    results = {cell.folder: read(cell.folder) for cell in cells}
+    verdicts = judge(trimmed, results)
     assert len(verdicts) == len(protocol.claims)
     for verdict in verdicts:
+        if verdict.reason == "every arm is at chance":  # after so few steps
+            continue
         assert verdict.verdict in ("holds", "fails", "inconclusive"), verdict.reason
         assert verdict.n == 3
-    (matched,) = matched_arms(trimmed, [cell.folder for cell in cells])
+    (context,) = of_experiment(trimmed, results)
     for entry in trimmed.published:
-        found = compare(entry, matched)
+        found = compare(entry, context.arms)
         assert found.reason is None
         assert 1 <= len(found.inside) <= len(entry.values)

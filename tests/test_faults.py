@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from bn_experiments.config import build
-from bn_experiments.records.identity import config_hash
 from bn_experiments.records.lock import is_locked, locked
-from bn_experiments.records.results import is_done, read
+from bn_experiments.records.origin import is_mixed
+from bn_experiments.records.results import done_below, read
 from bn_experiments.records.table import collect
 from bn_experiments.run import run as run_cell
+from bn_experiments.sweeps.train_cell import is_done
 from tests.command_line import ONE_AT_A_TIME, ROOT, command, run, start, train, until
 
 TWO_AT_A_TIME = "hydra.launcher.n_jobs=2"
@@ -83,7 +84,7 @@ def test_a_folder_that_turns_read_only_costs_what_was_not_written_yet(data_dir, 
     words = command(data_dir, folder, "-m", "norm=bn", "trainer.max_epochs=1,400", ONE_AT_A_TIME)
     words.remove("trainer.max_epochs=2")
     running = start(words, ROOT)
-    until(lambda: len(list(folder.rglob("*.ckpt"))) == 2 and list(folder.rglob("result.json")), running)
+    until(lambda: len(list(folder.rglob("*.ckpt"))) == 2 and done_below(folder), running)
     disk.turn_read_only()
     stdout, stderr = running.communicate(timeout=100)
     assert running.returncode == 1, stderr
@@ -108,7 +109,13 @@ def test_a_folder_that_turns_read_only_costs_what_was_not_written_yet(data_dir, 
     ],
 )
 def test_a_cell_that_fails_says_so_and_does_not_stop_the_others(data_dir, tmp_path, failing, reason):
-    grid = ["-m", "norm=none", f"norm._target_=null,tests.failing.{failing}", "seed=0,1,2", TWO_AT_A_TIME]
+    grid = [
+        "-m",
+        "norm=none",
+        f"norm._target_=null,tests.failing.{failing}",
+        "optimizer.lr=0.01,0.02,0.03",
+        TWO_AT_A_TIME,
+    ]
     done = train(data_dir, tmp_path, *grid)
     assert done.returncode == 1, done.stderr
     assert "3 of 6 cells done" in done.stdout
@@ -138,12 +145,13 @@ def test_a_damaged_record_is_made_again_from_the_checkpoint(compose_cell, damage
     cell = compose_cell("norm=bn")
     expected = run_cell(cell)
     (cell.folder / "result.json").write_text(damage)
-    assert not is_done(cell.folder, config_hash(cell.config))
+    assert not is_done(cell)
     assert collect(cell.folder).empty
     result = run_cell(cell)
     assert result.metrics == expected.metrics
     assert result.timing["samples_per_s"] == 0, "nothing was trained again"
-    assert is_done(cell.folder, config_hash(cell.config))
+    assert is_done(cell)
+    assert not is_mixed(result.origins), "the checkpoint says what made it"
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_tensorboard_shows_what_was_measured(served):
         assert [step for step, _ in drawn] == list(range(2, 2 * len(pairs) + 1, 2)), "a point every two steps"
         np.testing.assert_allclose([value for _, value in drawn], pairs, rtol=1e-5)
 
-        for name in ("train/loss", "val/loss", "val/acc"):
+        for name in ("train/running_loss", "val/loss", "val/acc"):
             by_epoch = curves[curves["name"] == name].groupby("epoch")["value"].mean()
             assert [step for step, _ in scalars(name)] == [1, 2, 3], "each epoch is drawn once"
             drawn = dict(scalars(name))

@@ -1,21 +1,22 @@
 """Cells: the points of a grid, each with its resolved configuration and the folder of its record."""
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from bn_experiments.records.identity import NO_NUMBERS
+from bn_experiments.records.identity import NO_NUMBERS, OF_COMMAND, SEEDS, flat
 
 GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "trainer")
 NAMED = GROUPS[:4]  # the groups whose options stand in every cell's name
-NOT_IN_NAME = re.compile(
-    rf"^(name|experiment(\..*)?|hydra(/.*|\..*)?|paths\..*|trainer\.({'|'.join(NO_NUMBERS)})|{'|'.join(NAMED)})$"
-)
+WHOLE = "|".join([*SEEDS, *OF_COMMAND, "experiment", "hydra"])  # with all keys below them
+NOT_IN_NAME = re.compile(rf"^(({WHOLE})([./].*)?|trainer\.({'|'.join(NO_NUMBERS)})|{'|'.join(NAMED)})$")
+FOLDERS = re.compile(r"hydra\.(run|sweep)(\.|$)")  # Hydra's keys that say where it writes; a command sets none of them
 PLAIN = re.compile(r"[\w./@]+=(\[[\w.,+ -]*\]|[\w.,+-]*)")  # what a name shows in full
 
 
@@ -27,12 +28,14 @@ class Cell:
         choices: The option of each group, and `overrides`, every other key that was set, sorted.
         config: The resolved configuration, without Hydra's own part and without what an experiment says of its arms.
         folder: The folder of its record.
+        seeds: The seeds of the replicas that the command asks for.
         typed: The overrides as they were typed, for Hydra's own records.
     """
 
     choices: dict[str, Any]
     config: dict[str, Any]
     folder: Path
+    seeds: Sequence[int]
     typed: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
@@ -45,9 +48,41 @@ class Cell:
             overrides: The overrides as they were typed, without Hydra's own.
         """
         resolved = {str(key): _resolved(config[key]) for key in config if key not in ("hydra", "experiment")}
-        chosen = choices(options, overrides)
+        chosen = choices(options, [override for override in overrides if not _is_idle(override, resolved)])
         folder = Path(str(config.paths.output_dir), str(config.name), cell_name(chosen))
-        return cls(chosen, resolved, folder, tuple(overrides))
+        first, count = resolved.get("seed"), resolved.get("replicas")
+        seeds = range(0)  # of keys that the check refuses
+        if isinstance(first, int) and isinstance(count, int):
+            seeds = range(first, first + count)
+        return cls(chosen, resolved, folder, seeds, tuple(overrides))
+
+    def of_seeds(self, seeds: Sequence[int], folder: Path) -> "Cell":
+        """The same cell with other seeds, which follow on each other, and another folder."""
+        config = {**self.config, "seed": seeds[0], "replicas": len(seeds)}
+        return replace(self, config=config, seeds=tuple(seeds), folder=folder)
+
+
+def joined(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells, those that differ in their seeds alone as one with the seeds of all.
+
+    So do cells whose norm is none, whatever keys of the norm were set: they are one cell.
+    """
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        values = flat(cell.config)
+        rest = [key for key in values if key not in SEEDS and not _is_idle(key, cell.config)]
+        mark = json.dumps([str(cell.folder), {key: values[key] for key in rest}], sort_keys=True, default=str)
+        same = found.setdefault(mark, cell)
+        if same.seeds != cell.seeds:
+            found[mark] = replace(same, seeds=tuple(dict.fromkeys([*same.seeds, *cell.seeds])))
+    return list(found.values())
+
+
+def _is_idle(override: str, config: Mapping[str, Any]) -> bool:
+    """Whether an override, or a key, is of a norm that there is not."""
+    norm = config.get("norm")
+    idle = isinstance(norm, dict) and norm.get("_target_", "") is None
+    return idle and key_of(override).startswith("norm.") and key_of(override) != "norm._target_"
 
 
 def _resolved(node: Any) -> Any:
@@ -67,11 +102,12 @@ def typed(hydra: Any, kind: str) -> list[str]:
 def overrides_of(config: DictConfig, multirun: bool) -> list[str]:
     """The overrides of a command, with all values of each: for a grid those of its sweeper, then those that were typed.
 
-    Of Hydra's own there is the search path alone, for the options that lie elsewhere.
+    Of Hydra's own there are the search path, for the options that lie elsewhere, and the folders, which are refused.
     """
-    search = [override for override in typed(config.hydra, "hydra") if override.startswith("hydra.searchpath")]
+    hydra = typed(config.hydra, "hydra")
+    own = [each for each in hydra if key_of(each) == "hydra.searchpath" or FOLDERS.match(key_of(each))]
     params = (config.hydra.sweeper.get("params") or {}) if multirun else {}
-    return [*search, *(f"{key}={value}" for key, value in params.items()), *typed(config.hydra, "task")]
+    return [*own, *(f"{key}={value}" for key, value in params.items()), *typed(config.hydra, "task")]
 
 
 def choices(options: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -107,9 +143,11 @@ def key_of(override: str) -> str:
     return override.lstrip("+~").split("=")[0].split("@")[0]
 
 
-def _name_of(hydra: DictConfig) -> str:
-    return cell_name(choices(hydra.runtime.choices, typed(hydra, "task")))
+def _name_of(config: DictConfig) -> str:
+    norm = {"norm": {"_target_": OmegaConf.select(config, "norm._target_", default="")}}
+    own = [override for override in typed(config.hydra, "task") if not _is_idle(override, norm)]
+    return cell_name(choices(config.hydra.runtime.choices, own))
 
 
 # `${cell_name:}` in conf/config.yaml
-OmegaConf.register_new_resolver("cell_name", lambda *, _root_: _name_of(_root_.hydra), replace=True)
+OmegaConf.register_new_resolver("cell_name", lambda *, _root_: _name_of(_root_), replace=True)

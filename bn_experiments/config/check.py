@@ -2,17 +2,17 @@
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from bn_experiments.config import dry_run, options
-from bn_experiments.config.cells import GROUPS, NAMED, Cell
+from bn_experiments.config.cells import GROUPS, NAMED, Cell, joined
 from bn_experiments.config.objects import Config
 from bn_experiments.records.identity import config_hash
 from bn_experiments.refusal import Refusal
 
+MOST_NAMED = 3  # cells in a line
 Question = Callable[..., list[Refusal] | None]
 NETWORK = ("data", "model", "norm", "init", "replicas", "probes", "trainer")  # what decides whether networks can train
 
@@ -26,11 +26,21 @@ def check_cells(cells: Sequence[Cell], lost: Collection[str] = ()) -> list[Refus
     """
     once = Once()
     found = [check(cell, lost, once) for cell in cells]
-    alike = [] if lost else list(dict.fromkeys(_alike(cells)))
+    alike = [] if lost else list(dict.fromkeys(_alike(joined(cells))))
     if not (lost or alike or any(found)):  # the first step takes torch two seconds
         found = [once(dry_run.step, cell.config, "optimizer", "scheduler") for cell in cells]
-    count = Counter(refusal for refusals in found for refusal in dict.fromkeys(refusals))
-    return [one if n == len(cells) else one.noting(f"{n} of {len(cells)} cells") for one, n in count.items()] + alike
+    names: dict[Refusal, list[str]] = {}
+    for cell, refusals in zip(cells, found, strict=True):
+        for refusal in dict.fromkeys(refusals):
+            names.setdefault(refusal, []).append(cell.folder.name)
+    return [
+        one if len(own) == len(cells) else one.noting(_named(own, len(cells))) for one, own in names.items()
+    ] + alike
+
+
+def _named(names: Sequence[str], count: int) -> str:
+    more = ", ..." if len(names) > MOST_NAMED else ""
+    return f"{len(names)} of {count} cells: {', '.join(names[:MOST_NAMED])}{more}"
 
 
 class Once:

@@ -21,9 +21,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from bn_experiments.config.cells import Cell, key_of
+from bn_experiments.config.cells import Cell, joined, key_of
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
-from bn_experiments.refusal import Refusal
+from bn_experiments.refusal import NO_SUCH_KEY, Refusal
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -51,7 +51,7 @@ def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tupl
         else:
             unread.add(key_of(override))
     read = [values for key, values in axes.items() if key_of(key).split(".")[0] not in unread]
-    cells, left_out, kept = [], unread, False
+    cells, found, taken, left_out, kept = [], [], set[str](), unread, False
     for point in map(list, itertools.product(*read)):  # the last key varies fastest, as in Hydra's own sweeper
         try:
             cell, wrong = composer.cell(point)
@@ -59,14 +59,22 @@ def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tupl
             refusals.append(as_refusal(error))
             continue
         cells.append(cell)
-        refusals += wrong.values()
-        left_out |= {key_of(override) for override in wrong}
+        found.append(wrong)
+        taken |= {key_of(override) for override in point if override not in wrong}
         kept |= len(wrong) < len(point)
+    for wrong in found:
+        left = {  # a key that one option of a group lacks does not multiply that option
+            override: refusal
+            for override, refusal in wrong.items()
+            if refusal.got != NO_SUCH_KEY or key_of(override) not in taken
+        }
+        refusals += left.values()
+        left_out |= {key_of(override) for override in left}
     if kept or not refusals:  # a command of nothing but typing errors is answered in a second, without torch
         from bn_experiments.config.check import check_cells
 
         refusals += check_cells(cells, {name.split(".")[0] for name in left_out})
-    return cells, list(dict.fromkeys(refusals))
+    return joined(cells), list(dict.fromkeys(refusals))
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> list[Refusal]:

@@ -6,6 +6,7 @@ A function returns refusals where there can be several, and raises one that is a
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 from torch import nn
@@ -85,7 +86,9 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
     if config["trainer"]["stack_replicas"] is True and (error := _push(StackedReplicas([network] * 2), splits, 2)):
         got = f"the network cannot be stacked ({reason_of(error)})"
         raise Refusal("trainer.stack_replicas=true", got, "auto or false", "set it to auto")
-    return [] if takes_one else _probes_of_one(config, splits)
+    batch, probes = torch.zeros(2, *splits.input_shape), [objects.probe(config, name) for name in config["probes"]]
+    refusals = [refusal for probe in probes for refusal in probe.refusals(network, batch)]
+    return refusals if takes_one else refusals + _probes_of_one(config, splits)
 
 
 def _probes_of_one(config: Config, splits: Splits) -> list[Refusal]:
@@ -117,23 +120,27 @@ class _Accepted(BaseException):
     """Raised where an optimizer turns from its options to the parameters."""
 
 
+class _Unread(nn.Module):
+    """A network whose parameters are not to be read."""
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Raises `_Accepted`."""
+        raise _Accepted
+
+
 def takes_options(config: Config) -> None:
     """Raises what the optimizer says to its options; torch's do so first, and making a whole one takes two seconds."""
-
-    def parameters() -> Iterator[nn.Parameter]:
-        raise _Accepted
-        yield
-
     with suppress(_Accepted), _refused(config, "optimizer"):
-        objects.optimizer(config)(parameters())
+        objects.optimizer(config)(_Unread())
 
 
 def step(config: Config) -> None:
-    """Raises what is wrong with the optimizer and the scheduler as they take a step with one weight."""
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
+    """Raises what is wrong with the optimizer and the scheduler as they take a step with a weight and a bias."""
+    network = nn.ParameterList([torch.zeros(1, 1), torch.zeros(1)])
+    for parameter in network:
+        parameter.grad = torch.zeros_like(parameter)
     with _refused(config, "optimizer"):
-        optimizer = objects.optimizer(config)([parameter])
+        optimizer = objects.optimizer(config)(network)
         optimizer.step()
     with _refused(config, "scheduler"):
         scheduler = objects.scheduler(config)(optimizer)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bn_experiments.config.cells import GROUPS, key_of
+from bn_experiments.config.cells import FOLDERS, GROUPS, key_of
 from bn_experiments.refusal import Refusal, one_line, unknown_key
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, AssertionError)
@@ -75,6 +75,10 @@ def unreadable(override: str, error: Exception) -> Refusal:
     key, equals, value = override.partition("=")
     if not equals:
         return Refusal(override, "is no override", "key=value or group=option", "give it a value")
+    if re.search("Interval|INTERVAL", str(error)):  # a list of functions has it in small letters
+        got = "interval(...) is a range for another sweeper, one that searches, such as Optuna's"
+        allowed = "choice(...), range(...) or a list of values, such as 1,2,3"
+        return Refusal(override, got, allowed, "name the values of the grid")
     reason = one_line(error).split(" expecting ")[0]
     quoted = value.replace('"', '\\"')
     remedy = "write $HOME for ~" if value.startswith("~") else f"""complete it, or quote it, '{key}="{quoted}"'"""
@@ -82,13 +86,17 @@ def unreadable(override: str, error: Exception) -> Refusal:
 
 
 def no_option(override: Override, options: Sequence[str]) -> Refusal | None:
-    """The refusal of an option that its group does not have.
+    """The refusal of an option that its group does not have, or of a folder that Hydra is not to choose.
 
     Args:
         override: The override, with one value.
         options: The options of what it names; none where that is no group.
     """
     group, value, typed = override.key_or_group, override.value(), str(override.input_line)
+    if re.match(FOLDERS, group):
+        got = "would move Hydra's own records away from the results, whose folder is paths.output_dir/name/cell"
+        allowed = "paths.output_dir=... and name=..., which move both"
+        return Refusal(typed, got, allowed, "leave it out, and set these")
     if not options or override.is_delete() or isinstance(value, dict):
         return None
     if group in GROUPS and not override.package and (override.is_add() or override.is_force_add()):

@@ -11,10 +11,12 @@ from torch import nn
 from bn_experiments.data.batches import Batching
 from bn_experiments.data.sources import Source
 from bn_experiments.data.splits import Splits, split
+from bn_experiments.data.valid import valid
 from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.probe import Probe, Schedule
 from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.signatures import accepted
+from bn_experiments.training.decay import parameter_groups
 
 Config = Mapping[str, Any]
 
@@ -46,9 +48,9 @@ def options(config: Config, group: str) -> dict[str, Any]:
 
 
 def source(config: Config) -> Source:
-    """The whole data set, which a process loads once."""
+    """The whole data set, which a process loads and checks once."""
     load = target(config, "data")
-    return load(**accepted(load, options(config, "data")))
+    return valid(load(**accepted(load, options(config, "data"))), config["data"]["_target_"])
 
 
 def splits(config: Config) -> Splits:
@@ -61,10 +63,14 @@ def batching(config: Config) -> Batching:
     return Batching(**accepted(Batching, options(config, "data")))
 
 
+def slot(config: Config) -> Slot:
+    """The norm of this arm."""
+    return Slot(config["norm"]["_target_"], **options(config, "norm"))
+
+
 def network(config: Config, splits: Splits) -> nn.Module:
     """One network for the data, not initialized."""
-    slot = Slot(config["norm"]["_target_"], **options(config, "norm"))
-    given = {"input_shape": splits.input_shape, "num_classes": splits.num_classes, "norm": slot}
+    given = {"input_shape": splits.input_shape, "num_classes": splits.num_classes, "norm": slot(config)}
     return target(config, "model")(**given, **options(config, "model"))
 
 
@@ -73,11 +79,15 @@ def seeds(config: Config) -> range:
     return range(config["seed"], config["seed"] + config["replicas"])
 
 
-def optimizer(config: Config, captured: bool = False) -> Callable[..., torch.optim.Optimizer]:
-    """Makes an optimizer of parameters, one whose step can be captured as a CUDA graph where it is."""
-    make = target(config, "optimizer")
-    capturable = {"capturable": True} if captured and make is not torch.optim.SGD else {}
-    return partial(make, **{**options(config, "optimizer"), **capturable})
+def optimizer(config: Config, captured: bool = False) -> Callable[[nn.Module], torch.optim.Optimizer]:
+    """Makes an optimizer of a network or a stack, one whose step can be captured as a CUDA graph where it is."""
+    make, own = target(config, "optimizer"), options(config, "optimizer")
+    decay = own.pop("decay")
+    if own.get("weight_decay") == 0:
+        decay = "all"  # the same numbers, by one kernel in place of two
+    if captured and make is not torch.optim.SGD:
+        own["capturable"] = True
+    return lambda network: make(parameter_groups(network, decay), **own)
 
 
 def scheduler(config: Config) -> Callable[..., torch.optim.lr_scheduler.LRScheduler]:

@@ -17,6 +17,7 @@ from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.probe import Schedule
 from bn_experiments.refusal import Refusal
 from bn_experiments.signatures import problems
+from bn_experiments.training.decay import parameter_groups
 from bn_experiments.training.initialization import initialize
 
 NAME = "a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _"
@@ -25,7 +26,7 @@ PASSED = {  # the arguments that code passes, so that no config sets them
     "data": ["source"],
     "model": ["input_shape", "num_classes", "norm"],
     "norm": ["target", "options"],
-    "optimizer": ["params"],
+    "optimizer": ["params", "network"],
     "scheduler": ["optimizer"],
 }
 # (Type, default) where torch's signatures leave open what its classes get wrong late, or without naming the key
@@ -44,6 +45,8 @@ class CellOptions:
     name: Annotated[str, Field(pattern=r"^\w[\w.+=,-]*$", description=NAME)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     replicas: PositiveInt
+    baseline: Annotated[str, Field(min_length=1)] | None
+    stale: Literal["retrain", "keep"] | None
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ def of_group(config: Config, group: str) -> list[Refusal]:
             slot = Slot(config["norm"]["_target_"], **{**unset, **options})
             targets.insert(0, slot.import_target(dim=1))  # a key of both is the slot's
             given.append(slot.width_argument)
+        if group == "optimizer":
+            targets.append(parameter_groups)  # for `decay`, which is no key of torch's
         if group == "data":
             targets += [split, Batching]
             if options.get("root") == config["paths"].get("data_dir"):  # which has a line of its own

@@ -22,9 +22,14 @@ MOST_NAMED = 20  # cells that are not done for one reason
 
 def finish(plan: Plan) -> int:
     """Prints the comparison of the arms, writes it for a grid, and gives the exit status."""
-    is_trained = {cell.folder: is_done(cell) for cell in plan.cells}
-    done = [cell for cell in plan.cells if is_trained[cell.folder]]
-    others = [folder for folder in is_trained if not is_trained[folder]]
+    from bn_experiments.sweeps.stale import stale_runs  # which imports torch
+
+    done: list[Cell] = []
+    others: list[Cell] = []
+    stale = set() if plan.keeps_stale else {run.folder for run in stale_runs([c for c in plan.cells if is_done(c)])}
+    for cell in plan.cells:
+        is_other = any(folder in stale for folder in (cell.folder, *results.further(cell.folder)))
+        (done if is_done(cell) and not is_other else others).append(cell)
     console = Console(markup=False, highlight=False)
     status = FAILED if others else 0
     if done:
@@ -40,11 +45,11 @@ def finish(plan: Plan) -> int:
     return status
 
 
-def _not_done(folders: Sequence[Path]) -> list[str]:
+def _not_done(cells: Sequence[Cell]) -> list[str]:
     """A line for each cell that is not done, or one for all that share a reason where these are many."""
     by_reason: dict[str, list[Path]] = {}
-    for folder in folders:
-        by_reason.setdefault(_why_not_done(folder), []).append(folder)
+    for cell in cells:
+        by_reason.setdefault(_why_not_done(cell), []).append(cell.folder)
     lines = []
     for reason, alike in by_reason.items():
         if len(alike) <= MOST_NAMED:
@@ -57,24 +62,36 @@ def _not_done(folders: Sequence[Path]) -> list[str]:
 def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     """Prints the arms of the command's cells side by side; the files hold all that lies in the folder."""
     from bn_experiments import report
-    from bn_experiments.claims import summary, verdicts
-    from bn_experiments.records import table
+    from bn_experiments.claims import contexts, summary, verdicts
 
-    if trained := [cell.folder for cell in done if cell.config["trainer"]["max_epochs"]]:
-        summary.show(summary.summarise(table.frame(trained)), console)
+    there, own = results.done_below(plan.folder), [cell.folder for cell in done]
+    cells, lines = contexts.distinct({**{folder: there[folder] for folder in own}, **there})  # the command's first
+    arms = {folder: (result.cell, result.config) for folder, result in cells.items()}
+    names = list(contexts.arm_names(arms).values())
+    baseline = plan.baseline or (contexts.BASELINE if contexts.BASELINE in names else names[0])
+    found = summary.summarise(cells, baseline)
+    if any(cell.config["trainer"]["max_epochs"] for cell in done):
+        summary.show(found, baseline, {folder.name for folder in own}, console)
+        for line in [*lines, *contexts.apart(contexts.of_grid(cells), baseline)]:
+            console.print(line, style="dim", soft_wrap=True)
     if plan.protocol:
-        own = {matched.context for matched in verdicts.matched_arms(plan.protocol, [cell.folder for cell in done])}
-        judged = verdicts.write(plan.protocol, plan.folder)  # with arms that an earlier command trained
-        verdicts.show([verdict for verdict in judged if verdict.context in own], console)
+        judged = verdicts.judge(plan.protocol, cells)  # with arms that an earlier command trained
+        verdicts.write(judged, plan.folder)
+        asked = contexts.of_experiment(plan.protocol, {folder: cells[folder] for folder in own if folder in cells})
+        shown = {context.name for context in asked}
+        verdicts.show([verdict for verdict in judged if verdict.context in shown], console)
     if len(plan.cells) > 1:
-        summary.write(summary.summarise(table.collect(plan.folder)), plan.folder)
+        summary.write(found, baseline, plan.folder)
         console.print(f"report  {report.write_page(plan.folder)}")
 
 
-def _why_not_done(folder: Path) -> str:
-    if lock.is_locked(folder):
+def _why_not_done(cell: Cell) -> str:
+    folders = (cell.folder, *results.further(cell.folder))
+    if any(map(lock.is_locked, folders)):
         return "another command trains it"
-    record = results.read(folder)
-    if record is None or record.status != "failed":
+    if is_done(cell):
+        return "another command trained it with other code; the same command says what can be done"
+    failed = [record for record in map(results.read_run, folders) if record and record.status == "failed"]
+    if not failed:
         return "not done; the same command goes on from here"
-    return f"failed ({one_line(record.error)}); its log says more, and the same command tries it again"
+    return f"failed ({one_line(failed[-1].error)}); its log says more, and the same command tries it again"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from bn_experiments.config.cells import Cell, cell_of, overrides_of
+from bn_experiments.config.cells import Cell, cell_of, key_of, overrides_of, typed
 from bn_experiments.config.composition import Composer, cells_of
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal
-from bn_experiments.refusal import Refusal
+from bn_experiments.refusal import Refusal, nearest
 from bn_experiments.sweeps.command_line import refuse
 
 if TYPE_CHECKING:
@@ -25,10 +25,14 @@ class Plan(NamedTuple):
     Args:
         cells: The cells, in the order of their numbers.
         protocol: The protocol of the experiment, where one was asked for.
+        baseline: The arm that the others are compared with, where the command names one.
+        keeps_stale: Whether the command takes records as they are that something else made.
     """
 
     cells: Sequence[Cell]
     protocol: "Protocol | None"
+    baseline: str | None = None
+    keeps_stale: bool = False
 
     @property
     def folder(self) -> Path:
@@ -46,9 +50,16 @@ def plan_of(config: DictConfig, multirun: bool) -> Plan:
     try:
         cells, refusals = _cells(config, multirun)
         protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
-        plan = Plan(cells, protocol)
+        plan = Plan(cells, protocol, config.baseline, config.stale == "keep")
         if refusals or wrong or (wrong := _standing_in_the_way(plan, config.hydra)):
             refuse([*refusals, *wrong])
+        from bn_experiments.sweeps import stale  # which imports torch
+
+        found = stale.stale_runs(cells)
+        if wrong := stale.refusals(found, config.stale):
+            refuse(wrong)
+        for run in found if config.stale == "retrain" else ():
+            stale.set_aside(run.folder)
         if protocol:
             protocol.write(plan.folder)
     except Exception as error:  # Hydra would make a warning of it, and train
@@ -93,9 +104,29 @@ def _standing_in_the_way(plan: Plan, hydra: DictConfig) -> list[Refusal]:
     if there != own:
         got = f"{folder} holds the experiment {there}"
         refusals.append(Refusal("name", got, "another name", "change it", value=folder.name))
+    refusals += _baseline(plan)
     if protocol:
-        from bn_experiments.claims.protocol import unmeasured
+        from bn_experiments.claims.protocol import unmatched, unmeasured
 
+        keys = {key_of(override) for override in typed(hydra, "task")}
+        refusals += unmatched(protocol, [(cell.choices, cell.config) for cell in plan.cells], keys - {"experiment"})
         options = GlobalHydra.instance().config_loader().get_group_options("probes")
         refusals += unmeasured(protocol, {*options, *(probe for cell in plan.cells for probe in cell.config["probes"])})
     return refusals
+
+
+def _baseline(plan: Plan) -> list[Refusal]:
+    """Whether the command names a baseline that no arm of the folder has."""
+    from bn_experiments.claims.contexts import ALL, arm_names
+    from bn_experiments.records import results
+
+    if plan.baseline in (None, ALL):
+        return []
+    there = results.done_below(plan.folder)
+    cells = {folder: (result.cell, result.config) for folder, result in there.items()}
+    names = list(arm_names(cells | {cell.folder: (cell.choices, cell.config) for cell in plan.cells}).values())
+    if plan.baseline in names:
+        return []
+    known = list(dict.fromkeys([*names, ALL]))
+    remedy = nearest(plan.baseline, known) or "choose one"
+    return [Refusal("baseline", "no arm has this name", ", ".join(known), remedy, value=plan.baseline)]

@@ -50,9 +50,12 @@ class GridSweeper(Sweeper):
         OmegaConf.save(self.config, plan.folder / "multirun.yaml")
         try:
             launcher.train(plan, Worker(self.config, self.callbacks))
-        finally:
-            status = finish(plan)
-        sys.exit(status)
+        except Refusal as refusal:  # the launcher cannot be used, and has taken no cell
+            refuse([refusal])
+        except BaseException:
+            finish(plan)
+            raise
+        sys.exit(finish(plan))
 
 
 class CommandCallback(Callback):

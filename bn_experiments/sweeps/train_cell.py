@@ -3,6 +3,9 @@
 import logging
 import sys
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from bn_experiments.config.cells import Cell
 from bn_experiments.records import identity, lock, results
@@ -12,17 +15,23 @@ log = logging.getLogger(__name__)
 
 
 def train_cell(cell: Cell) -> None:
-    """Trains a cell unless that is done or another process does it; a cell that fails says so in its record.
+    """Trains the seeds of a cell that are not done, unless another process does; what fails says so in its record.
 
     Raises:
         Interrupted: The process was asked to end; the cell goes on from its last checkpoint.
     """
-    interruption.check()
     logging.raiseExceptions = False  # a log that a full disk cuts short is no error of the cell
     threading.excepthook = _log_of_thread
+    for run_of_it in runs_to_train(cell):
+        interruption.check()
+        _train(run_of_it)
+
+
+def _train(cell: Cell) -> None:
     cell.folder.mkdir(parents=True, exist_ok=True)
     with interruption.listening(), interruption.deferred(), lock.locked(cell.folder) as is_ours:
-        if not is_ours or is_done(cell):
+        record = results.read_run(cell.folder)
+        if not is_ours or (record and record.status == "done"):  # which another process may have written just now
             return
         from bn_experiments.run import run
 
@@ -36,30 +45,88 @@ def train_cell(cell: Cell) -> None:
             raise
 
 
+def runs_to_train(cell: Cell) -> list[Cell]:
+    """What is left to train of a cell: unfinished runs of its seeds, then those of its seeds that no run has.
+
+    The first run of a cell lies in the cell's own folder, each further one in a folder `seeds=a-b` in it. The seeds of
+    all finished runs count together.
+    """
+    left = [seed for seed in cell.seeds if seed not in seeds_done(cell)]
+    found = []
+    for folder in (cell.folder, *results.further(cell.folder)):
+        record = results.read_run(folder)
+        if record and record.status != "done" and record.seeds and set(record.seeds) <= set(left):
+            found.append(cell.of_seeds(record.seeds, folder))
+            left = [seed for seed in left if seed not in record.seeds]
+    taken = is_in_use(cell.folder) or lock.is_locked(cell.folder)
+    for seeds in _consecutive(left):
+        own = cell.of_seeds(seeds, cell.folder)
+        if taken and not checkpoint_of(own).exists():  # where the record is damaged, the checkpoint is not
+            own = cell.of_seeds(seeds, cell.folder / f"{results.FURTHER}{seeds[0]}-{seeds[-1]}")
+        found.append(own)
+        taken = True
+    return found
+
+
+def checkpoint_of(run: Cell) -> Path:
+    """The file of a run's checkpoint (see `training.trainer.Checkpoints`)."""
+    return run.folder / "checkpoints" / f"{identity.config_hash(run.config)}.ckpt"
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a folder holds a run that is finished or can go on, and not just the record of one that failed early."""
+    record = results.read_run(folder)
+    return (record is not None and record.status == "done") or any(folder.glob("checkpoints/*.ckpt"))
+
+
+def _consecutive(seeds: Sequence[int]) -> list[list[int]]:
+    """Seeds in runs of numbers that follow on each other.
+
+    >>> _consecutive([0, 1, 5, 6, 7])
+    [[0, 1], [5, 6, 7]]
+    """
+    found: list[list[int]] = []
+    for seed in sorted(seeds):
+        if found and seed == found[-1][-1] + 1:
+            found[-1].append(seed)
+        else:
+            found.append([seed])
+    return found
+
+
+def seeds_done(cell: Cell) -> set[int]:
+    """The seeds of a cell's finished runs."""
+    mine = identity.identity(cell.config)
+    found = results.runs(cell.folder)
+    return {seed for run in found for seed in run.result.seeds if identity.identity(run.result.config) == mine}
+
+
 def is_done(cell: Cell) -> bool:
-    """Whether the cell has its finished result."""
-    return results.is_done(cell.folder, identity.config_hash(cell.config))
+    """Whether all seeds of a cell have their finished run."""
+    return seeds_done(cell).issuperset(cell.seeds)
 
 
 def record_loss(cell: Cell, reason: str) -> None:
-    """Records the failure of a cell that could not do so itself, unless its result was written before.
+    """Records the failure of a run that could not do so itself, unless its result was written before.
 
     Args:
-        cell: The cell.
+        cell: The cell, with the seeds and the folder of the run.
         reason: What happened.
     """
-    if not is_done(cell):
+    record = results.read_run(cell.folder)
+    if record is None or record.status != "done":
         _record(cell, "failed", reason)
 
 
 def _record(cell: Cell, status: results.Status, error: str | None) -> None:
-    """The record of a cell that has no numbers, where it can be written."""
-    config = cell.config
-    seeds = list(range(config["seed"], config["seed"] + config["replicas"]))
-    record = results.Result(status, cell.choices, config, identity.config_hash(config), seeds, error=error)
+    """The record of a run that has no numbers, where it can be written."""
+    hashed = identity.config_hash(cell.config)
+    begun = results.read_run(cell.folder)
+    if begun is None or begun.config_hash != hashed:
+        begun = results.Result(status, cell.choices, cell.config, hashed, list(cell.seeds))
     try:
         cell.folder.mkdir(parents=True, exist_ok=True)
-        record.write(cell.folder)
+        replace(begun, status=status, error=error).write(cell.folder)
     except OSError as reason:  # a full disk, say; the sweep's last lines tell of the cell
         print(f"{cell.folder}: {error or status}; and its record: {reason}", file=sys.stderr)
 

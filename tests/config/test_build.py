@@ -23,6 +23,6 @@ def test_a_step_is_captured_on_a_gpu_in_full_precision(compose_cell, keys, captu
 @pytest.mark.parametrize(("optimizer", "has_a_say"), [("sgd", False), ("adam", True), ("rmsprop", True)])
 def test_an_optimizer_can_be_captured_where_the_step_is(compose_cell, optimizer, has_a_say, captured):
     config = compose_cell(f"optimizer={optimizer}", "optimizer.lr=0.3").config
-    made = objects.optimizer(config, captured)([torch.nn.Parameter(torch.zeros(1))])
+    made = objects.optimizer(config, captured)(torch.nn.Linear(1, 1))
     assert made.defaults["lr"] == 0.3
     assert made.defaults.get("capturable") == (captured if has_a_say else None)

@@ -62,7 +62,7 @@ def test_no_two_short_texts_share_a_folder():
 @given(st.sets(st.tuples(TEXTS, st.sampled_from(["torch", "he_uniform"]), st.integers(0, 11)), min_size=2, max_size=9))
 @settings(deadline=None, max_examples=40)
 def test_cells_that_differ_never_share_a_folder(cells):
-    names = {name(root(text), f"init={init}", f"seed={seed}") for text, init, seed in cells}
+    names = {name(root(text), f"init={init}", f"data.split_seed={seed}") for text, init, seed in cells}
     assert len(names) == len(cells)
 
 
@@ -123,9 +123,57 @@ def test_what_changes_no_number_is_not_part_of_the_name():
         "trainer.threads=3",
         "trainer.cuda_graph=false",
         "seed=3",
+        "replicas=4",
+        "baseline=ln",
+        "stale=keep",
+        "init=torch",
     )
-    assert found.folder.name == name("seed=3")
-    assert found.choices["overrides"] == ["seed=3"]
+    assert found.folder.name == name("init=torch")
+    assert found.choices["overrides"] == ["init=torch"]
+    assert list(found.seeds) == [3, 4, 5, 6]
+
+
+def test_keys_of_a_norm_that_there_is_not_are_not_part_of_the_name():
+    assert cell("norm=none", "norm.placement=post").folder == cell("norm=none").folder
+    assert cell("norm=bn", "norm.placement=post").folder != cell("norm=bn").folder
+    by_path = cell("norm=none", "norm._target_=torch.nn.LayerNorm", "norm.placement=post")
+    assert by_path.choices["overrides"] == ["norm._target_=torch.nn.LayerNorm", "norm.placement=post"]
+
+
+def asked(*overrides):
+    found, refusals = cells_of("config", list(overrides), multirun=True)
+    assert refusals == []
+    return [(cell.folder.name.replace("mnist1d-mlp-", ""), len(cell.seeds)) for cell in found]
+
+
+def test_cells_that_differ_in_their_seeds_alone_are_one_cell_with_the_seeds_of_all(data_dir):
+    small = ["norm=bn", f"paths.data_dir={data_dir}"]
+    assert asked(*small, "seed=0,10", "replicas=10") == [("bn-sgd", 20)]
+    assert asked(*small, "seed=0,2", "replicas=3,4") == [("bn-sgd", 6)]
+
+
+def test_an_arm_that_a_swept_key_does_not_touch_is_one_cell(data_dir):
+    small = f"paths.data_dir={data_dir}"
+    assert asked("norm=bn,none", "norm.placement=pre,post", small) == [
+        ("bn-sgd-norm.placement=pre", 10),
+        ("bn-sgd-norm.placement=post", 10),
+        ("none-sgd", 10),
+    ]
+    assert asked("norm=bn,none", "norm.eps=1e-5,1e-3", small) == [
+        ("bn-sgd-norm.eps=1e-05", 10),
+        ("bn-sgd-norm.eps=0.001", 10),
+        ("none-sgd", 10),
+    ]
+    assert asked("norm=bn,gn", "norm.num_groups=1,2", small) == [
+        ("bn-sgd", 10),
+        ("gn-sgd-norm.num_groups=1", 10),
+        ("gn-sgd-norm.num_groups=2", 10),
+    ]
+
+
+def test_a_key_that_no_option_of_a_grid_has_is_refused():
+    _, refusals = cells_of("config", ["norm=bn,none", "norm.epz=1"], multirun=True)
+    assert [refusal.got for refusal in refusals] == ["no such key"] * len(refusals) != []
 
 
 @given(st.permutations(["optimizer.lr=0.1", "norm=bn", "seed=3", "model.dropout=0.5"]))
@@ -189,16 +237,16 @@ def launched(config):
     [
         [],
         ["norm=bn,none", "model=mlp,lenet"],
-        ["optimizer.lr=0.1,0.2,0.3", "norm=none", "seed=range(0,20,10)"],
+        ["optimizer.lr=0.1,0.2,0.3", "norm=none", "data.split_seed=range(0,20,10)"],
         ["model.hidden=[64, 64],[32]", "norm=glob(*n,exclude=in)"],
         ["init=torch,'he_uniform'", "trainer.max_epochs=choice(1,2)"],
         ["norm=bn,none", "hydra.verbose=true", "+model.extra=1,2"],
         ["model.activation='relu','tanh'", "data.mean=[0.1, 0.2],0.5", 'init="torch"'],
-        ["norm=glob([b*,ln])", "seed=range(2)"],
+        ["norm=glob([b*,ln])", "data.split_seed=range(2)"],
         ["experiment=notebooks/udl_residual"],
         ["experiment=notebooks/udl_residual", "norm=ln,bn", "optimizer.lr=0.1,0.2"],
         ["experiment=notebooks/sigmoid_mlp", "model.hidden=[8],[8,8]", "optimizer=sgd"],
-        ["~scheduler.step_size", "scheduler=step", "seed=1,2"],
+        ["~scheduler.step_size", "scheduler=step", "data.split_seed=1,2"],
         ["probes=[]", "norm=bn", "norm=none,ln"],
     ],
     ids=str,

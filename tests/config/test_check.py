@@ -23,7 +23,10 @@ PROBABILITY = "a number of at least 0 and below 1"
 SHARE = "a number above 0 and below 1"
 ACTIVATIONS = "relu, sigmoid, tanh, gelu, silu, elu, leaky_relu or softplus"
 RATE = "a number above 0"
-TOP = "data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, trainer"
+TOP = (
+    "baseline, data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, "
+    "stale, trainer"
+)
 
 
 def check(*arguments, **keywords):
@@ -275,7 +278,7 @@ def test_a_line_tells_how_many_cells_it_is_about_unless_all_are(compose_cell):
     assert all_cells.startswith("optimizer.lr=0: ")
     assert all_cells.endswith("for the default")
     assert some.startswith("seed=-1: ")
-    assert some.endswith(" (1 of 2 cells)")
+    assert some.endswith(f" (1 of 2 cells: {cells[1].folder.name})")
 
 
 def test_what_a_lost_setting_would_have_made_is_not_judged(cell_with):
@@ -364,7 +367,7 @@ def test_a_cell_is_refused_in_company_as_it_is_alone(compose_cell, wrong):
     alone = check(bad)
     assert alone
     found = check_cells(company)
-    assert found == [f"{line} (1 of {len(company)} cells)" for line in alone]
+    assert found == [f"{line} (1 of {len(company)} cells: {bad.folder.name})" for line in alone]
 
 
 def test_cells_that_differ_in_a_key_that_networks_depend_on_are_each_tried(compose_cell, monkeypatch):

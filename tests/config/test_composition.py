@@ -16,7 +16,10 @@ from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse
 
 ROOT = Path(__file__).parents[2]
-TOP = "data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, trainer"
+TOP = (
+    "baseline, data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, stale, "
+    "trainer"
+)
 MODELS, NORMS = (
     ", ".join(sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml"))) for group in ("model", "norm")
 )
@@ -29,6 +32,10 @@ EXPERIMENT_MISSPELT = (
 NO_FOO = f"foo: no such key; allowed: {TOP}; leave it out"
 MODEL_FOO = f"model=foo: no such option; allowed: {MODELS}; choose one, or add conf/model/foo.yaml"
 NORM_BAR = f"norm=bar: no such option; allowed: {NORMS}; choose one, or add conf/norm/bar.yaml"
+INTERVAL = (
+    "interval(...) is a range for another sweeper, one that searches, such as Optuna's; allowed: choice(...), "
+    "range(...) or a list of values, such as 1,2,3; name the values of the grid"
+)
 LR_0 = "optimizer.lr=0: wrong value; allowed: a number above 0; change it, or leave it out for the default"
 BATCH_0 = "data.batch_size=0: wrong value; allowed: a whole number above 0; change it, or leave it out for the default"
 
@@ -98,13 +105,34 @@ def test_what_hydra_cannot_compose_is_told_in_one_line(told, override, expected)
     assert "; allowed: " in found
 
 
+FOLDER = (
+    "would move Hydra's own records away from the results, whose folder is paths.output_dir/name/cell; allowed: "
+    "paths.output_dir=... and name=..., which move both; leave it out, and set these"
+)
+
+
+@pytest.mark.parametrize("multirun", [False, True])
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "+hydra.sweep.dir"])
+def test_a_folder_of_hydras_own_choice_is_refused_with_the_keys_that_decide_it(told, key, multirun):
+    assert told(f"{key}=/tmp/x", multirun=multirun) == [f"{key}=/tmp/x: {FOLDER}"]
+
+
+def test_the_folders_of_hydra_are_refused_however_they_are_set(told):
+    for override in ("~hydra.sweep.dir", "hydra.sweep={dir:x}", "hydra.run={dir:x}"):
+        (line,) = told(override)
+        assert line.endswith(f": {FOLDER}"), override
+    assert told("hydra.job.chdir=false") == []
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
         ("norm=bn,bn", "norm=bn,bn: bn comes 2 times; allowed: each value once; leave out what repeats"),
         ("optimizer.lr=0.1,1e-1", "optimizer.lr=0.1,1e-1: 0.1 comes 2 times; allowed: each value once; leave out"),
         ("model=glob(x*)", "model=glob(x*): stands for no value; allowed: one or more; change it"),
-        ("seed=interval(0,1)", "seed=interval(0,1): cannot be read (Can only enumerate CHOICE and RANGE sweeps"),
+        ("seed=interval(0,1)", f"seed=interval(0,1): {INTERVAL}"),
+        ("optimizer.lr=tag(log, interval(0.1, 1))", f"optimizer.lr=tag(log, interval(0.1, 1)): {INTERVAL}"),
+        ("optimizer.lr=shuffle(interval(0.1,1))", f"optimizer.lr=shuffle(interval(0.1,1)): {INTERVAL}"),
         ("norm=bn,", "norm=bn,: cannot be read ("),
         ("name=a,b", "name: its values change no number, so cells of the grid are the same (data=mnist1d model=mlp"),
     ],
@@ -139,8 +167,9 @@ def test_an_error_that_stops_hydra_at_once_does_not_hide_another(told):
     assert told("model=foo", "norm=bar", "data.batch_size=0", multirun=True) == [MODEL_FOO, NORM_BAR, BATCH_0]
 
 
-def test_a_key_that_only_some_options_have_is_wrong_for_the_others(told):
-    (found,) = told("norm=gn,ln,none", "norm.num_groups=1,2", multirun=True)
+@pytest.mark.parametrize("norms", ["norm=none", "norm=none,bn"])
+def test_a_key_that_no_option_of_the_command_has_is_wrong(told, norms):
+    found, *_ = told(norms, "norm.num_groups=1", multirun=True)
     expected = "norm.num_groups: no such key; allowed: norm.bias, norm.layers, norm.placement, norm.scale_init; leave"
     assert found.startswith(expected)
 

@@ -7,13 +7,16 @@ import pytest
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
+from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from bn_experiments.config.cells import overrides_of
 from bn_experiments.config.composition import cells_of
+from bn_experiments.refusal import Refusal
+from bn_experiments.sweeps import sweeper
 from bn_experiments.sweeps.launchers import launcher
-from bn_experiments.sweeps.launchers.launcher import Worker
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Worker
+from bn_experiments.sweeps.plan import Plan
 from tests.conftest import CONF
 
 
@@ -55,6 +58,50 @@ def test_a_job_has_the_environment_the_folder_and_the_records_that_hydra_would_g
     assert (own.job.num, own.job.id, own.job.name) == (3, "3", "train")
     for key in ("overrides.task", "runtime.choices", "job.env_set", "sweep", "run", "launcher", "sweeper"):
         assert OmegaConf.select(own, key) == OmegaConf.select(expected.hydra, key), key
+
+
+def test_a_launcher_that_refuses_ends_the_command_with_its_line_alone(grid, hydra, tmp_path, monkeypatch, capsys):
+    class Refusing(CellLauncher):
+        def run(self, jobs):
+            raise Refusal("hydra.launcher", "no such machine", "another", "choose it")
+
+    config, cells = grid()
+    monkeypatch.setattr(sweeper, "prepare_workers", lambda preset: None)
+    monkeypatch.setattr(sweeper, "plan_of", lambda config, multirun: Plan(cells, None, None))
+    monkeypatch.setattr(sweeper, "launcher_of", lambda preset: Refusing())
+    swept = sweeper.GridSweeper(None)
+    swept.setup(hydra_context=HydraContext(hydra, Callbacks()), task_function=None, config=config)
+    with pytest.raises(SystemExit) as ended:
+        swept.sweep([])
+    assert ended.value.code == 2
+    assert capsys.readouterr() == ("", "hydra.launcher: no such machine; allowed: another; choose it\n")
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "got"),
+    [
+        ("#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n", "sbatch: error: invalid account; allowed: "),
+        (None, "[Errno 2] No such file or directory: 'sbatch'; allowed: "),
+    ],
+    ids=["refuses", "is not there"],
+)
+def test_jobs_that_slurm_does_not_take_are_refused_in_one_line(grid, tmp_path, monkeypatch, capfd, sbatch, got):
+    pytest.importorskip("submitit")
+    from bn_experiments.sweeps.launchers.slurm import SlurmLauncher
+
+    programs = {"srun": "#!/bin/sh\nexit 0\n", **({"sbatch": sbatch} if sbatch else {})}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    config, cells = grid()
+    slurm = SlurmLauncher("slurm", str(tmp_path / "slurm"), at_a_time=2, parameters={"name": "x", "timeout_min": 1})
+    with pytest.raises(Refusal) as caught:
+        slurm.train(Plan(cells, None, None), Worker(config, Callbacks()))
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"hydra.launcher: {got}")
+    assert line.endswith("; hydra.launcher.cluster=local tries things out without a Slurm")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_a_cell_holds_of_another_command_is_not_in_its_records(grid, monkeypatch):

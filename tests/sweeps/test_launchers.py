@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from bn_experiments.records.results import read
+from bn_experiments.records.results import done_below, read
 from tests.command_line import ENVIRONMENT, command, run, start, train, until
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def test_a_grid_has_the_same_numbers_and_what_is_done_is_skipped(data_dir, tmp_p
 
 
 def test_a_worker_that_dies_costs_one_cell_and_the_next_run_mends_it(data_dir, tmp_path, preset):
-    arms = ["norm=none", "seed=0,1", "norm._target_=tests.failing.{},null"]
+    arms = ["norm=none", "optimizer.lr=0.1,0.2", "norm._target_=tests.failing.{},null"]
     retries = ["hydra.launcher.retries=0"] if RAY in preset else []
     done = train(data_dir, tmp_path, "-m", *(arm.format("Killing") for arm in arms), *preset, *retries)
     assert done.returncode == 1
@@ -71,7 +71,7 @@ def test_a_signal_saves_what_is_trained_and_the_same_command_goes_on(data_dir, t
     words = command(data_dir, tmp_path, "-m", "norm=bn", "trainer.max_epochs=1,300", *preset)
     words.remove("trainer.max_epochs=2")
     running = start(words, tmp_path)
-    until(lambda: len(list(tmp_path.rglob("*.ckpt"))) == 2 and list(tmp_path.rglob("result.json")), running)
+    until(lambda: len(list(tmp_path.rglob("*.ckpt"))) == 2 and done_below(tmp_path), running)
     running.send_signal(number)
     stdout, stderr = running.communicate(timeout=100)
     assert running.returncode == status, stderr

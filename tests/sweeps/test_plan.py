@@ -7,8 +7,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from bn_experiments.config.cells import Cell
 from bn_experiments.sweeps.comparison import MOST_NAMED, _not_done
-from bn_experiments.sweeps.plan import Plan, _standing_in_the_way
+from bn_experiments.sweeps.plan import Plan, _baseline, _standing_in_the_way
+from tests.cells_by_hand import write_cell
 
 
 @pytest.mark.parametrize(("chdir", "relative", "refused"), [(True, True, 1), (True, False, 0), (False, True, 0)])
@@ -21,7 +23,26 @@ def test_a_job_that_changes_its_folder_needs_an_output_folder_in_full(compose_ce
 
 
 def test_cells_that_are_not_done_are_named_where_they_are_few(tmp_path):
-    few, many = ([tmp_path / str(i) for i in range(count)] for count in (MOST_NAMED, MOST_NAMED + 1))
+    few, many = (
+        [Cell({}, {}, tmp_path / str(i), seeds=(0,)) for i in range(count)] for count in (MOST_NAMED, MOST_NAMED + 1)
+    )
     rest = "not done; the same command goes on from here"
-    assert _not_done(few) == [f"{folder}: {rest}" for folder in few]
+    assert _not_done(few) == [f"{cell.folder}: {rest}" for cell in few]
     assert _not_done(many) == [f"{MOST_NAMED + 1} cells in {tmp_path}: {rest}"]
+
+
+def test_a_baseline_that_no_arm_has_is_refused_with_the_arms_that_there_are(compose_cell):
+    cells = [compose_cell("norm=bn", "norm.placement=post"), compose_cell("norm=none")]
+    for known in ("none", "bn placement=post", "all", None):
+        assert _baseline(Plan(cells, None, known)) == []
+    (refusal,) = _baseline(Plan(cells, None, "bn placement=pos"))
+    assert str(refusal) == (
+        "baseline='bn placement=pos': no arm has this name; allowed: bn placement=post, none, all; "
+        "did you mean bn placement=post?"
+    )
+
+
+def test_an_arm_of_an_earlier_command_may_be_the_baseline(compose_cell):
+    cell = compose_cell("norm=bn")
+    write_cell(cell.folder.parent / "ln", "ln", {"test/acc": [0.5]})
+    assert _baseline(Plan([cell], None, "ln")) == []

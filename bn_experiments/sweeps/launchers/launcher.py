@@ -24,7 +24,7 @@ from bn_experiments.signatures import problems
 from bn_experiments.sweeps.command_line import refuse
 from bn_experiments.sweeps.launchers import PACKAGE
 from bn_experiments.sweeps.plan import Plan
-from bn_experiments.sweeps.train_cell import is_done, record_loss, train_cell
+from bn_experiments.sweeps.train_cell import record_loss, runs_to_train, train_cell
 from bn_experiments.system import interruption
 
 Jobs = Mapping[int, Cell]  # number to cell
@@ -74,6 +74,7 @@ class Worker:
             config.hydra.job.id, config.hydra.job.num = str(number), number
             config.hydra.job.override_dirname = ",".join(cell.typed)
             config.hydra.overrides.task = list(cell.typed)
+            config.hydra.sweep.subdir = str(cell.folder.relative_to(Path(config.paths.output_dir, config.name)))
             config.hydra.runtime.choices.update({k: v for k, v in cell.choices.items() if k != "overrides"})
         return config
 
@@ -92,8 +93,11 @@ class CellLauncher(ABC):
             Interrupted: The process was asked to end; the cells that were training have saved.
         """
         self.worker = worker
-        jobs = {number: cell for number, cell in enumerate(plan.cells) if not is_done(cell)}
-        self.progress = Progress(len(plan.cells), len(jobs))
+        runs = [(number, runs_to_train(cell)) for number, cell in enumerate(plan.cells)]
+        jobs = {number: own[0] for number, own in runs if own}
+        more = [run for _, own in runs for run in own[1:]]  # where the seeds that are left do not follow on each other
+        jobs |= dict(enumerate(more, start=len(plan.cells)))
+        self.progress = Progress(len(plan.cells) + len(more), len(jobs))
         if jobs:
             self.run(jobs)
         interruption.check()
@@ -133,10 +137,11 @@ class Progress:
         self.ended += 1
         if not self.console.is_terminal:
             return
-        record = results.read(cell.folder)
+        record = results.read_run(cell.folder)
         text: str = record.status if record else "failed"
         if record and record.status == "done":
-            text = f"test accuracy {fmean(record.metrics['test/acc']):.1%}"
+            accuracies = [value for value in record.metrics["test/acc"] if value is not None]
+            text = f"test accuracy {fmean(accuracies):.1%}"
         left_s = (time.time() - self.started) / self.ended * (self.to_train - self.ended)
         text += f", about {timedelta(seconds=round(left_s))} left" if left_s else ""
         self.console.print(f"cell {number + 1} of {self.cells}  {cell.folder.name}  {text}", soft_wrap=True)
@@ -148,7 +153,7 @@ def launcher_of(preset: DictConfig) -> CellLauncher:
     Args:
         preset: The preset, with its `_target_`.
     """
-    options = cast(dict[str, Any], OmegaConf.to_container(preset))
+    options = cast(dict[str, Any], OmegaConf.to_container(preset, resolve=True))
     module, _, name = options.pop("_target_").rpartition(".")
     if not module.startswith(PACKAGE):
         remedy = "leave it out for this machine, or choose one"

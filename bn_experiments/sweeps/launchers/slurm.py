@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr
+from io import StringIO
 from itertools import islice
 from typing import Any, Literal
 
@@ -37,9 +39,7 @@ class SlurmLauncher(CellLauncher):
             self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
             self.executor.update_parameters(**{**parameters, "slurm_array_parallelism": at_a_time})
         except (NameError, RuntimeError, TypeError) as error:  # submitit's words for what it does not find or know
-            remedy = "hydra.launcher.cluster=local tries things out without a Slurm"
-            allowed = "a machine that has Slurm, and parameters that submitit knows"
-            raise Refusal("hydra.launcher", one_line(error), allowed, remedy) from error
+            raise _refusal(error) from error
         self.room = sys.maxsize if cluster == "slurm" else at_a_time  # Slurm holds back itself what is beyond
 
     def run(self, jobs: Jobs) -> None:
@@ -62,16 +62,29 @@ class SlurmLauncher(CellLauncher):
                 time.sleep(POLL_S)
 
     def _submit(self, worker: Worker, jobs: Iterator[tuple[int, Cell]]) -> dict[int, Any]:
-        """Hands in jobs, as one array; gives submitit's job of each number."""
+        """Hands in jobs, as one array; gives submitit's job of each number.
+
+        Raises:
+            Refusal: Slurm does not take them.
+        """
         batch = list(jobs)
         if not batch:
             return {}
-        with self.executor.batch():
-            return {number: self.executor.submit(worker, number, cell) for number, cell in batch}
+        try:
+            with redirect_stderr(StringIO()), self.executor.batch():  # submitit prints what it raises too
+                return {number: self.executor.submit(worker, number, cell) for number, cell in batch}
+        except (RuntimeError, OSError) as error:  # sbatch says no; it is not there
+            raise _refusal(error) from error
 
 
 class _RequeuedWorker(Worker, submitit.helpers.Checkpointable):
     """A worker whose job submitit puts into the queue again, as it was, where Slurm is about to end it."""
+
+
+def _refusal(error: Exception) -> Refusal:
+    allowed = "a machine that has Slurm, and parameters that submitit and Slurm know"
+    remedy = "hydra.launcher.cluster=local tries things out without a Slurm"
+    return Refusal("hydra.launcher", one_line(error), allowed, remedy)
 
 
 def _loss(job: Any) -> str | None:
