@@ -19,7 +19,6 @@ from bn_experiments.refusal import shown
 
 GROUPS = ("data", "model", "optimizer")  # that name a context
 ALL = "all"  # in place of a baseline: every pair of arms is compared
-BASELINE = "none"  # the arm that others are compared with, where the command names none
 MOST_KEYS = 3  # of those that keep two contexts apart, shown in a line
 MOST_CONTEXTS = 20  # for which lines are written, and among which the most similar one is looked for
 
@@ -113,7 +112,9 @@ def distinct(cells: Mapping[Path, Result]) -> tuple[dict[Path, Result], list[str
         result = cells[folder]
         mark = _mark({"settings": identity.settings(result.config), "origins": sorted(o.data for o in result.origins)})
         if mark in kept:
-            lines.append(f"{folder.name}: left out, it is the same cell as {kept[mark].name}")
+            lines.append(
+                f"{folder.name}: the same cell as {kept[mark].name}, which has as many seeds or more; left out"
+            )
         kept.setdefault(mark, folder)
     chosen = set(kept.values())
     return {folder: result for folder, result in cells.items() if folder in chosen}, lines
@@ -170,25 +171,6 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return clauses
 
 
-def arm_name(choices: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """The name of a cell's arm: the norm's option, or the class that replaces its own, with the keys that were set.
-
-    Args:
-        choices: The option of each group, and `overrides`, every other key that was set.
-        config: The resolved configuration of the cell.
-
-    >>> arm_name({"norm": "gn", "overrides": ["norm.num_groups=4", "seed=1"]}, {})
-    'gn num_groups=4'
-    """
-    given = (text.removeprefix("norm.") for text in choices["overrides"] if text.startswith("norm."))
-    own = {key: value for key, _, value in (text.partition("=") for text in given)}
-    option = str(choices["norm"])
-    if own.pop("_target_", None) is not None:
-        path = config["norm"]["_target_"]
-        option = BASELINE if path is None else str(path).rpartition(".")[2]
-    return " ".join([option, *(f"{key}={value}" for key, value in own.items())])
-
-
 def _shared(result: Result, keys: Sequence[str]) -> dict[str, Any]:
     """What a cell must share with the other arms: its settings but for the arms' keys, its data and kind of device."""
     found = identity.settings(result.config)
@@ -240,7 +222,7 @@ def arm_names(cells: Mapping[Path, tuple[Mapping[str, Any], Mapping[str, Any]]])
         cells: The choices and the configuration of each cell, by folder.
     """
     norms = {folder: _below(identity.settings(config), "norm") for folder, (_, config) in cells.items()}
-    names = {folder: arm_name(choices, config) for folder, (choices, config) in cells.items()}
+    names = {folder: identity.arm_name(choices, config) for folder, (choices, config) in cells.items()}
     alike: dict[str, list[dict[str, Any]]] = {}
     for folder, name in names.items():
         if norms[folder] not in alike.setdefault(name, []):

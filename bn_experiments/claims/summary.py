@@ -10,10 +10,11 @@ import pandas as pd
 from rich.console import Console
 
 from bn_experiments.claims import tables
-from bn_experiments.claims.contexts import ALL, BASELINE, Context, of_grid, texts_of
+from bn_experiments.claims.contexts import ALL, Context, of_grid, texts_of
+from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.results import Result
-from bn_experiments.statistics.intervals import mean_interval, rarest_failure
+from bn_experiments.statistics.intervals import LEAST_REPLICAS, mean_interval, rarest_failure
 from bn_experiments.statistics.rules import difference, holm
 from bn_experiments.system.files import write_whole
 
@@ -142,7 +143,9 @@ def show(summary: pd.DataFrame, baseline: str, folders: Collection[str], console
                 row["settings"] = " ".join(text for text in texts_of(row["settings"]) if text not in shared)
             groups.append([words(row, baseline) for row in named])
         tables.show(console, " ".join([f"{data}: test accuracy, %", *sorted(shared)]), headings(baseline), groups)
-    console.print(explanation(accuracies), style="dim", soft_wrap=not console.is_terminal)
+    console.print(
+        explanation(pd.concat(chosen) if chosen else accuracies), style="dim", soft_wrap=not console.is_terminal
+    )
 
 
 def headings(baseline: str) -> tuple[str, ...]:
@@ -158,11 +161,15 @@ def explanation(summary: pd.DataFrame) -> str:
     """What the numbers of a summary are, in words."""
     text = (
         "Means over n replicas with their 99% intervals (Student's t); differences are paired by seed, p is the paired "
-        "t test's after Holm's correction over the differences of the table."
+        "t test's after Holm's correction over all differences of the metric in the folder; the level is 1%."
     )
     pairs = summary["pairs"].dropna().tolist() if len(summary) else []
     if pairs and (least := int(min(pairs))):
         text += f" A failure that befalls fewer than {rarest_failure(least):.0%} of all seeds may not be among {least}."
+    if pairs and min(pairs) < LEAST_REPLICAS:
+        text += f" Fewer than {LEAST_REPLICAS} pairs decide nothing."
+    if len(summary) and summary["at_chance"].any():
+        text += " At chance: no replica of any arm exceeds a network without skill."
     if len(summary) and summary["diverged"].any():
         text += " A replica whose loss is not finite has diverged: it counts at chance, and has no loss."
     if len(summary) and summary["mixed_code"].any():

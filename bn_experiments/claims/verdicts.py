@@ -18,10 +18,10 @@ from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, measured
 from bn_experiments.records.results import Result
 from bn_experiments.statistics import rules
+from bn_experiments.statistics.intervals import LEAST_REPLICAS
 from bn_experiments.system.files import write_whole
 
 FILE = "verdicts.json"
-LEAST_REPLICAS = 6  # fewer do not show their distribution; the calibration of the test begins there
 
 
 @dataclass(frozen=True)

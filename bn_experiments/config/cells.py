@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from bn_experiments.records.identity import NO_NUMBERS, OF_COMMAND, SEEDS, flat
+from bn_experiments.records.identity import BASELINE, NO_NUMBERS, OF_COMMAND, SEEDS, flat
 
 GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "trainer")
 NAMED = GROUPS[:4]  # the groups whose options stand in every cell's name
@@ -48,7 +48,9 @@ class Cell:
             overrides: The overrides as they were typed, without Hydra's own.
         """
         resolved = {str(key): _resolved(config[key]) for key in config if key not in ("hydra", "experiment")}
-        chosen = choices(options, [override for override in overrides if not _is_idle(override, resolved)])
+        chosen = choices(
+            options, [override for override in overrides if not _is_idle(override, resolved, options.get("norm"))]
+        )
         folder = Path(str(config.paths.output_dir), str(config.name), cell_name(chosen))
         first, count = resolved.get("seed"), resolved.get("replicas")
         seeds = range(0)  # of keys that the check refuses
@@ -78,11 +80,13 @@ def joined(cells: Iterable[Cell]) -> list[Cell]:
     return list(found.values())
 
 
-def _is_idle(override: str, config: Mapping[str, Any]) -> bool:
-    """Whether an override, or a key, is of a norm that there is not."""
+def _is_idle(override: str, config: Mapping[str, Any], option: str | None = None) -> bool:
+    """Whether an override, or a key, is of a norm that there is not; `norm._target_=null` says nothing new of none."""
     norm = config.get("norm")
-    idle = isinstance(norm, dict) and norm.get("_target_", "") is None
-    return idle and key_of(override).startswith("norm.") and key_of(override) != "norm._target_"
+    if not isinstance(norm, dict) or norm.get("_target_", "") is not None:
+        return False
+    key = key_of(override)
+    return key.startswith("norm.") and (key != "norm._target_" or option == BASELINE)
 
 
 def _resolved(node: Any) -> Any:
@@ -145,7 +149,11 @@ def key_of(override: str) -> str:
 
 def _name_of(config: DictConfig) -> str:
     norm = {"norm": {"_target_": OmegaConf.select(config, "norm._target_", default="")}}
-    own = [override for override in typed(config.hydra, "task") if not _is_idle(override, norm)]
+    own = [
+        override
+        for override in typed(config.hydra, "task")
+        if not _is_idle(override, norm, config.hydra.runtime.choices.norm)
+    ]
     return cell_name(choices(config.hydra.runtime.choices, own))
 
 

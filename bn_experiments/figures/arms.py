@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bn_experiments.claims.contexts import BASELINE
 from bn_experiments.claims.protocol import Published
+from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.quantities import NotMeasured, Quantity, axis_labels, measured, probes
 from bn_experiments.records.results import Result
 from bn_experiments.statistics.intervals import mean_interval

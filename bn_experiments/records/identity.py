@@ -7,6 +7,7 @@ from typing import Any
 
 SEEDS = ("seed", "replicas")  # which replicas of a cell are trained; they decide no replica's numbers
 OF_COMMAND = ("name", "paths", "baseline", "stale")  # keys that say what a command does with its cells
+BASELINE = "none"  # the arm without a norm, with which others are compared where the command names none
 NO_NUMBERS = ("progress_bar", "threads", "cuda_graph")  # keys of the trainer that change at most the last digit
 
 
@@ -67,3 +68,22 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def digest(values: Mapping[str, Any]) -> str:
     """The first 16 hex digits of SHA-256 over values by key."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def arm_name(choices: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The name of a cell's arm: the norm's option, or the class that replaces its own, with the keys that were set.
+
+    Args:
+        choices: The option of each group, and `overrides`, every other key that was set.
+        config: The resolved configuration of the cell.
+
+    >>> arm_name({"norm": "gn", "overrides": ["norm.num_groups=4", "seed=1"]}, {})
+    'gn num_groups=4'
+    """
+    given = (text.removeprefix("norm.") for text in choices["overrides"] if text.startswith("norm."))
+    own = {key: value for key, _, value in (text.partition("=") for text in given)}
+    option = str(choices["norm"])
+    if own.pop("_target_", None) is not None:
+        path = config["norm"]["_target_"]
+        option = BASELINE if path is None else str(path).rpartition(".")[2]
+    return " ".join([option, *(f"{key}={value}" for key, value in own.items())])

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bn_experiments.claims import verdicts
-from bn_experiments.claims.contexts import BASELINE, apart, distinct, of_experiment, of_grid
+from bn_experiments.claims.contexts import apart, distinct, of_experiment, of_grid
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
 from bn_experiments.claims.published import Comparison, compare
 from bn_experiments.claims.summary import baseline_in, summarise
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm, looks
 from bn_experiments.records import quantities, results
+from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.results import Result
 from bn_experiments.refusal import Refusal
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.01  # of every test; 1 - LEVEL is the confidence of every interval of a mean
+LEAST_REPLICAS = 6  # fewer do not show their distribution; the calibration of the test begins there
 FURTHER_RUN = 0.05  # 1 - FURTHER_RUN is the confidence of the interval for one further replica
 
 

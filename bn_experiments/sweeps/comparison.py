@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.errors import as_refusal
-from bn_experiments.records import lock, results
+from bn_experiments.records import identity, lock, results
 from bn_experiments.refusal import one_line
 from bn_experiments.sweeps.plan import Plan
 from bn_experiments.sweeps.train_cell import is_done
@@ -26,7 +26,8 @@ def finish(plan: Plan) -> int:
 
     done: list[Cell] = []
     others: list[Cell] = []
-    stale = set() if plan.keeps_stale else {run.folder for run in stale_runs([c for c in plan.cells if is_done(c)])}
+    found = {run.folder: run.changes for run in stale_runs([cell for cell in plan.cells if is_done(cell)])}
+    stale = {} if plan.keeps_stale else found
     for cell in plan.cells:
         is_other = any(folder in stale for folder in (cell.folder, *results.further(cell.folder)))
         (done if is_done(cell) and not is_other else others).append(cell)
@@ -39,6 +40,8 @@ def finish(plan: Plan) -> int:
             log.exception("the comparison failed")
             print(f"no comparison: {as_refusal(error)}", file=sys.stderr)
             status = FAILED
+    for folder, changed in found.items() if plan.keeps_stale else ():
+        console.print(f"{folder.name}: kept as it is, though {', '.join(changed[:MOST_NAMED])}", soft_wrap=True)
     console.print(f"{len(done)} of {len(plan.cells)} cells done  {plan.folder}")
     for line in _not_done(others):
         print(line, file=sys.stderr)
@@ -68,7 +71,7 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     cells, lines = contexts.distinct({**{folder: there[folder] for folder in own}, **there})  # the command's first
     arms = {folder: (result.cell, result.config) for folder, result in cells.items()}
     names = list(contexts.arm_names(arms).values())
-    baseline = plan.baseline or (contexts.BASELINE if contexts.BASELINE in names else names[0])
+    baseline = plan.baseline or (identity.BASELINE if identity.BASELINE in names else names[0])
     found = summary.summarise(cells, baseline)
     if any(cell.config["trainer"]["max_epochs"] for cell in done):
         summary.show(found, baseline, {folder.name for folder in own}, console)

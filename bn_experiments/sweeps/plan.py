@@ -129,4 +129,6 @@ def _baseline(plan: Plan) -> list[Refusal]:
         return []
     known = list(dict.fromkeys([*names, ALL]))
     remedy = nearest(plan.baseline, known) or "choose one"
+    if spaced := next((name for name in known if " " in name), None):
+        remedy += f", with quotes as in 'baseline=\"{spaced}\"'"
     return [Refusal("baseline", "no arm has this name", ", ".join(known), remedy, value=plan.baseline)]

@@ -91,7 +91,8 @@ def test_a_slot_without_a_norm_is_one_arm_whatever_its_keys():
 
 def test_a_value_that_is_the_default_makes_no_second_arm():
     cells = a_folder(a_result("bn", ACC, config={"norm.eps": 1}), a_result("bn", ACC, overrides=["norm.eps=1"]))
-    assert distinct_arms_of(cells) == ([["bn"]], ["cell-1: left out, it is the same cell as cell-0"])
+    line = "cell-1: the same cell as cell-0, which has as many seeds or more; left out"
+    assert distinct_arms_of(cells) == ([["bn"]], [line])
 
 
 def test_of_two_folders_of_one_cell_the_one_with_more_seeds_stays_whatever_their_order():

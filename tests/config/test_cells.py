@@ -136,6 +136,8 @@ def test_what_changes_no_number_is_not_part_of_the_name():
 def test_keys_of_a_norm_that_there_is_not_are_not_part_of_the_name():
     assert cell("norm=none", "norm.placement=post").folder == cell("norm=none").folder
     assert cell("norm=bn", "norm.placement=post").folder != cell("norm=bn").folder
+    assert cell("norm=none", "norm._target_=null").folder == cell("norm=none").folder
+    assert cell("norm=bn", "norm._target_=null").folder != cell("norm=bn").folder
     by_path = cell("norm=none", "norm._target_=torch.nn.LayerNorm", "norm.placement=post")
     assert by_path.choices["overrides"] == ["norm._target_=torch.nn.LayerNorm", "norm.placement=post"]
 

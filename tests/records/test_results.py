@@ -163,6 +163,7 @@ def test_collect_gives_a_row_for_each_replica_of_each_finished_cell(tmp_path):
     assert rows["folder"].tolist() == [str(a)] * 3 + [str(b)]
     assert rows["seed"].tolist() == [5, 6, 7, 0]
     assert rows["norm"].tolist() == ["bn"] * 3 + ["none"]
+    assert rows["arm"].tolist() == ["bn"] * 3 + ["none"]
     assert rows["settings"].tolist() == ["init=he_uniform seed=5"] * 3 + [""]
     assert rows["diverged"].tolist() == [False, True, False, False]
     assert rows["test/acc"].tolist() == [0.1, 0.2, 1 / 3, 0.5]

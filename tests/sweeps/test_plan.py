@@ -38,7 +38,7 @@ def test_a_baseline_that_no_arm_has_is_refused_with_the_arms_that_there_are(comp
     (refusal,) = _baseline(Plan(cells, None, "bn placement=pos"))
     assert str(refusal) == (
         "baseline='bn placement=pos': no arm has this name; allowed: bn placement=post, none, all; "
-        "did you mean bn placement=post?"
+        "did you mean bn placement=post?, with quotes as in 'baseline=\"bn placement=post\"'"
     )
 
 

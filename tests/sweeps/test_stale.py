@@ -63,6 +63,7 @@ def test_results_of_edited_code_are_refused_and_retrained_or_kept_as_the_command
 
     kept = train(data_dir, output, *norm_of_ones_own(0.1), "stale=keep")
     assert kept.returncode == 0
+    assert "kept as it is, though norm_of_ones_own changed" in kept.stdout
     assert accuracies(output) == before
 
     anew = train(data_dir, output, *norm_of_ones_own(0.1), "stale=retrain")
