@@ -133,6 +133,7 @@ def test_a_damaged_record_hides_no_other_code_and_costs_no_training_under_the_sa
     assert "torch was 1.0" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_cell_whose_default_was_edited_is_never_overwritten_in_silence(data_dir, tmp_path):
     assert train(data_dir, tmp_path, "norm=none").returncode == 0
     (folder,) = done_below(tmp_path)
@@ -146,6 +147,7 @@ def test_a_cell_whose_default_was_edited_is_never_overwritten_in_silence(data_di
     assert read_run(folder).config == other
 
 
+@pytest.mark.slow
 def test_more_seeds_of_a_cell_are_trained_and_count_together_with_those_that_are_there(data_dir, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train(data_dir, whole, "-m", "norm=bn,none", "replicas=6").returncode == 0
