@@ -28,7 +28,6 @@ class Context:
     """Cells that differ in their arms alone.
 
     Args:
-        name: What the arms share, as text: options of groups, and further settings.
         groups: The option of each of `GROUPS`.
         settings: The further settings, as text.
         shared: All keys that the arms share, with their values.
@@ -42,7 +41,7 @@ class Context:
 
     @property
     def name(self) -> str:
-        """What the arms share, as text."""
+        """What the arms share, as text: the options of groups, and the further settings."""
         return " ".join([*(f"{group}={option}" for group, option in self.groups.items()), self.settings]).strip()
 
 
@@ -109,8 +108,7 @@ def distinct(cells: Mapping[Path, Result]) -> tuple[dict[Path, Result], list[str
     kept: dict[str, Path] = {}
     lines = []
     for folder in sorted(cells, key=lambda folder: (-len(cells[folder].seeds), folder.name)):
-        result = cells[folder]
-        mark = _mark({"settings": identity.settings(result.config), "origins": sorted(o.data for o in result.origins)})
+        mark = _mark(_shared(cells[folder], ()))
         if mark in kept:
             lines.append(
                 f"{folder.name}: the same cell as {kept[mark].name}, which has as many seeds or more; left out"

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bn_experiments.claims import tables
 from bn_experiments.claims.contexts import ALL, Context, of_grid, texts_of
+from bn_experiments.claims.tables import MIXED
 from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.results import Result
@@ -154,7 +155,6 @@ def headings(baseline: str) -> tuple[str, ...]:
 
 
 UNIT = {"test/acc": ", %", "val/acc": ", %"}
-MIXED = "\N{DAGGER}"
 
 
 def explanation(summary: pd.DataFrame) -> str:

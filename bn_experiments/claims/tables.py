@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+MIXED = "\N{DAGGER}"  # beside what compares runs between which the code changed
 LEAST_TEXT = 24  # characters to which the first column may be folded
 GAP = 3  # characters between two columns
 

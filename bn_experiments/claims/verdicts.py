@@ -13,6 +13,7 @@ from rich.console import Console
 from bn_experiments.claims import tables
 from bn_experiments.claims.contexts import Context, of_experiment
 from bn_experiments.claims.protocol import Claim, Protocol
+from bn_experiments.claims.tables import MIXED
 from bn_experiments.records import results
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, measured
@@ -157,7 +158,7 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
     for title, rows in by_context.items():
         texts = [
             (
-                row.claim + (DAGGER if row.mixed_code else ""),
+                row.claim + (MIXED if row.mixed_code else ""),
                 f"{row.verdict} ({row.note})" if row.note else row.verdict,
                 row.reason or estimate(row),
                 str(row.n),
@@ -169,12 +170,11 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
     console.print(EXPLANATION, style="dim", soft_wrap=not console.is_terminal)
 
 
-DAGGER = "\N{DAGGER}"
 EXPLANATION = (
     "Estimates are means over n paired replicas with their 99% intervals (Student's t). A claim holds where its "
     "interval lies in the region that it names, and fails where no point of it does, at p <= .01 after Holm's "
     "correction over all claims on the cells of the folder; below six replicas all are inconclusive. "
-    f"{DAGGER}: the code changed between the runs that are compared."
+    f"{MIXED}: the code changed between the runs that are compared."
 )
 
 

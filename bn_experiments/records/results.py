@@ -101,6 +101,16 @@ def read(folder: Path) -> Result | None:
     return pooled(found) if found else read_run(folder)
 
 
+def checkpoint(folder: Path, config_hash: str) -> Path:
+    """The file from which a run goes on.
+
+    Args:
+        folder: The folder of the run.
+        config_hash: The hash of its configuration (see `identity.config_hash`).
+    """
+    return folder / "checkpoints" / f"{config_hash}.ckpt"
+
+
 def cells_below(folder: Path) -> list[Path]:
     """The folders of the cells with a record, at any depth below a folder such as a sweep's."""
     runs_of_cells = {path.parent for path in folder.rglob(FILE)}

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bn_experiments.claims.contexts import ALL
 from bn_experiments.claims.published import Comparison
+from bn_experiments.claims.tables import MIXED
 from bn_experiments.figures.drawing import Drawing
 from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
@@ -56,6 +57,7 @@ def _render(template: str, sweeps: Sequence[SweepContents], **more: Any) -> str:
         date=newest(sweeps),
         machines=machines(sweeps),
         all_pairs=ALL,
+        mixed=MIXED,
         words=words,
         compared=compared,
         summarised=summarised,
@@ -136,7 +138,7 @@ def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
     for metric, (heading, factor, digits) in METRICS.items():
         found[heading] = [
             {
-                "arm": name + words.MIXED * row["mixed_code"],
+                "arm": name + MIXED * row["mixed_code"],
                 "diverged": str(row["diverged"] or ""),
                 "mean": words.with_interval([row[k] for k in ("mean", "low", "high")], factor, digits),
                 "difference": words.difference(row, factor, digits),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from bn_experiments.claims import verdicts
+from bn_experiments.claims.contexts import texts_of
 from bn_experiments.claims.protocol import Published
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.verdicts import Verdict
@@ -13,7 +14,6 @@ from bn_experiments.figures.arms import Arm
 from bn_experiments.records import quantities
 from bn_experiments.statistics.rules import Outcome
 
-MIXED = "\N{DAGGER}"  # the code changed between the runs that are compared
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 QUANTITIES = {
     "train/running_loss": "running training loss",
@@ -146,15 +146,6 @@ def p_value(p: float | None) -> str:
     return "" if p is None or math.isnan(p) else f"{p:.2g}"
 
 
-def settings(context: str) -> list[str]:
-    """The settings that a context holds.
-
-    >>> settings("data=mnist model.hidden=[64, 64] data.root='/my images'")
-    ['data=mnist', 'model.hidden=[64, 64]', "data.root='/my images'"]
-    """
-    return [text for text in re.split(r"\s+(?=[\w./@]+=)", context.strip()) if text]
-
-
 def portable(context: str) -> list[str]:
     """The settings of a context that hold on every machine: those without an absolute path.
 
@@ -162,7 +153,7 @@ def portable(context: str) -> list[str]:
     ['data.root=data/x']
     """
     path = re.compile(r"(^|[\s'\"\[({,:=])(/|~|\\|[A-Za-z]:[\\/])")
-    return [text for text in settings(context) if not path.search(text.partition("=")[2])]
+    return [text for text in texts_of(context) if not path.search(text.partition("=")[2])]
 
 
 def as_markdown(text: str) -> str:

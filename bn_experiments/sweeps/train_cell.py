@@ -51,7 +51,8 @@ def runs_to_train(cell: Cell) -> list[Cell]:
     The first run of a cell lies in the cell's own folder, each further one in a folder `seeds=a-b` in it. The seeds of
     all finished runs count together.
     """
-    left = [seed for seed in cell.seeds if seed not in seeds_done(cell)]
+    done = seeds_done(cell)
+    left = [seed for seed in cell.seeds if seed not in done]
     found = []
     for folder in (cell.folder, *results.further(cell.folder)):
         record = results.read_run(folder)
@@ -61,16 +62,12 @@ def runs_to_train(cell: Cell) -> list[Cell]:
     taken = is_in_use(cell.folder) or lock.is_locked(cell.folder)
     for seeds in _consecutive(left):
         own = cell.of_seeds(seeds, cell.folder)
-        if taken and not checkpoint_of(own).exists():  # where the record is damaged, the checkpoint is not
+        saved = results.checkpoint(own.folder, identity.config_hash(own.config))
+        if taken and not saved.exists():  # a record may be damaged where the checkpoint is not
             own = cell.of_seeds(seeds, cell.folder / f"{results.FURTHER}{seeds[0]}-{seeds[-1]}")
         found.append(own)
         taken = True
     return found
-
-
-def checkpoint_of(run: Cell) -> Path:
-    """The file of a run's checkpoint (see `training.trainer.Checkpoints`)."""
-    return run.folder / "checkpoints" / f"{identity.config_hash(run.config)}.ckpt"
 
 
 def is_in_use(folder: Path) -> bool:

@@ -42,8 +42,7 @@ def of_modules(names: Iterable[str], own: Collection[str]) -> tuple[dict[str, st
         elif _is_installed(name):
             versions |= _distributions(name.partition(".")[0])
             continue
-        tree = _parsed(name)
-        if tree is not None:
+        if _parsed(name) is not None:
             digests[name] = digest(name)
             waiting += [imported for imported in imports(name) if _is_beside(imported, name)]
     return dict(sorted(digests.items())), dict(sorted(versions.items()))

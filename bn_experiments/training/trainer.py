@@ -16,6 +16,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from bn_experiments.records.results import checkpoint
 from bn_experiments.refusal import one_line
 from bn_experiments.system import interruption
 from bn_experiments.system.files import write_whole
@@ -103,7 +104,7 @@ class Checkpoints(ModelCheckpoint):
     """
 
     def __init__(self, folder: Path, identity: str, every_n_epochs: int):
-        self.file = folder / "checkpoints" / f"{identity}.ckpt"
+        self.file = checkpoint(folder, identity)
         self.identity = identity
         self.made_by: list[dict[str, Any]] = []
         super().__init__(
