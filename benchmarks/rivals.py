@@ -22,7 +22,7 @@ from bn_experiments.training.initialization import initialize
 def network_of(cell: Cell, splits: Splits) -> nn.Module:
     """The cell's network as its first replica starts."""
     network = objects.network(cell.config, splits)
-    initialize(network, cell.config["seed"], cell.config["init"], cell.config["norm"]["scale_init"])
+    initialize(network, cell.config["seed"], cell.config["init"], objects.slot(cell.config).scale_init)
     return network
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bn_experiments.claims import tables
 from bn_experiments.claims.contexts import ALL, Context, of_grid, texts_of
-from bn_experiments.claims.tables import MIXED
+from bn_experiments.claims.tables import MIXED, MIXED_CODE
 from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.results import Result
@@ -173,7 +173,7 @@ def explanation(summary: pd.DataFrame) -> str:
     if len(summary) and summary["diverged"].any():
         text += " A replica whose loss is not finite has diverged: it counts at chance, and has no loss."
     if len(summary) and summary["mixed_code"].any():
-        text += f" {MIXED}: the code changed between the runs that are compared."
+        text += MIXED_CODE
     return text
 
 

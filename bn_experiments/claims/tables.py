@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 MIXED = "\N{DAGGER}"  # beside what compares runs between which the code changed
+MIXED_CODE = f" {MIXED}: the code changed between the runs that are compared."
 LEAST_TEXT = 24  # characters to which the first column may be folded
 GAP = 3  # characters between two columns
 

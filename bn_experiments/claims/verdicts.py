@@ -13,7 +13,7 @@ from rich.console import Console
 from bn_experiments.claims import tables
 from bn_experiments.claims.contexts import Context, of_experiment
 from bn_experiments.claims.protocol import Claim, Protocol
-from bn_experiments.claims.tables import MIXED
+from bn_experiments.claims.tables import MIXED, MIXED_CODE
 from bn_experiments.records import results
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, measured
@@ -167,14 +167,14 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
             for row in rows
         ]
         tables.show(console, title, headings, [texts])
-    console.print(EXPLANATION, style="dim", soft_wrap=not console.is_terminal)
+    mixed = any(row.mixed_code for rows in by_context.values() for row in rows)
+    console.print(EXPLANATION + MIXED_CODE * mixed, style="dim", soft_wrap=not console.is_terminal)
 
 
 EXPLANATION = (
     "Estimates are means over n paired replicas with their 99% intervals (Student's t). A claim holds where its "
     "interval lies in the region that it names, and fails where no point of it does, at p <= .01 after Holm's "
-    "correction over all claims on the cells of the folder; below six replicas all are inconclusive. "
-    f"{MIXED}: the code changed between the runs that are compared."
+    "correction over all claims on the cells of the folder; below six replicas all are inconclusive."
 )
 
 

@@ -72,7 +72,7 @@ def replicas(config: Config, splits: Splits, device: str) -> Replicas:
     """All replicas, initialized from their seeds, stacked or not."""
     networks = [objects.network(config, splits) for _ in objects.seeds(config)]
     for network, seed in zip(networks, objects.seeds(config), strict=True):
-        initialize(network, seed, config["init"], config["norm"]["scale_init"])
+        initialize(network, seed, config["init"], objects.slot(config).scale_init)
     return StackedReplicas(networks) if stacks(config, splits, device) else SeparateReplicas(networks)
 
 

@@ -56,7 +56,7 @@ def _network(config: Config, splits: Splits, model: str, norm: str) -> list[Refu
     fits = refuse_what_does_not_fit(config["replicas"], bytes_per_number, objects.device(config))
     with torch.device("meta"), fits:
         network = objects.network(config, splits)
-    initialize(network, 0, config["init"], config["norm"]["scale_init"])
+    initialize(network, 0, config["init"], objects.slot(config).scale_init)
     parametrized = any(nn.utils.parametrize.is_parametrized(module) for module in network.modules())
     if config["norm"]["_target_"] and not norms_of(network) and not parametrized:
         got = f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none"

@@ -36,9 +36,9 @@ class Slot:
         self,
         target: str | None,
         *,
-        placement: Literal["pre", "post"],
-        bias: Literal["auto", "keep"],
-        scale_init: Literal["ones", "uniform"] | float,
+        placement: Literal["pre", "post"] = "pre",
+        bias: Literal["auto", "keep"] = "auto",
+        scale_init: Literal["ones", "uniform"] | float = "ones",
         layers: Literal["all", "conv", "linear"],
         **options: Any,
     ):

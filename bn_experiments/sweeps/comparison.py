@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -75,7 +75,7 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     found = summary.summarise(cells, baseline)
     if any(cell.config["trainer"]["max_epochs"] for cell in done):
         summary.show(found, baseline, {folder.name for folder in own}, console)
-        for line in [*lines, *contexts.apart(contexts.of_grid(cells), baseline)]:
+        for line in [*lines, *contexts.apart(contexts.of_grid(cells), baseline), *_made_otherwise(cells, own)]:
             console.print(line, style="dim", soft_wrap=True)
     if plan.protocol:
         judged = verdicts.judge(plan.protocol, cells)  # with arms that an earlier command trained
@@ -86,6 +86,25 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     if len(plan.cells) > 1:
         summary.write(found, baseline, plan.folder)
         console.print(f"report  {report.write_page(plan.folder)}")
+
+
+def _made_otherwise(cells: Mapping[Path, results.Result], own: Sequence[Path]) -> list[str]:
+    """A line for each cell of an earlier command, on the data of this one, that what is there now would not make so."""
+    from bn_experiments.sweeps.stale import stale_runs
+
+    data = [cells[folder].config["data"] for folder in own if folder in cells]
+    lines = []
+    for folder, result in cells.items():
+        if folder in own or result.config["data"] not in data:
+            continue
+        cell = Cell(result.cell, result.config, folder, result.seeds)
+        try:
+            changed = [change for run in stale_runs([cell]) for change in run.changes]
+        except Exception as error:  # of a class or an image that is gone, say
+            changed = [str(as_refusal(error))]
+        if changed:
+            lines.append(f"{folder.name}: of an earlier command; since then {', '.join(changed[:MOST_NAMED])}")
+    return lines
 
 
 def _why_not_done(cell: Cell) -> str:

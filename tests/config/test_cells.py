@@ -171,6 +171,11 @@ def test_an_arm_that_a_swept_key_does_not_touch_is_one_cell(data_dir):
         ("gn-sgd-norm.num_groups=1", 10),
         ("gn-sgd-norm.num_groups=2", 10),
     ]
+    assert asked("norm=wn,bn", "norm.placement=pre,post", small) == [
+        ("wn-sgd", 10),
+        ("bn-sgd-norm.placement=pre", 10),
+        ("bn-sgd-norm.placement=post", 10),
+    ]
 
 
 def test_a_key_that_no_option_of_a_grid_has_is_refused():

@@ -128,7 +128,7 @@ def test_a_wrong_value_is_refused_with_the_values_of_its_key(cell_with, override
         ("+optimizer.lrr=1", "did you mean optimizer.lr?"),
         ("~seed", f"seed: is missing; allowed: {FROM_0}"),
         ("~model.hidden", f"model.hidden: is missing; allowed: {WIDTHS}; set it with +model.hidden=..., or leave out"),
-        ("~norm.placement", "norm.placement: is missing; allowed: pre or post; set it with +norm.placement=..."),
+        ("~norm.layers", "norm.layers: is missing; allowed: all, conv or linear; set it with +norm.layers=..."),
         ("~optimizer.lr", f"optimizer.lr: is missing; allowed: {RATE}"),
         ("~optimizer._target_", "optimizer._target_: is missing; allowed: the dotted path of a class or function"),
         ("~norm", "norm: is missing; allowed: a group of keys; leave out what deletes or replaces it"),

@@ -138,3 +138,14 @@ def test_what_is_read_is_what_a_run_left_behind(compose_cell):
     np.testing.assert_allclose(losses[:, -1], result.metrics["train/running_loss"], rtol=1e-6)
     sizes = measured(cell.folder, Quantity("bn", "sizes/size", label="logits"))
     np.testing.assert_allclose(sizes, result.probes["sizes"]["size"]["logits"], rtol=1e-6)
+
+
+def test_a_further_run_without_its_probes_is_said_and_its_replicas_never_left_out(folder):
+    write_cell(
+        folder / "seeds=2-3", "bn", {"test/acc": [0.5, 0.6], "test/loss": [1.0, 2.0]}, probes=PROBES, seeds=[2, 3]
+    )
+    assert measured(folder, Quantity("bn", "test/acc")).tolist() == [0.7, 0.8, 0.5, 0.6]
+    assert measured(folder, Quantity("bn", "depth/variance", label="x")).tolist() == [10.0, 40.0, 10.0, 40.0]
+    (folder / "seeds=2-3" / "probes.npz").unlink()
+    with pytest.raises(NotMeasured, match=r"probes\.npz is missing in a run"):
+        measured(folder, Quantity("bn", "depth/variance", label="x"))

@@ -166,3 +166,19 @@ def test_more_seeds_of_a_cell_are_trained_and_count_together_with_those_that_are
     assert runs == ["seeds=2-3", "seeds=2-5", "seeds=4-5"]
     again = train(data_dir, parts, "-m", "norm=bn,none", "replicas=6")
     assert "training" not in again.stdout
+
+
+@pytest.mark.slow
+def test_a_cell_of_an_earlier_command_is_said_to_be_of_other_code_where_it_stands_in_a_table(
+    data_dir, tmp_path, norm_of_ones_own
+):
+    output = tmp_path / "out"
+    assert train(data_dir, output, *norm_of_ones_own(1.0)).returncode == 0
+    norm_of_ones_own(0.1)
+    before = accuracies(output)
+    other = train(data_dir, output, "-m", "norm=none,ln")
+    assert other.returncode == 0, other.stderr
+    (line,) = [line for line in other.stdout.splitlines() if "of an earlier command" in line]
+    assert "Scaled" in line
+    assert line.endswith("since then norm_of_ones_own changed")
+    assert accuracies(output).items() >= before.items()
