@@ -65,6 +65,6 @@ def test_an_experiment_trains_its_arms_and_judges_each_claim(compose_cell, exper
         assert verdict.n == 3
     (context,) = of_experiment(trimmed, results)
     for entry in trimmed.published:
-        found = compare(entry, context.arms)
+        found = compare(entry, context)
         assert found.reason is None
         assert 1 <= len(found.inside) <= len(entry.values)

@@ -7,12 +7,13 @@ decides nothing.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bn_experiments.claims.protocol import Protocol, is_of
+from bn_experiments.claims.arms import arm_names, below, keys_of, selections
+from bn_experiments.claims.protocol import Protocol
 from bn_experiments.records import identity
 from bn_experiments.records.results import Result
 from bn_experiments.refusal import shown
@@ -32,12 +33,14 @@ class Context:
         settings: The further settings, as text.
         shared: All keys that the arms share, with their values.
         arms: The folder of each arm's cell, by the name of the arm.
+        absent: The reason why an arm of the experiment has no cell here, by the name of the arm.
     """
 
     groups: dict[str, str]
     settings: str
     shared: dict[str, Any]
     arms: dict[str, Path]
+    absent: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -52,70 +55,39 @@ def of_grid(cells: Mapping[Path, Result]) -> list[Context]:
         cells: The finished cells of a sweep, by folder.
     """
     names = arm_names({folder: (result.cell, result.config) for folder, result in cells.items()})
-    found: dict[str, list[Path]] = {}
-    for folder, result in cells.items():
-        found.setdefault(_mark(_shared(result, ("norm",))), []).append(folder)
     contexts = []
-    for folders in found.values():
-        first = cells[folders[0]]
+    for alike in _alike(cells, ("norm",)):
         arms: dict[str, Path] = {}
-        for folder in folders:
+        for folder in alike:
             arms[names[folder] if names[folder] not in arms else f"{names[folder]} ({folder.name})"] = folder
-        groups = {group: str(first.cell[group]) for group in GROUPS}
-        settings = " ".join(text for text in first.cell["overrides"] if not text.startswith("norm."))
-        contexts.append(Context(groups, settings, _shared(first, ("norm",)), arms))
+        groups, texts = _options(alike.values(), ("norm",))
+        contexts.append(Context(groups, " ".join(texts), _common(alike, ("norm",)), arms))
     return _told_apart(contexts)
 
 
 def of_experiment(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Context]:
     """The contexts of an experiment, whose arms its protocol selects.
 
-    Settings of the norm that the protocol does not name, such as `norm.eps` in a grid over an experiment, set contexts
-    apart too. An arm that has no such key, such as none, stands in each of them.
+    Settings below the groups that the arms name, such as `norm.eps` in a grid over an experiment, set contexts apart
+    too (see `arms.selections`). An arm that has no such key, such as none, stands in each of them.
 
     Args:
         protocol: The protocol.
         cells: The finished cells of its sweep, by folder.
     """
-    keys = sorted({key for selector in protocol.arms.values() for key in selector})
-    found: dict[str, list[Path]] = {}
-    for folder, result in cells.items():
-        found.setdefault(_mark(_shared(result, keys)), []).append(folder)
+    keys = keys_of(protocol)
     contexts = []
-    for folders in found.values():
-        given = {folder: _given(cells[folder], keys) for folder in folders}
-        variants = [dict(items) for items in dict.fromkeys(tuple(each.items()) for each in given.values())]
-        selected = [_selected(protocol, cells, given, variant) for variant in variants]
-        for variant, arms in zip(variants, selected, strict=True):
-            if any(set(arms.values()) < set(others.values()) for others in selected):
-                continue
-            first = cells[folders[0]]
-            groups = {group: str(first.cell[group]) for group in GROUPS if group not in keys}
-            own = [text for text in first.cell["overrides"] if text.partition("=")[0] not in keys]
-            texts = sorted({*(text for text in own if not text.startswith("norm.")), *variant.values()})
-            contexts.append(Context(groups, " ".join(texts), _shared(first, keys) | variant, arms))
-    return _told_apart(contexts)
-
-
-def distinct(cells: Mapping[Path, Result]) -> tuple[dict[Path, Result], list[str]]:
-    """The cells, of those that are the same in two folders the one with more seeds, and a line for each other one.
-
-    Two folders hold the same cell where a key was typed that has its default's value, or where a folder was copied.
-
-    Args:
-        cells: The finished cells of a sweep, by folder.
-    """
-    kept: dict[str, Path] = {}
-    lines = []
-    for folder in sorted(cells, key=lambda folder: (-len(cells[folder].seeds), folder.name)):
-        mark = _mark(_shared(cells[folder], ()))
-        if mark in kept:
-            lines.append(
-                f"{folder.name}: the same cell as {kept[mark].name}, which has as many seeds or more; left out"
-            )
-        kept.setdefault(mark, folder)
-    chosen = set(kept.values())
-    return {folder: result for folder, result in cells.items() if folder in chosen}, lines
+    for alike in _alike(cells, keys):
+        groups, texts = _options(alike.values(), keys)
+        for found in selections(protocol, alike):
+            settings = " ".join(sorted([*texts, *(f"{key}={shown(value)}" for key, value in found.given.items())]))
+            absent = {
+                arm: f"{len(folders)} cells are arm {arm}: {', '.join(sorted(folder.name for folder in folders))}"
+                for arm, folders in found.several.items()
+            }
+            contexts.append(Context(groups, settings, _common(alike, keys) | found.given, found.arms, absent))
+    told = _told_apart(contexts)
+    return [replace(one, absent=_reasons(protocol, one, told) | one.absent) for one in told]
 
 
 def texts_of(settings: str) -> list[str]:
@@ -140,16 +112,44 @@ def apart(contexts: Sequence[Context], baseline: str) -> list[str]:
 
     having = [context for context in contexts if has_baseline(context)]
     without = [context for context in contexts if not has_baseline(context)] if having else []
-    lines = []
-    for context in without[:MOST_CONTEXTS]:
-        alike = [other for other in having if other.groups == context.groups] or having
-        keys = min((differing(context.shared, other.shared) for other in alike[:MOST_CONTEXTS]), key=len)
-        more = f" and {len(keys) - MOST_KEYS} more keys" if len(keys) > MOST_KEYS else ""
-        whom, reasons = "others" if baseline == ALL else baseline, ", ".join(keys[:MOST_KEYS])
-        lines.append(f"{', '.join(context.arms)} ({context.name}): not compared with {whom}, for {reasons}{more}")
+    whom = "others" if baseline == ALL else baseline
+    lines = [
+        f"{', '.join(context.arms)} ({context.name}): not compared with {whom}, for {_parting(context, having)}"
+        for context in without[:MOST_CONTEXTS]
+    ]
     if len(without) > MOST_CONTEXTS:
         lines.append(f"so are the arms of {len(without) - MOST_CONTEXTS} more settings")
     return lines
+
+
+def _parting(context: Context, others: Sequence[Context]) -> str:
+    """The keys that keep a context apart from the most similar one of others."""
+    alike = [other for other in others if other.groups == context.groups] or others
+    keys = min((differing(context.shared, other.shared) for other in alike[:MOST_CONTEXTS]), key=len)
+    more = f" and {len(keys) - MOST_KEYS} more keys" if len(keys) > MOST_KEYS else ""
+    return ", ".join(keys[:MOST_KEYS]) + more
+
+
+def _reasons(protocol: Protocol, context: Context, contexts: Sequence[Context]) -> dict[str, str]:
+    """Why the arms of an experiment that a context lacks have no cell in it, by the name of the arm."""
+    found = {}
+    for arm in protocol.arms.keys() - context.arms.keys():
+        others = [other for other in contexts if arm in other.arms and other.groups == context.groups]
+        found[arm] = f"arm {arm} was not trained"
+        if others:
+            found[arm] += f" with these settings, in which {_parting(context, others)}"
+    return found
+
+
+def with_most_of(folders: Collection[Path], contexts: Sequence[Context]) -> set[str]:
+    """The names of the contexts that hold the most of the cells in given folders; of all where none holds any.
+
+    Args:
+        folders: The folders of cells.
+        contexts: The contexts of a sweep.
+    """
+    held = {context.name: set(folders) & set(context.arms.values()) for context in contexts}
+    return {name for name, own in held.items() if not any(own < others for others in held.values())}
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -169,74 +169,49 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return clauses
 
 
-def _shared(result: Result, keys: Sequence[str]) -> dict[str, Any]:
-    """What a cell must share with the other arms: its settings but for the arms' keys, its data and kind of device."""
+def shared(folder: Path, result: Result, keys: Collection[str]) -> dict[str, Any]:
+    """What a cell must share with the other arms: its settings but for the arms' keys, its data and kind of device.
+
+    Args:
+        folder: The folder of the cell.
+        result: The record of the cell.
+        keys: The keys of the arms.
+    """
     found = identity.settings(result.config)
-    for key in _below(found, *keys):
+    for key in below(found, *keys):
         del found[key]
-    if "data" not in keys:
-        found["data_digest"] = "+".join(sorted({origin.data for origin in result.origins}))
+    data = {origin.data for origin in result.origins}
+    if len(data) > 1:  # compared with no other cell, which may have other seeds on each
+        found["data_digest"] = f"not one: its runs are of different data ({folder.name})"
+    elif "data" not in keys:
+        found["data_digest"] = "".join(data)
     return found | {"device": "+".join(sorted({origin.device for origin in result.origins}))}
 
 
-def _given(result: Result, keys: Sequence[str]) -> dict[str, str]:
-    """The settings of the norm that were set and that no arm of the protocol names, as text by key."""
-    if "norm" not in keys:
-        return {}
-    texts = {text.partition("=")[0]: text for text in result.cell["overrides"]}
-    return {key: text for key, text in texts.items() if key.startswith("norm.") and key not in keys}
-
-
-def _selected(
-    protocol: Protocol,
-    cells: Mapping[Path, Result],
-    given: Mapping[Path, Mapping[str, str]],
-    variant: Mapping[str, str],
-) -> dict[str, Path]:
-    """The cell of each arm whose settings of the norm are among a variant's; of several the one with most of them."""
-    fitting = [folder for folder, own in given.items() if _fits(own, variant, identity.settings(cells[folder].config))]
-    fitting.sort(key=lambda folder: -len(given[folder]))
-    arms: dict[str, Path] = {}
-    for arm, selector in protocol.arms.items():
-        own = [folder for folder in fitting if is_of(selector, cells[folder].cell, cells[folder].config)]
-        if own:
-            arms[arm] = own[0]
-    return arms
-
-
-def _fits(own: Mapping[str, str], variant: Mapping[str, str], settings: Mapping[str, Any]) -> bool:
-    """Whether a cell stands in a variant: it was given the same, and has none of the keys that it was not given."""
-    return own.items() <= variant.items() and not any(key in settings for key in variant.keys() - own.keys())
-
-
-def _mark(values: Mapping[str, Any]) -> str:
+def mark(values: Mapping[str, Any]) -> str:
+    """A text that is the same for the same values by key."""
     return json.dumps(values, sort_keys=True)
 
 
-def arm_names(cells: Mapping[Path, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[Path, str]:
-    """The name of each cell's arm; where several share a name, it is followed by the keys that tell them apart.
-
-    Args:
-        cells: The choices and the configuration of each cell, by folder.
-    """
-    norms = {folder: _below(identity.settings(config), "norm") for folder, (_, config) in cells.items()}
-    names = {folder: identity.arm_name(choices, config) for folder, (choices, config) in cells.items()}
-    alike: dict[str, list[dict[str, Any]]] = {}
-    for folder, name in names.items():
-        if norms[folder] not in alike.setdefault(name, []):
-            alike[name].append(norms[folder])
-    told = {}
-    for folder, name in names.items():
-        own, others = norms[folder], alike[name]
-        keys = [key for key in own if any(other.get(key) != own[key] for other in others)]
-        told[folder] = " ".join([name, *(f"{key.removeprefix('norm.')}={shown(own[key])}" for key in keys)])
-    return told
+def _alike(cells: Mapping[Path, Result], keys: Collection[str]) -> list[dict[Path, Result]]:
+    """The cells in groups that share all that arms must share."""
+    found: dict[str, dict[Path, Result]] = {}
+    for folder, result in cells.items():
+        found.setdefault(mark(shared(folder, result, keys)), {})[folder] = result
+    return list(found.values())
 
 
-def _below(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """The values of some keys, and of the keys below them."""
-    parents = tuple(f"{key}." for key in keys)
-    return {key: value for key, value in values.items() if key in keys or key.startswith(parents)}
+def _common(alike: Mapping[Path, Result], keys: Collection[str]) -> dict[str, Any]:
+    folder, result = next(iter(alike.items()))
+    return shared(folder, result, keys)
+
+
+def _options(cells: Collection[Result], keys: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """What all of some cells were given but for the arms' keys: the option of each group, and the further settings."""
+    groups = {group: min(str(cell.cell[group]) for cell in cells) for group in GROUPS if group not in keys}
+    typed = [{text.partition("=")[0]: text for text in cell.cell["overrides"]} for cell in cells]
+    own = [{text for key, text in texts.items() if key not in below(texts, *keys)} for texts in typed]
+    return groups, sorted(set.intersection(*own))
 
 
 def _told_apart(contexts: Sequence[Context]) -> list[Context]:
@@ -249,5 +224,5 @@ def _told_apart(contexts: Sequence[Context]) -> list[Context]:
         alike = [other.shared for other in by_name[context.name] if other is not context]
         told = [key for key, value in context.shared.items() if any(other.get(key) != value for other in alike)]
         more = [f"{key}={shown(context.shared[key])}" for key in told if f"{key}=" not in context.settings]
-        found.append(Context(context.groups, " ".join([context.settings, *more]).strip(), context.shared, context.arms))
+        found.append(replace(context, settings=" ".join([context.settings, *more]).strip()))
     return found

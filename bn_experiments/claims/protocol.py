@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bn_experiments.records.quantities import STRICT, Array, Quantity
-from bn_experiments.refusal import Refusal, nearest, shown, unknown_key
+from bn_experiments.refusal import Refusal, nearest, unknown_key
 from bn_experiments.signatures import allowed
 from bn_experiments.statistics.rules import RULES, Evidence
 from bn_experiments.system.files import write_whole
@@ -142,25 +142,6 @@ def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[Refusal]]:
     return (None, list(dict.fromkeys(refusals))) if refusals else (protocol, [])
 
 
-def is_of(selector: Mapping[str, Any], choices: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Whether the selector, keys with values, fits a cell with these choices of groups and this config.
-
-    >>> is_of({"norm": "bn", "data.size": None}, {"norm": "bn"}, {"data": {"size": None}})
-    True
-    """
-    return all(value_of(key, choices, config) == wanted for key, wanted in selector.items())
-
-
-def value_of(key: str, choices: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """The value of a cell's key, or the option of a group; None where there is no such key."""
-    if key in choices:
-        return choices[key]
-    node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
-
-
 def unmeasured(protocol: Protocol, probes: Collection[str]) -> list[Refusal]:
     """A refusal for each quantity of the experiment that nothing measures.
 
@@ -178,35 +159,6 @@ def unmeasured(protocol: Protocol, probes: Collection[str]) -> list[Refusal]:
         remedy = nearest(quantity.metric, known) or "change it"
         refusals.append(Refusal("experiment", f"nothing measures {quantity.metric}", ", ".join(known), remedy))
     return list(dict.fromkeys(refusals))
-
-
-def unmatched(
-    protocol: Protocol, cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], typed: Collection[str]
-) -> list[Refusal]:
-    """A refusal for each arm that no cell of the experiment's grid is.
-
-    Args:
-        protocol: The protocol of the experiment.
-        cells: The choices of groups and the configuration of each cell.
-        typed: The keys that the command line sets. An arm that names one of them may be left out.
-    """
-    refusals = []
-    for arm, selector in protocol.arms.items():
-        if any(is_of(selector, *cell) for cell in cells) or {key.partition(".")[0] for key in selector} & {
-            key.partition(".")[0] for key in typed
-        }:
-            continue
-        for key, wanted in selector.items():
-            values = list(dict.fromkeys(shown(value_of(key, *cell)) for cell in cells))
-            if shown(wanted) not in values:
-                got, remedy = f"no cell has {key}={shown(wanted)}", nearest(shown(wanted), values) or "change it"
-                refusals.append(Refusal(f"experiment.arms.{arm}", got, ", ".join(values), remedy))
-                break
-        else:
-            text = " ".join(f"{key}={shown(value)}" for key, value in selector.items())
-            got, allowed = f"no cell is {text}", "keys and values that a cell of the grid has together"
-            refusals.append(Refusal(f"experiment.arms.{arm}", got, allowed, "change it, or the grid"))
-    return refusals
 
 
 def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:

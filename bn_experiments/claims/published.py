@@ -1,11 +1,10 @@
 """Comparisons of published numbers with measured numbers."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
+from bn_experiments.claims.contexts import Context
 from bn_experiments.claims.protocol import Published
 from bn_experiments.records.quantities import measured
 from bn_experiments.statistics.intervals import prediction_interval
@@ -34,13 +33,13 @@ class Comparison:
     reason: str | None = None
 
 
-def compare(published: Published, arms: Mapping[str, Path]) -> Comparison:
+def compare(published: Published, context: Context) -> Comparison:
     """Compares published numbers with those of their arm, at the points that both have."""
     nothing = Comparison(published, [], [], [], 0, [])
-    if published.arm not in arms:
-        return replace(nothing, reason=f"arm {published.arm} was not trained")
+    if published.arm not in context.arms:
+        return replace(nothing, reason=context.absent[published.arm])
     try:
-        values = measured(arms[published.arm], published)
+        values = measured(context.arms[published.arm], published)
     except ValueError as error:
         return replace(nothing, reason=str(error))
     values = values[:, None] if values.ndim == 1 else values  # (R, P)

@@ -90,7 +90,8 @@ def _difference(result: Result, baseline: Result | None, metric: str) -> dict[st
     shared = sorted(set(result.seeds) & set(baseline.seeds))
     pairs = [_numbers(one, metric)[[one.seeds.index(seed) for seed in shared]] for one in (result, baseline)]
     found = difference(*pairs)
-    numbers = (found.estimate, found.low, found.high, found.n, min(found.p, found.p_against))
+    p = min(found.p, difference(*reversed(pairs)).p)  # 1 where the arms are equal
+    numbers = (found.estimate, found.low, found.high, found.n, p)
     return dict(zip(DIFFERENCE, numbers, strict=True))
 
 

@@ -70,7 +70,7 @@ def judge(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Verdict]:
         cells: The finished cells of its sweep, by folder.
     """
     pairs = list(_claims_once(protocol, cells))
-    evidence = [_evidence(context.arms, claim) for context, claim in pairs]
+    evidence = [_evidence(context, claim) for context, claim in pairs]
     decisions = iter(rules.decide([each for each in evidence if isinstance(each, rules.Evidence)]))
     found = []
     for (context, claim), each in zip(pairs, evidence, strict=True):
@@ -108,15 +108,15 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _evidence(arms: Mapping[str, Path], claim: Claim) -> rules.Evidence | str:
+def _evidence(context: Context, claim: Claim) -> rules.Evidence | str:
     """The evidence of the claim's rule, or the reason why there is none."""
     try:
-        return claim.evidence(_paired(arms, claim.quantities))
+        return claim.evidence(_paired(context, claim.quantities))
     except ValueError as error:
         return str(error)
 
 
-def _paired(arms: Mapping[str, Path], quantities: Mapping[str, Quantity]) -> dict[str, Array]:
+def _paired(context: Context, quantities: Mapping[str, Quantity]) -> dict[str, Array]:
     """The quantities (R,) or (R, P) by name, for the R seeds that all their arms have.
 
     Raises:
@@ -125,11 +125,12 @@ def _paired(arms: Mapping[str, Path], quantities: Mapping[str, Quantity]) -> dic
     arrays, seeds, diverged = {}, {}, set()
     skill = []
     for name, quantity in quantities.items():
-        if quantity.arm not in arms:
-            raise NotMeasured(f"arm {quantity.arm} was not trained")
-        result = results.read(arms[quantity.arm])
+        if quantity.arm not in context.arms:
+            raise NotMeasured(context.absent[quantity.arm])
+        folder = context.arms[quantity.arm]
+        result = results.read(folder)
         assert result is not None
-        arrays[name], seeds[name] = measured(arms[quantity.arm], quantity), result.seeds
+        arrays[name], seeds[name] = measured(folder, quantity), result.seeds
         chance = result.chance.get(quantity.metric)
         skill.append(chance is None or bool((arrays[name] > chance).any()))
         lost = ~np.isfinite(arrays[name]).reshape(len(result.seeds), -1).all(1) & np.array(result.diverged)

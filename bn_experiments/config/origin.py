@@ -1,7 +1,9 @@
 """The origin of a cell's numbers: the code, the packages, the data and the kind of device that would make them now."""
 
 import functools
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from typing import Any
 
 from hydra.utils import get_object
 
@@ -26,15 +28,27 @@ def origin(config: Config) -> Origin:
     Args:
         config: The configuration of a cell, checked.
     """
-    modules: set[str] = set()
-    for group in ("data", "model", "optimizer", "scheduler"):
-        modules |= _modules(config[group]["_target_"])
-    for keys in config["probes"].values():
-        modules |= _modules(keys["_target_"])
-    if path := config["norm"]["_target_"]:
-        modules |= {module for dim in ("1", "2") for module in _modules(str(path).replace("{dim}", dim))}
-    code, versions = _code((*ROOTS, *sorted(modules)))
-    return Origin(code, versions, data.digest(objects.source(config)), objects.device(config))
+    return Origin(*code(config), data.digest(objects.source(config)), objects.device(config))
+
+
+def code(config: Config) -> tuple[dict[str, str], dict[str, str]]:
+    """The digests of the modules and the versions of the packages that the cell uses, as this process first saw them.
+
+    Args:
+        config: The configuration of a cell, checked.
+    """
+    modules = {module for path in _targets(config) for dim in "12" for module in _modules(path.replace("{dim}", dim))}
+    return _code((*ROOTS, *sorted(modules)))
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Every `_target_` of a configuration, at any depth."""
+    if isinstance(node, Mapping):
+        if isinstance(path := node.get("_target_"), str):
+            yield path
+        node = list(node.values())
+    for value in node if isinstance(node, list | tuple) else ():
+        yield from _targets(value)
 
 
 def _modules(path: str) -> set[str]:

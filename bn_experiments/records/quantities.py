@@ -17,6 +17,7 @@ from bn_experiments.records import results
 
 Array = NDArray[np.float64]
 STRICT = ConfigDict(extra="forbid")
+STEP_LOSS = "train/step_loss"  # the one curve with a point for each step, before those by epoch in the file
 COLUMNS = {"step": "int64", "epoch": "int64", "replica": "int64", "name": "str", "value": "float64"}
 
 
@@ -129,7 +130,8 @@ def curves(folder: Path) -> pd.DataFrame:
         file = run.folder / "metrics.csv"
         if not file.exists():
             raise NotMeasured(f"{file.name} is missing")
-        table = _table(file, file.stat().st_mtime_ns)
+        epochs = run.result.config["trainer"]["max_epochs"]
+        table = _table(file, file.stat().st_mtime_ns, len(run.result.seeds), epochs)
         if before or len(run.kept) < len(run.result.seeds):
             place = {replica: before + i for i, replica in enumerate(run.kept)}
             table = table[table["replica"].isin(run.kept)]
@@ -199,11 +201,22 @@ def reading(folder: Path, quantity: Quantity) -> Array:
 
 
 @lru_cache(maxsize=4)
-def _table(file: Path, stamp: int) -> pd.DataFrame:
+def _table(file: Path, stamp: int, replicas: int, epochs: int) -> pd.DataFrame:
     try:
-        return pd.read_csv(file, usecols=list(COLUMNS), dtype=COLUMNS)
+        table = pd.read_csv(file, usecols=list(COLUMNS), dtype=COLUMNS)
     except (OSError, ValueError) as error:
         raise Damaged(f"{file.name} cannot be read ({type(error).__name__})") from error
+    found = {str(name): rows for name, rows in table.groupby("name", sort=False)}
+    if epochs and set(found) == {STEP_LOSS}:
+        raise Damaged(f"{file.name} is cut short: it has no curve by epoch")
+    for name, rows in found.items():
+        axis, least = ("step", 1) if name == STEP_LOSS else ("epoch", epochs)
+        last = int(rows[axis].max())
+        if last < least:
+            raise Damaged(f"{file.name} is cut short: {name} ends at {axis} {last} of {least}")
+        if not len(rows) == len(rows.drop_duplicates([axis, "replica"])) == last * replicas:
+            raise Damaged(f"{file.name} is damaged: {name} has not one value for each replica and {axis}")
+    return table
 
 
 @lru_cache(maxsize=32)

@@ -36,6 +36,7 @@ class Result:
         versions: The versions of Python and of the packages that a number may depend on.
         git_commit: The commit of the code, with -dirty if files were changed since; null outside a checkout.
         made_by: What made the numbers (see `origin.Origin`); several entries if it changed on the way.
+        notes: What was done in another way than asked for or expected, and why.
         error: The error that ended a failed run, else null.
     """
 
@@ -53,6 +54,7 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     made_by: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     error: str | None = None
 
     @property
@@ -119,8 +121,23 @@ def cells_below(folder: Path) -> list[Path]:
 
 def done_below(folder: Path) -> dict[Path, Result]:
     """The records of the cells below a folder that have a finished run, without the readings of their probes."""
-    found = {cell: read(cell) for cell in cells_below(folder)}
+    return _done(cells_below(folder))
+
+
+def done_in(sweep: Path) -> dict[Path, Result]:
+    """The same of the cells of a sweep, which lie in its folder itself; what lies deeper is another sweep's."""
+    return _done([cell for cell in cells_below(sweep) if cell.parent == sweep])
+
+
+def _done(cells: Sequence[Path]) -> dict[Path, Result]:
+    found = {cell: read(cell) for cell in cells}
     return {cell: replace(result, probes={}) for cell, result in found.items() if result and result.status == "done"}
+
+
+def written_ns(folder: Path) -> int:
+    """When the newest record of a cell was written, in nanoseconds since 1970; 0 where there is none."""
+    records = [place / FILE for place in (folder, *further(folder))]
+    return max((record.stat().st_mtime_ns for record in records if record.exists()), default=0)
 
 
 @dataclass(frozen=True)
@@ -173,6 +190,7 @@ def pooled(found: Sequence[Run]) -> Result:
     train_s = sum(result.timing["train_s"] for result in results)
     examples = sum(result.timing["samples_per_s"] * result.timing["train_s"] for result in results)
     made_by = [entry for result in results for entry in result.made_by]
+    notes = dict.fromkeys(note for result in results for note in result.notes)
     return replace(
         first,
         seeds=[run.result.seeds[i] for run in found for i in run.kept],
@@ -185,6 +203,7 @@ def pooled(found: Sequence[Run]) -> Result:
             "samples_per_s": examples / train_s if train_s else 0.0,
         },
         made_by=[entry for i, entry in enumerate(made_by) if entry not in made_by[:i]],
+        notes=list(notes),
     )
 
 

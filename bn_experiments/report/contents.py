@@ -2,16 +2,17 @@
 
 import json
 import zipfile
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bn_experiments.claims import verdicts
-from bn_experiments.claims.contexts import apart, distinct, of_experiment, of_grid
+from bn_experiments.claims.contexts import Context, apart, of_experiment, of_grid
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
 from bn_experiments.claims.published import Comparison, compare
 from bn_experiments.claims.summary import baseline_in, summarise
+from bn_experiments.claims.twins import distinct
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm, looks
 from bn_experiments.records import quantities, results
@@ -106,15 +107,20 @@ def _sweep(folder: Path, top: Path) -> SweepContents:
     cells, skipped = _whole_cells(folder)
     protocol, lines = _protocol(folder)
     cells, twins = distinct(cells)
+    unreadable = {cell: reason for cell in cells if (reason := _unreadable(cell))}
+    skipped += [f"{cell.name}: damaged: its {reason}" for cell, reason in unreadable.items()]
+    shown = {cell: result for cell, result in cells.items() if cell not in unreadable}
     baseline = baseline_in(folder)
     rows_of: dict[str, Rows] = {}
     if cells:
         for row in summarise(cells, baseline).to_dict("records"):
             rows_of.setdefault(row["folder"], {}).setdefault(row["metric"], []).append(row)
-    sections = _of_experiment(protocol, folder, cells, rows_of) if protocol else _of_grid(cells, rows_of)
-    newest = max(((cell / results.FILE).stat().st_mtime for cell in cells), default=0.0)
-    lines += twins if protocol else [*twins, *apart(of_grid(cells), baseline)]
-    return SweepContents(name, protocol, sections, list(cells.values()), skipped + lines, baseline, newest)
+    contexts = of_experiment(protocol, cells) if protocol else of_grid(cells)
+    drawn = [_without(unreadable, context) for context in contexts]
+    sections = _of_experiment(protocol, folder, cells, drawn, rows_of) if protocol else _of_grid(cells, drawn, rows_of)
+    newest = max(map(results.written_ns, shown), default=0) / 1e9
+    lines += [*map(str, twins), *([] if protocol else apart(contexts, baseline))]
+    return SweepContents(name, protocol, sections, list(shown.values()), skipped + lines, baseline, newest)
 
 
 def _whole_cells(folder: Path) -> tuple[dict[Path, Result], list[str]]:
@@ -122,7 +128,7 @@ def _whole_cells(folder: Path) -> tuple[dict[Path, Result], list[str]]:
     whole: dict[Path, Result] = {}
     left_out = []
     for cell in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if any((cell / name).exists() for name in (results.FILE, "train.log", ".hydra")):
+        if results.further(cell) or any((cell / name).exists() for name in (results.FILE, "train.log", ".hydra")):
             found = _whole(cell)
             if isinstance(found, str):
                 left_out.append(f"{cell.name}: {found}")
@@ -147,14 +153,19 @@ def _whole(cell: Path) -> Result | str:
         assert isinstance(result.config["trainer"]["max_epochs"], int)
     except (*DAMAGE, AssertionError):
         return "damaged: its result.json is not as a run writes it"
+    return result
+
+
+def _unreadable(cell: Path) -> str | None:
+    """Why a file of a finished cell cannot be drawn; the verdicts on what it should hold give the same reason."""
     try:
         quantities.probes(cell)
         quantities.curves(cell)
     except quantities.Damaged as error:
-        return f"damaged: its {error}"
+        return str(error)
     except quantities.NotMeasured:
         pass  # some cells have no curves, such as those that were not trained
-    return result
+    return None
 
 
 def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
@@ -169,28 +180,38 @@ def _protocol(folder: Path) -> tuple[Protocol | None, list[str]]:
     return protocol, [f"{file.name}: {line}" for line in lines]
 
 
+def _without(unreadable: Mapping[Path, str], context: Context) -> Context:
+    """A context without the cells of which a file cannot be read, and the reason in their place."""
+    arms = {arm: cell for arm, cell in context.arms.items() if cell not in unreadable}
+    absent = {arm: unreadable[cell] for arm, cell in context.arms.items() if cell in unreadable}
+    return replace(context, arms=arms, absent=context.absent | absent)
+
+
 def _of_experiment(
-    protocol: Protocol, folder: Path, cells: Mapping[Path, Result], rows_of: Mapping[str, Rows]
+    protocol: Protocol,
+    folder: Path,
+    cells: Mapping[Path, Result],
+    contexts: Sequence[Context],
+    rows_of: Mapping[str, Rows],
 ) -> list[Section]:
     judged = verdicts.judge(protocol, cells)
     verdicts.write(judged, folder)
     look = looks({name: str(selector.get("norm", name)) for name, selector in protocol.arms.items()})
     sections = []
-    for context in of_experiment(protocol, cells):
+    for context in contexts:
         arms = {}
         for name in protocol.arms:
             if cell := context.arms.get(name):
                 published = [entry for entry in protocol.published if entry.arm == name]
                 arms[name] = Arm(name, cell, cells[cell], look[name], published)
-        compared = [compare(published, context.arms) for published in protocol.published]
+        compared = [compare(published, context) for published in protocol.published]
         own = [verdict for verdict in judged if verdict.context == context.name]
         summary = {name: rows_of[arm.folder.name] for name, arm in arms.items()}
         sections.append(Section(context.name, arms, protocol.claims, own, compared, summary))
     return sections
 
 
-def _of_grid(cells: Mapping[Path, Result], rows_of: Mapping[str, Rows]) -> list[Section]:
-    contexts = of_grid(cells)
+def _of_grid(cells: Mapping[Path, Result], contexts: Sequence[Context], rows_of: Mapping[str, Rows]) -> list[Section]:
     names = sorted({name for context in contexts for name in context.arms}, key=lambda name: (name == BASELINE, name))
     look = looks({name: name for name in names})
     sections = []
@@ -201,5 +222,6 @@ def _of_grid(cells: Mapping[Path, Result], rows_of: Mapping[str, Rows]) -> list[
             if name in context.arms
         }
         summary = {name: rows_of[arm.folder.name] for name, arm in arms.items()}
-        sections.append(Section(context.name, arms, [], [], [], summary))
+        if arms:
+            sections.append(Section(context.name, arms, [], [], [], summary))
     return sections

@@ -86,14 +86,15 @@ def counts(sweeps: Sequence[SweepContents]) -> dict[str, int]:
 
 
 def machines(sweeps: Sequence[SweepContents]) -> dict[str, list[str]]:
-    """The machines, versions and commits that the results come from, each once."""
+    """The machines, versions and commits that the results come from, and what was done in another way, each once."""
     cells = [cell for sweep in sweeps for cell in sweep.cells]
     found = {
         "machine": [cell.device or "unknown" for cell in cells],
         "versions": [", ".join(f"{name} {version}" for name, version in cell.versions.items()) for cell in cells],
         "commit": [cell.git_commit or "none: outside a checkout" for cell in cells],
+        "notes": [f"{note} ({cell.cell['model']}, {cell.cell['norm']})" for cell in cells for note in cell.notes],
     }
-    return {name: sorted(set(values)) for name, values in found.items()}
+    return {name: sorted(set(values)) for name, values in found.items() if values}
 
 
 def compared(section: Section) -> dict[str, list[dict[str, Any]]]:

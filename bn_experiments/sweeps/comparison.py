@@ -26,7 +26,7 @@ def finish(plan: Plan) -> int:
 
     done: list[Cell] = []
     others: list[Cell] = []
-    found = {run.folder: run.changes for run in stale_runs([cell for cell in plan.cells if is_done(cell)])}
+    found = {run.folder: run.changes for run in stale_runs([*filter(is_done, plan.cells)], plan.elsewhere)}
     stale = {} if plan.keeps_stale else found
     for cell in plan.cells:
         is_other = any(folder in stale for folder in (cell.folder, *results.further(cell.folder)))
@@ -65,46 +65,57 @@ def _not_done(cells: Sequence[Cell]) -> list[str]:
 def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     """Prints the arms of the command's cells side by side; the files hold all that lies in the folder."""
     from bn_experiments import report
-    from bn_experiments.claims import contexts, summary, verdicts
+    from bn_experiments.claims import arms, contexts, summary, twins, verdicts
 
-    there, own = results.done_below(plan.folder), [cell.folder for cell in done]
-    cells, lines = contexts.distinct({**{folder: there[folder] for folder in own}, **there})  # the command's first
-    arms = {folder: (result.cell, result.config) for folder, result in cells.items()}
-    names = list(contexts.arm_names(arms).values())
+    there = results.done_in(plan.folder)
+    first = {cell.folder: there[cell.folder] for cell in done}
+    cells, left_out = twins.distinct({**first, **there})
+    instead = {twin.folder: twin.kept for twin in left_out}
+    own = {instead.get(folder, folder) for folder in first}
+    names = list(arms.arm_names({folder: (result.cell, result.config) for folder, result in cells.items()}).values())
     baseline = plan.baseline or (identity.BASELINE if identity.BASELINE in names else names[0])
     found = summary.summarise(cells, baseline)
     if any(cell.config["trainer"]["max_epochs"] for cell in done):
         summary.show(found, baseline, {folder.name for folder in own}, console)
-        for line in [*lines, *contexts.apart(contexts.of_grid(cells), baseline), *_made_otherwise(cells, own)]:
+        apart = contexts.apart(contexts.of_grid(cells), baseline)
+        for line in [*map(str, left_out), *apart, *_made_otherwise(cells, done, plan.elsewhere), *_notes(first)]:
             console.print(line, style="dim", soft_wrap=True)
     if plan.protocol:
         judged = verdicts.judge(plan.protocol, cells)  # with arms that an earlier command trained
         verdicts.write(judged, plan.folder)
-        asked = contexts.of_experiment(plan.protocol, {folder: cells[folder] for folder in own if folder in cells})
-        shown = {context.name for context in asked}
+        shown = contexts.with_most_of(own, contexts.of_experiment(plan.protocol, cells))
         verdicts.show([verdict for verdict in judged if verdict.context in shown], console)
     if len(plan.cells) > 1:
         summary.write(found, baseline, plan.folder)
         console.print(f"report  {report.write_page(plan.folder)}")
 
 
-def _made_otherwise(cells: Mapping[Path, results.Result], own: Sequence[Path]) -> list[str]:
+def _made_otherwise(cells: Mapping[Path, results.Result], done: Sequence[Cell], elsewhere: bool) -> list[str]:
     """A line for each cell of an earlier command, on the data of this one, that what is there now would not make so."""
     from bn_experiments.sweeps.stale import stale_runs
 
-    data = [cells[folder].config["data"] for folder in own if folder in cells]
+    own, data = {cell.folder for cell in done}, [cell.config["data"] for cell in done]
     lines = []
     for folder, result in cells.items():
         if folder in own or result.config["data"] not in data:
             continue
         cell = Cell(result.cell, result.config, folder, result.seeds)
         try:
-            changed = [change for run in stale_runs([cell]) for change in run.changes]
+            changed = [change for run in stale_runs([cell], elsewhere) for change in run.changes]
         except Exception as error:  # of a class or an image that is gone, say
             changed = [str(as_refusal(error))]
         if changed:
             lines.append(f"{folder.name}: of an earlier command; since then {', '.join(changed[:MOST_NAMED])}")
     return lines
+
+
+def _notes(cells: Mapping[Path, results.Result]) -> list[str]:
+    """What was done in another way in some cells than was asked for, or expected, each on a line."""
+    names: dict[str, list[str]] = {}
+    for folder, result in cells.items():
+        for note in result.notes:
+            names.setdefault(note, []).append(folder.name)
+    return [f"{own[0] if len(own) == 1 else f'{len(own)} cells'}: {note}" for note, own in names.items()]
 
 
 def _why_not_done(cell: Cell) -> str:

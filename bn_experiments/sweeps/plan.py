@@ -14,6 +14,7 @@ from bn_experiments.config.composition import Composer, cells_of
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal
 from bn_experiments.refusal import Refusal, nearest
 from bn_experiments.sweeps.command_line import refuse
+from bn_experiments.sweeps.launchers import trains_elsewhere
 
 if TYPE_CHECKING:
     from bn_experiments.claims.protocol import Protocol
@@ -27,12 +28,14 @@ class Plan(NamedTuple):
         protocol: The protocol of the experiment, where one was asked for.
         baseline: The arm that the others are compared with, where the command names one.
         keeps_stale: Whether the command takes records as they are that something else made.
+        elsewhere: Whether the cells train on other machines than this one.
     """
 
     cells: Sequence[Cell]
     protocol: "Protocol | None"
     baseline: str | None = None
     keeps_stale: bool = False
+    elsewhere: bool = False
 
     @property
     def folder(self) -> Path:
@@ -47,15 +50,19 @@ def plan_of(config: DictConfig, multirun: bool) -> Plan:
         config: The configuration that Hydra composed of the command, without what a grid varies and with Hydra's part.
         multirun: Whether the command is a grid.
     """
+    elsewhere = multirun and trains_elsewhere(config.hydra.launcher)
     try:
-        cells, refusals = _cells(config, multirun)
+        cells, refusals = _cells(config, multirun, elsewhere)
         protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
-        plan = Plan(cells, protocol, config.baseline, config.stale == "keep")
+        plan = Plan(cells, protocol, config.baseline, config.stale == "keep", elsewhere)
         if refusals or wrong or (wrong := _standing_in_the_way(plan, config.hydra)):
             refuse([*refusals, *wrong])
-        from bn_experiments.sweeps import stale  # which imports torch
+        from bn_experiments.config.origin import code  # which imports torch
+        from bn_experiments.sweeps import stale
 
-        found = stale.stale_runs(cells)
+        for cell in cells:  # this process has imported their code just now, and may train them later
+            code(cell.config)
+        found = stale.stale_runs(cells, elsewhere)
         if wrong := stale.refusals(found, config.stale):
             refuse(wrong)
         for run in found if config.stale == "retrain" else ():
@@ -67,7 +74,7 @@ def plan_of(config: DictConfig, multirun: bool) -> Plan:
     return plan
 
 
-def _cells(config: DictConfig, multirun: bool) -> tuple[list[Cell], list[Refusal]]:
+def _cells(config: DictConfig, multirun: bool, elsewhere: bool) -> tuple[list[Cell], list[Refusal]]:
     """The cells, checked, and all that is wrong with the command; the cell of a single run is as Hydra composed it."""
     name, overrides = str(config.hydra.job.config_name), overrides_of(config, multirun)
     composer = Composer(name, overrides)
@@ -78,7 +85,7 @@ def _cells(config: DictConfig, multirun: bool) -> tuple[list[Cell], list[Refusal
             from bn_experiments.config.check import check_cells  # which imports torch
 
             return cells, check_cells(cells)
-    return cells_of(name, overrides, multirun)
+    return cells_of(name, overrides, multirun, elsewhere)
 
 
 def _protocol(config: DictConfig) -> "tuple[Protocol | None, list[Refusal]]":
@@ -106,7 +113,8 @@ def _standing_in_the_way(plan: Plan, hydra: DictConfig) -> list[Refusal]:
         refusals.append(Refusal("name", got, "another name", "change it", value=folder.name))
     refusals += _baseline(plan)
     if protocol:
-        from bn_experiments.claims.protocol import unmatched, unmeasured
+        from bn_experiments.claims.arms import unmatched
+        from bn_experiments.claims.protocol import unmeasured
 
         keys = {key_of(override) for override in typed(hydra, "task")}
         refusals += unmatched(protocol, [(cell.choices, cell.config) for cell in plan.cells], keys - {"experiment"})
@@ -117,12 +125,13 @@ def _standing_in_the_way(plan: Plan, hydra: DictConfig) -> list[Refusal]:
 
 def _baseline(plan: Plan) -> list[Refusal]:
     """Whether the command names a baseline that no arm of the folder has."""
-    from bn_experiments.claims.contexts import ALL, arm_names
+    from bn_experiments.claims.arms import arm_names
+    from bn_experiments.claims.contexts import ALL
     from bn_experiments.records import results
 
     if plan.baseline in (None, ALL):
         return []
-    there = results.done_below(plan.folder)
+    there = results.done_in(plan.folder)
     cells = {folder: (result.cell, result.config) for folder, result in there.items()}
     names = list(arm_names(cells | {cell.folder: (cell.choices, cell.config) for cell in plan.cells}).values())
     if plan.baseline in names:

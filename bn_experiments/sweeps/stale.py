@@ -1,5 +1,6 @@
 """Stale records: results and checkpoints that other code, versions, data or settings made than a command would use."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -35,8 +36,13 @@ class Stale(NamedTuple):
     is_other: bool
 
 
-def stale_runs(cells: Sequence[Cell]) -> list[Stale]:
-    """The runs in the folders of some cells, finished or to go on, that the command would not make so."""
+def stale_runs(cells: Sequence[Cell], elsewhere: bool = False) -> list[Stale]:
+    """The runs in the folders of some cells, finished or to go on, that the command would not make so.
+
+    Args:
+        cells: The cells.
+        elsewhere: Whether they train on other machines than this one, on whose kind of device `auto` then says nothing.
+    """
     found = []
     for cell in cells:
         for folder in (cell.folder, *results.further(cell.folder)):
@@ -46,6 +52,8 @@ def stale_runs(cells: Sequence[Cell]) -> list[Stale]:
             other = differing(identity.settings(cell.config), identity.settings(record.config)) if record else []
             made_by = record.made_by if record else _of_checkpoints(folder)
             now, before = origin(cell.config), [Origin.read(each) for each in made_by] or [UNKNOWN]
+            if elsewhere and cell.config["trainer"]["accelerator"] == "auto":
+                now = now._replace(device=before[-1].device)
             changed = other or changes(before[-1], now)
             if changed:
                 found.append(Stale(folder, tuple(changed), bool(other)))
@@ -84,7 +92,8 @@ def refusals(found: Sequence[Stale], choice: str | None) -> list[Refusal]:
 
 def set_aside(folder: Path) -> None:
     """Keeps the records of a run under other names, such as `result-1.json`, and removes its checkpoints."""
-    number = 1 + sum(1 for _ in folder.glob(f"{Path(results.FILE).stem}-*.json"))
+    kept = [re.search(r"-(\d+)$", path.stem) for name in RECORDS for path in folder.glob(name.replace(".", "-*."))]
+    number = 1 + max((int(found[1]) for found in kept if found), default=0)
     for name in RECORDS:
         file = folder / name
         if file.exists():

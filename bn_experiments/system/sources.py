@@ -15,7 +15,8 @@ def of_modules(names: Iterable[str], own: Collection[str]) -> tuple[dict[str, st
     """The code that modules consist of: their own, and what they import of the same package or beside it.
 
     A module counts as code that may change if no installed distribution brought it: a file of the user's, or a package
-    that is installed to be edited. Of this project's package, the modules that `own` names count, wherever it lies.
+    that is installed to be edited. Of this project's package, wherever it lies, what `own` names counts; of the rest
+    of it, modules that are among the names, and what these import.
 
     Args:
         names: The full names of the modules.
@@ -31,20 +32,20 @@ def of_modules(names: Iterable[str], own: Collection[str]) -> tuple[dict[str, st
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name in seen:
+        if name in seen or name == project:
             continue
         seen.add(name)
         if "." in name:
             waiting.append(name.rpartition(".")[0])  # a package runs before what is in it
-        if name.partition(".")[0] == project:
-            if not any(name == each or name.startswith(f"{each}.") for each in own):
-                continue
-        elif _is_installed(name):
+        is_projects = name.partition(".")[0] == project
+        if not is_projects and _is_installed(name):
             versions |= _distributions(name.partition(".")[0])
-            continue
-        if _parsed(name) is not None:
+        elif _parsed(name) is not None:
             digests[name] = digest(name)
-            waiting += [imported for imported in imports(name) if _is_beside(imported, name)]
+            beside = [imported for imported in imports(name) if _is_beside(imported, name)]
+            if not is_projects or _is_in(name, own):  # the rest of the project, which these use, makes no numbers
+                beside = [imported for imported in beside if _is_in(imported, own) or not _is_in(imported, [project])]
+            waiting += beside
     return dict(sorted(digests.items())), dict(sorted(versions.items()))
 
 
@@ -83,6 +84,11 @@ def imports(name: str) -> tuple[str, ...]:
             base = ".".join([*above, *([node.module] if node.module else [])])
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return tuple(found)
+
+
+def _is_in(name: str, packages: Iterable[str]) -> bool:
+    """Whether a module is one of several, or lies in one of them."""
+    return any(name == each or name.startswith(f"{each}.") for each in packages)
 
 
 def _parsed(name: str) -> ast.Module | None:

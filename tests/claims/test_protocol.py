@@ -5,7 +5,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bn_experiments.claims.protocol import CURVES, FINAL, Claim, Protocol, parse, unmatched, unmeasured
+from bn_experiments.claims.arms import unmatched
+from bn_experiments.claims.protocol import CURVES, FINAL, Claim, Protocol, parse, unmeasured
 from bn_experiments.records.quantities import Quantity
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -214,6 +215,21 @@ def test_an_arm_that_the_command_line_leaves_out_is_not_refused():
     assert unmatched(protocol, CELLS[:1], typed={"norm"}) == []
     assert unmatched(protocol, CELLS, typed=set()) == []
     assert len(unmatched(protocol, CELLS[:1], typed={"optimizer.lr"})) == 1
+
+
+def test_an_arm_that_a_norm_of_ones_own_replaces_is_refused():
+    protocol, _ = parse(BLOCK)
+    own = [({"norm": norm}, {"norm": {"_target_": "my.Norm"}}) for norm in ("bn", "none")]
+    (refusal,) = unmatched(protocol, own, typed={"norm._target_"})
+    assert (refusal.key, refusal.got) == ("experiment.arms.none", "no cell has norm=none")
+    without = [({"norm": norm}, {"norm": {"_target_": None}}) for norm in ("bn", "none")]
+    assert [refusal.got for refusal in unmatched(protocol, without, typed={"norm._target_"})] == ["no cell has norm=bn"]
+
+
+def test_an_arm_that_names_a_key_of_a_group_that_was_typed_may_be_left_out():
+    protocol, _ = parse({**BLOCK, "arms": {**BLOCK["arms"], "x": {"norm": "bn", "model.x": 1}}})
+    assert unmatched(protocol, CELLS, typed={"model"}) == []
+    assert len(unmatched(protocol, CELLS, typed={"model.y"})) == 1
 
 
 def test_a_misspelt_metric_is_refused_with_the_nearest_one():

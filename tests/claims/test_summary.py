@@ -126,6 +126,15 @@ def test_p_is_holms_over_all_differences_of_a_metric():
     assert found["p"].tolist() == pytest.approx(holm(raw))
 
 
+def test_arms_with_the_same_numbers_have_a_p_of_one_and_leave_the_others_theirs():
+    summary = summary_of(*TWO_ARMS, cell("gn", NONE))
+    same = acc(summary, "gn")
+    assert tuple(same[["difference", "difference_low", "difference_high", "p"]]) == (0, 0, 0, 1)
+    assert acc(summary, "bn")["p"] == pytest.approx(min(1, 2 * paired(BN, NONE)[4]))
+    apart = summary_of(cell("bn", [value + 0.125 for value in NONE]), TWO_ARMS[1])
+    assert acc(apart, "bn")["p"] < 1e-9
+
+
 @pytest.mark.parametrize("key", ["data", "model", "optimizer"])
 def test_arms_are_compared_within_their_own_context(key):
     summary = summary_of(cell("bn", BN), cell("none", NONE, **{key: "other"}))

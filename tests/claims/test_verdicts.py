@@ -2,6 +2,7 @@ import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 from scipy import stats
@@ -229,7 +230,7 @@ def test_an_arm_may_be_told_by_any_key_of_the_config(tmp_path):
 def test_a_published_number_is_compared_with_where_one_further_run_would_lie(sweep):
     made = protocol(published=[{"arm": "bn", "metric": "test/acc", "values": [number]} for number in (0.942, 0.945)])
     (matched,) = of_experiment(made, done_below(sweep))
-    inside, outside = (compare(published, matched.arms) for published in made.published)
+    inside, outside = (compare(published, matched) for published in made.published)
     mean, spread = np.mean(BN), np.std(BN, ddof=1)
     half = stats.t.ppf(0.975, 5) * spread * (1 + 1 / 6) ** 0.5
     assert (inside.mean[0], inside.low[0], inside.high[0]) == pytest.approx((mean, mean - half, mean + half))
@@ -252,8 +253,37 @@ def test_a_published_curve_is_compared_as_far_as_it_was_measured(tmp_path):
         published=[{"arm": "bn", "metric": "train/running_loss", "each": "epoch", "values": [3.0, 2.5, 1.0]}]
     )
     (matched,) = of_experiment(made, done_below(tmp_path))
-    found = compare(made.published[0], matched.arms)
+    found = compare(made.published[0], matched)
     assert (found.mean, found.inside) == ([3.0, 2.0], [True, False])
+
+
+def test_a_claim_whose_arms_have_different_settings_is_not_judged_and_the_key_is_said(tmp_path):
+    write_cell(tmp_path / "bn", "bn", {"test/acc": BN}, overrides=["norm.eps=0.1"])
+    write_cell(tmp_path / "ln", "ln", {"test/acc": NONE}, overrides=["norm.eps=0.2"])
+    claim = {**BLOCK["claims"][0], "right": {"arm": "ln", "metric": "test/acc"}}
+    made = protocol(arms={"bn": {"norm": "bn"}, "ln": {"norm": "ln"}}, claims=[claim])
+    assert {(verdict.verdict, verdict.reason) for verdict in judge(made, done_below(tmp_path))} == {
+        ("not judged", "arm ln was not trained with these settings, in which norm.eps is 0.1, not 0.2"),
+        ("not judged", "arm bn was not trained with these settings, in which norm.eps is 0.2, not 0.1"),
+    }
+
+
+def test_a_curve_that_was_cut_short_is_not_judged_and_says_so(tmp_path):
+    for norm, loss in {"bn": 1.0, "none": 2.0}.items():
+        curves = {"train/running_loss": [[loss + i / 100, loss] for i in range(6)]}
+        write_cell(tmp_path / norm, norm, {"test/acc": BN}, curves, config={"trainer.max_epochs": 2})
+    sides = {
+        side: {"arm": arm, "metric": "train/running_loss", "each": "epoch"}
+        for side, arm in (("upper", "none"), ("lower", "bn"))
+    }
+    made = protocol(claims=[{"claim": "lower with bn", "rule": "ordering", **sides}])
+    file = tmp_path / "bn" / "metrics.csv"
+    table = pd.read_csv(file).sort_values("epoch", kind="stable")
+    for left, said in ((12, None), (11, "has not one value for each replica and epoch"), (6, "ends at epoch 1 of 2")):
+        table[:left].to_csv(file, index=False)
+        (found,) = judge(made, done_below(tmp_path))
+        assert (found.verdict == "not judged") == (said is not None)
+        assert said is None or said in found.reason
 
 
 def test_what_is_written_is_json_that_says_which_claim_holds(sweep):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from bn_experiments.records.quantities import NotMeasured, Quantity, measured
+from bn_experiments.records.quantities import Damaged, NotMeasured, Quantity, measured
 from bn_experiments.records.results import read
 from bn_experiments.run import run
 from tests.cells_by_hand import write_cell
@@ -126,6 +126,12 @@ def test_the_curves_and_readings_of_all_runs_of_a_cell_are_in_the_order_of_its_s
     assert end.tolist() == [20 * seed for seed in (3, 4, 5, 6)]
     start = measured(cell, Quantity("bn", "depth/variance", moment="start"))
     assert start.tolist() == [[seed, 10 * seed] for seed in (3, 4, 5, 6)]
+
+
+def test_losses_by_step_without_a_curve_by_epoch_were_cut_short(tmp_path):
+    folder = write_cell(tmp_path / "cell", "bn", {"test/acc": [0.7, 0.8]}, {"train/step_loss": [[5.0, 3.0]] * 2})
+    with pytest.raises(Damaged, match=r"metrics\.csv is cut short: it has no curve by epoch"):
+        measured(folder, Quantity("bn", "train/step_loss", each="1 steps"))
 
 
 def test_what_is_read_is_what_a_run_left_behind(compose_cell):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bn_experiments.records.identity import config_hash, identity
-from bn_experiments.records.results import FILE, Result, cells_below, done_below, read, read_run, runs
+from bn_experiments.records.results import FILE, Result, cells_below, done_below, done_in, read, read_run, runs
 from bn_experiments.records.table import collect
 from bn_experiments.system.files import write_whole
 
@@ -139,6 +139,13 @@ def test_the_seeds_of_all_finished_runs_of_a_cell_count_together_each_once(tmp_p
     assert cells_below(tmp_path) == [cell]
     assert list(done_below(tmp_path)) == [cell]
     assert collect(tmp_path)["seed"].tolist() == found.seeds
+
+
+def test_the_cells_of_a_sweep_lie_in_its_folder_and_not_deeper(tmp_path):
+    cell = cell_folder(tmp_path, "cell", **one_run([5, 6]))
+    cell_folder(tmp_path, "copies/cell", **one_run([5, 6]))
+    lost = cell_folder(tmp_path, "lost/seeds=7-8", **one_run([7, 8]))
+    assert list(done_in(tmp_path)) == [cell, lost.parent]
 
 
 def test_a_run_of_another_configuration_does_not_count(tmp_path):

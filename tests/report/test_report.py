@@ -460,11 +460,12 @@ def test_nothing_but_the_page_and_the_verdicts_is_written(tmp_path):
 def test_a_long_curve_is_drawn_in_means_of_at_most_150_points(tmp_path):
     folder = write_cell(tmp_path, "none", probed=False)
     values = np.random.default_rng(0).uniform(1, 2, (REPLICAS, 1001))
-    rows = [(j + 1, 1, i, "train/step_loss", values[i, j]) for i in range(REPLICAS) for j in range(1001)]
+    rows = [(j + 1, EPOCHS, i, "train/step_loss", values[i, j]) for i in range(REPLICAS) for j in range(1001)]
+    rows += [(1001, epoch + 1, i, "val/acc", 0.5) for i in range(REPLICAS) for epoch in range(EPOCHS)]
     pd.DataFrame(rows, columns=["step", "epoch", "replica", "name", "value"]).to_csv(
         folder / "metrics.csv", index=False
     )
-    (drawn,) = drawings(collect(tmp_path)[0].sections[0])
+    drawn, _ = drawings(collect(tmp_path)[0].sections[0])
     expected = values[:, : 143 * 7].reshape(REPLICAS, 143, 7).mean(axis=(0, 2))
     assert drawn.data["mean"].tolist() == pytest.approx(expected.tolist())
     assert drawn.data["step"].tolist()[:2] == [4.0, 11.0]

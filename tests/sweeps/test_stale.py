@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from bn_experiments.records.results import done_below, read, read_run
+from bn_experiments.run import run as train_here
+from bn_experiments.sweeps.stale import set_aside, stale_runs
 from tests.command_line import ENVIRONMENT, ROOT, command, run
 
 NORM = """
@@ -77,6 +79,19 @@ def test_results_of_edited_code_are_refused_and_retrained_or_kept_as_the_command
     assert {path.name for path in old.parent.glob("*-1.*")} == {"result-1.json", "metrics-1.csv", "probes-1.npz"}
 
 
+def test_records_set_aside_overwrite_none_that_was_kept_before(tmp_path):
+    for kept, names in (("1", ["result-2.json"]), ("2", []), ("3", ["metrics-9.csv"])):
+        for name in ("result.json", "metrics.csv", *names):
+            (tmp_path / name).write_text(kept)
+        set_aside(tmp_path)
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {
+        **dict.fromkeys(("result-2.json", "result-3.json", "metrics-3.csv"), "1"),
+        **dict.fromkeys(("result-4.json", "metrics-4.csv"), "2"),
+        **dict.fromkeys(("metrics-9.csv", "result-10.json", "metrics-10.csv"), "3"),
+    }
+
+
 def altered(output, **changes):
     """Changes the origin in every record below a folder."""
     for folder in done_below(output):
@@ -100,6 +115,22 @@ def test_other_versions_data_and_devices_are_said(data_dir, tmp_path, changes, s
     refused = train(data_dir, tmp_path, "norm=none")
     assert refused.returncode == 2
     assert said in refused.stderr
+
+
+@pytest.mark.parametrize(("accelerator", "elsewhere", "is_stale"),
+                         [("auto", True, False), ("auto", False, True), ("cpu", True, True)])  # fmt: skip
+def test_the_device_of_this_machine_makes_nothing_stale_that_auto_trains_elsewhere(
+    compose_cell, monkeypatch, accelerator, elsewhere, is_stale
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cell = compose_cell(f"trainer.accelerator={accelerator}", "trainer.max_epochs=0", "probes=[]")
+    train_here(cell)
+    assert stale_runs([cell], elsewhere) == []
+    altered(cell.folder.parent, device="cuda")
+    said = ["the device was cuda, is cpu"] if is_stale else []
+    assert [change for run in stale_runs([cell], elsewhere) for change in run.changes] == said
+    altered(cell.folder.parent, data="0123")
+    assert [change for run in stale_runs([cell], elsewhere) for change in run.changes] == ["the data changed", *said]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import zipfile
 import pytest
 import torch
 
+import bn_experiments
 from bn_experiments.system import sources
 
 
@@ -70,11 +71,23 @@ def test_an_installed_package_counts_by_its_version():
     assert versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
 
 
-def test_of_this_project_the_named_parts_count():
-    own = ["bn_experiments.norms", "bn_experiments.seeds"]
-    digests, _ = sources.of_modules(["bn_experiments.norms.per_step", "bn_experiments.training.initialization"], own)
-    assert "bn_experiments.norms.per_step" in digests
-    assert not any(name.startswith("bn_experiments.training") for name in digests)
+def test_of_this_project_the_parts_that_make_numbers_count_and_not_what_they_use_of_the_rest():
+    own = ["bn_experiments.norms", "bn_experiments.models"]
+    digests, _ = sources.of_modules(["bn_experiments.models.mlp"], own)
+    assert "bn_experiments.models.mlp" in digests
+    assert "bn_experiments.norms.slot" in digests
+    assert "bn_experiments.refusal" in sources.imports("bn_experiments.norms.slot")
+    assert {name.split(".")[1] for name in digests} == {"norms", "models"}
+
+
+def test_a_module_elsewhere_in_this_project_that_is_named_counts_with_what_it_imports_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(bn_experiments, "__path__", [*bn_experiments.__path__, str(tmp_path)])
+    imports = "from bn_experiments import mine_part\nfrom bn_experiments.norms import rms\n"
+    (tmp_path / "mine_norm.py").write_text(imports)
+    (tmp_path / "mine_part.py").write_text("half = 0.5\n")
+    digests, _ = sources.of_modules(["bn_experiments.mine_norm"], own=["bn_experiments.norms"])
+    assert {"bn_experiments.mine_norm", "bn_experiments.mine_part", "bn_experiments.norms.rms"} <= set(digests)
+    assert "bn_experiments" not in digests
 
 
 def test_a_process_keeps_the_digest_of_the_code_that_it_imported(package):

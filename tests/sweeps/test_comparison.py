@@ -1,0 +1,94 @@
+"""The terminal, the tables, the verdicts and the report say the same of the same folder."""
+
+import csv
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from bn_experiments.claims.protocol import parse
+from bn_experiments.config.cells import Cell
+from bn_experiments.records.results import read
+from bn_experiments.sweeps.comparison import _compare
+from bn_experiments.sweeps.plan import Plan
+from tests.cells_by_hand import ORIGIN, write_cell
+
+BN, NONE = ([start + i / 100 + i % 2 / 300 for i in range(6)] for start in (0.7, 0.6))
+SIDES = {side: {"arm": arm, "metric": "test/acc"} for side, arm in (("left", "bn"), ("right", "none"))}
+PROTOCOL, _ = parse(
+    {
+        "name": "small",
+        "title": "Small",
+        "source": "nobody",
+        "arms": {"bn": {"norm": "bn"}, "none": {"norm": "none"}},
+        "published": [{"arm": "bn", "metric": "test/acc", "values": [0.7]}],
+        "claims": [{"claim": "bn is better", "rule": "difference", **SIDES}],
+    }
+)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    for norm, accuracies in (("bn", BN), ("none", NONE)):
+        write_cell(tmp_path / norm, norm, {"test/acc": accuracies}, config={"init": "torch", "probes": {}})
+        os.utime(tmp_path / norm / "result.json", (1e9, 1e9))
+    PROTOCOL.write(tmp_path)
+    return tmp_path
+
+
+def compared(sweep, *names):
+    """What the terminal, `summary.csv` and `verdicts.json` say after a command with these cells."""
+    cells = []
+    for name in names:
+        result = read(sweep / name)
+        cells.append(Cell(result.cell, result.config, sweep / name, result.seeds))
+    console = Console(file=io.StringIO(), width=250, markup=False, highlight=False)
+    _compare(Plan(cells, PROTOCOL), cells, console)
+    rows = list(csv.DictReader((sweep / "summary.csv").read_text().splitlines()))
+    return console.file.getvalue(), rows, json.loads((sweep / "verdicts.json").read_text())
+
+
+def test_fresh_results_count_before_an_older_folder_of_the_same_cell_that_other_code_made(sweep):
+    edited = {**ORIGIN, "code": {"norms.slot": "bbbb"}}
+    more = {"config": {"probes": {}}, "overrides": ["init=torch"], "made_by": [edited]}
+    for norm, accuracies in (("bn", NONE), ("none", BN)):  # the other way round
+        write_cell(sweep / f"new-{norm}", norm, {"test/acc": accuracies[:-1]}, **more)
+    text, rows, (verdict,) = compared(sweep, "new-bn", "new-none")
+    assert "bn: the same cell as new-bn, but made by other code, and older; left out" in text
+    assert {row["folder"] for row in rows} == {"new-bn", "new-none"}
+    assert {row["mixed_code"] for row in rows} == {"False"}
+    assert verdict["estimate"] == pytest.approx(np.mean(NONE[:-1]) - np.mean(BN[:-1]))
+    assert "bn is better" in text
+    assert f"{100 * np.mean(NONE[:-1]):.2f}" in text
+
+
+def test_a_cell_that_is_left_out_for_its_twin_is_shown_as_that_one(sweep):
+    more = {"config": {"probes": {}}, "overrides": ["init=torch"]}
+    for norm, accuracies in (("bn", BN), ("none", NONE)):
+        write_cell(sweep / f"new-{norm}", norm, {"test/acc": accuracies[:3]}, **more)
+    text, rows, (verdict,) = compared(sweep, "new-bn", "new-none")
+    assert {row["folder"] for row in rows} == {"bn", "none"}
+    assert verdict["n"] == 6
+    assert text.count("bn is better") == 1
+    assert "test accuracy" in text
+
+
+def test_what_lies_deeper_in_the_folder_is_of_another_sweep(sweep):
+    write_cell(sweep / "older" / "bn", "bn", {"test/acc": [0.1] * 9}, overrides=["norm.eps=1"])
+    _, rows, found = compared(sweep, "bn", "none")
+    assert {row["folder"] for row in rows} == {"bn", "none"}
+    assert len(found) == 1
+    assert {row["arm"] for row in rows} == {"bn", "none"}
+
+
+def test_a_damaged_file_is_named_in_the_terminal_and_in_the_verdicts_that_the_report_writes(sweep):
+    (sweep / "bn" / "probes.npz").write_bytes(b"no archive")
+    text, _, (verdict,) = compared(sweep, "bn", "none")
+    assert verdict["verdict"] == "not judged"
+    assert verdict["reason"] == "probes.npz cannot be read (ValueError)"
+    assert verdict["reason"] in text
+    assert verdict["reason"] in (sweep / "report.html").read_text()
+    assert "was not trained" not in text
