@@ -12,7 +12,7 @@ PACKAGE = Path(bn_experiments.__file__).parent
 
 # from the ground up: each part may import those before it
 LAYERS = ["seeds", "refusal", "signatures", "system", "statistics", "norms", "models", "data", "records", "training"]
-LAYERS += ["claims", "figures", "probes", "report", "config", "run", "sweeps"]
+LAYERS += ["norms.examine", "claims", "figures", "probes", "report", "config", "run", "sweeps"]
 
 
 def modules() -> dict[str, Path]:
@@ -24,8 +24,15 @@ def modules() -> dict[str, Path]:
     return names
 
 
+def part_of(name: str) -> str:
+    """The part to which a module belongs: its longest dotted prefix in the list, or else the first name."""
+    steps = name.split(".")
+    prefixes = [".".join(steps[:length]) for length in range(len(steps), 0, -1)]
+    return next((prefix for prefix in prefixes if prefix in LAYERS), steps[0])
+
+
 MODULES = modules()
-PARTS = sorted({name.split(".")[0] for name in MODULES if name})
+PARTS = sorted({part_of(name) for name in MODULES if name})
 
 
 def imported(file: Path) -> set[str]:
@@ -53,8 +60,8 @@ def test_every_part_stands_in_the_list_of_layers():
 def test_a_part_imports_only_what_lies_below(part):
     below = LAYERS[: LAYERS.index(part) + 1]
     for name, file in MODULES.items():
-        if name.split(".")[0] == part:
-            above = {other for other in imported(file) if other.split(".")[0] not in below}
+        if part_of(name) == part:
+            above = {other for other in imported(file) if part_of(other) not in below}
             assert not above, f"{name} imports what lies above it"
 
 
@@ -65,7 +72,7 @@ def test_there_is_no_ring_of_imports():
 
 def test_only_the_top_of_the_house_sees_hydra():
     for name, file in MODULES.items():
-        if name.split(".")[0] in LAYERS[: LAYERS.index("config")]:
+        if part_of(name) in LAYERS[: LAYERS.index("config")]:
             assert not {"omegaconf", "hydra.core"} & set(file.read_text().replace('"', " ").split()), name
 
 
