@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.workloads import Workload, use_images
-from bn_experiments.config import build, objects
+from bn_experiments.config import build, objects, stacking
 from bn_experiments.run import flushed_denormals
 from bn_experiments.training.steps import Steps
 
@@ -57,8 +57,9 @@ def anatomy(workload: Workload, replicas: int, flops_per_s: float, bytes_per_s: 
     """Milliseconds for each step by kind of operation, and those that the arithmetic and the memory would take."""
     config = workload.cell(Path(), replicas).config
     splits = objects.splits(config).to(torch.device("cpu"), torch.float32)
-    networks = build.replicas(config, splits, "cpu").train()
-    steps = [(Steps(part, objects.optimizer(config)(part), None), which) for part, which in networks.parts()]
+    networks = build.replicas(config, splits, stacking.stacks(config, splits, "cpu")).train()
+    make = objects.optimizer(config)
+    steps = [(Steps(part, [make(part.module)], None), part.replicas) for part in networks.parts()]
     index = torch.randint(len(splits.train), (replicas, STEPS, config["data"]["batch_size"]))
 
     def block() -> None:

@@ -16,14 +16,11 @@ from torchvision import transforms
 from bn_experiments.config import objects
 from bn_experiments.config.cells import Cell
 from bn_experiments.data.splits import Examples, Splits
-from bn_experiments.training.initialization import initialize
 
 
 def network_of(cell: Cell, splits: Splits) -> nn.Module:
     """The cell's network as its first replica starts."""
-    network = objects.network(cell.config, splits)
-    initialize(network, cell.config["seed"], cell.config["init"], objects.slot(cell.config).scale_init)
-    return network
+    return objects.initial_network(cell.config, splits, cell.config["seed"])
 
 
 def bare_loop(cell: Cell) -> float:

@@ -1,5 +1,6 @@
 """Start here: one cell of the grid, from its configuration to its result."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from bn_experiments.records.origin import UNKNOWN
 from bn_experiments.records.results import Result
 from bn_experiments.system import provenance
 from bn_experiments.training.trainer import HPARAMS_METRICS
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -42,12 +45,15 @@ def run(cell: Cell) -> Result:
         What was written to `result.json`.
     """
     started = time.perf_counter()
-    trainer, module, data, curves, probing, checkpoints = build(cell)
+    trainer, module, data, curves, probing, checkpoints, notes = build(cell)
+    for note in notes:
+        log.warning(note)
     checkpoint = checkpoints.found()
     checkpoints.made_by = made_by(cell, checkpoints.made_by if checkpoint else None)
     begun = Result(
         "started", cell.choices, cell.config, checkpoints.identity, list(cell.seeds), made_by=checkpoints.made_by
     )
+    begun = replace(begun, notes=notes)
     begun.write(cell.folder)
     setup_s = time.perf_counter() - started
 
@@ -60,6 +66,7 @@ def run(cell: Cell) -> Result:
     result = replace(
         begun,
         status="done",
+        notes=[*notes, *module.notes()],
         metrics=metrics,
         diverged=diverged,
         chance={f"{name}/acc": getattr(data.splits, name).chance() for name in ("val", "test")},

@@ -214,9 +214,9 @@ def test_a_replica_whose_loss_turns_nan_is_scored_at_chance_and_the_others_go_on
     def poisoned(*arguments):
         replicas = original(*arguments)
         with torch.no_grad():
-            for part, index in replicas.parts():
-                if index == 3 or index == slice(None):
-                    weight = next(part.parameters())
+            for part in replicas.parts():
+                if part.replicas in (3, slice(None)):
+                    weight = next(part.module.parameters())
                     weight[3 if stacked else ...].view(-1)[0] = torch.nan
         return replicas
 

@@ -157,5 +157,15 @@ def _name_of(config: DictConfig) -> str:
     return cell_name(choices(config.hydra.runtime.choices, own))
 
 
-# `${cell_name:}` in conf/config.yaml
+def initialization_of(target: str) -> str:
+    """The initialization of a network by default: its own, unless the network is one of this package.
+
+    >>> initialization_of("bn_experiments.models.mlp.MLP"), initialization_of("my_package.MyNet")
+    ('torch', 'own')
+    """
+    return "torch" if str(target).startswith("bn_experiments.") else "own"
+
+
+# `${cell_name:}` and `${init_of:...}` in conf/config.yaml
 OmegaConf.register_new_resolver("cell_name", lambda *, _root_: _name_of(_root_), replace=True)
+OmegaConf.register_new_resolver("init_of", initialization_of, replace=True)

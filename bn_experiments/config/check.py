@@ -17,18 +17,21 @@ Question = Callable[..., list[Refusal] | None]
 NETWORK = ("data", "model", "norm", "init", "replicas", "probes", "trainer")  # what decides whether networks can train
 
 
-def check_cells(cells: Sequence[Cell], lost: Collection[str] = ()) -> list[Refusal]:
+def check_cells(cells: Sequence[Cell], lost: Collection[str] = (), elsewhere: bool = False) -> list[Refusal]:
     """What is wrong with the cells of a grid: with each of them, then with any two.
 
     Args:
         cells: The composed cells.
         lost: Groups, or other keys, that lack a setting because it was wrong; what they make is not judged.
+        elsewhere: Whether the cells train on other machines, so that device and memory of this one are not judged.
     """
     once = Once()
-    found = [check(cell, lost, once) for cell in cells]
+    found = [check(cell, lost, once, elsewhere) for cell in cells]
     alike = [] if lost else list(dict.fromkeys(_alike(joined(cells))))
     if not (lost or alike or any(found)):  # the first step takes torch two seconds
         found = [once(dry_run.step, cell.config, "optimizer", "scheduler") for cell in cells]
+    if not (lost or alike or any(found)):
+        found = [once(dry_run.training, cell.config, *NETWORK, "optimizer") for cell in cells]
     names: dict[Refusal, list[str]] = {}
     for cell, refusals in zip(cells, found, strict=True):
         for refusal in dict.fromkeys(refusals):
@@ -49,7 +52,7 @@ class Once:
     def __init__(self) -> None:
         self.answers: dict[tuple[Any, ...], list[Refusal]] = {}
 
-    def __call__(self, function: Question, config: Config, *keys: str, **more: str) -> list[Refusal]:
+    def __call__(self, function: Question, config: Config, *keys: str, **more: str | bool) -> list[Refusal]:
         """The refusals that a function returns, if any, or the one that it raises.
 
         Args:
@@ -68,13 +71,14 @@ class Once:
         return self.answers[mark]
 
 
-def check(cell: Cell, lost: Collection[str] = (), once: Once | None = None) -> list[Refusal]:
+def check(cell: Cell, lost: Collection[str] = (), once: Once | None = None, elsewhere: bool = False) -> list[Refusal]:
     """What is wrong with one cell: its options, its folder, and what its groups make where their options are right.
 
     Args:
         cell: The composed cell.
         lost: Groups, or other keys, that lack a setting because it was wrong (see `check_cells`).
         once: The answers that were found for other cells.
+        elsewhere: Whether the cell trains on another machine (see `check_cells`).
     """
     once, config = once or Once(), cell.config
     if absent := options.missing(config):
@@ -88,17 +92,17 @@ def check(cell: Cell, lost: Collection[str] = (), once: Once | None = None) -> l
     refusals = [refusal for group in found.values() for refusal in group]
     if not found["paths"]:
         refusals += _folder(cell.folder)
-    return refusals + _dry_run(cell, {*lost, *(group for group in found if found[group])}, once)
+    return refusals + _dry_run(cell, {*lost, *(group for group in found if found[group])}, once, elsewhere)
 
 
-def _dry_run(cell: Cell, wrong: set[str], once: Once) -> list[Refusal]:
+def _dry_run(cell: Cell, wrong: set[str], once: Once, elsewhere: bool) -> list[Refusal]:
     """What is wrong with what the groups make; nothing is made of those that are wrong."""
     config = {**cell.config, "probes": {}} if "probes" in wrong else cell.config
-    refusals = [] if "trainer" in wrong else [*once(dry_run.device, config, "trainer")]
+    refusals = [] if "trainer" in wrong or elsewhere else [*once(dry_run.device, config, "trainer")]
     makes_data = not {"data", "paths"} & wrong
     if makes_data and not refusals and not {"", "trainer", "model", "norm"} & wrong:
         names = {group: cell.choices[group] for group in ("model", "norm")}
-        refusals += once(dry_run.data_and_network, config, *NETWORK, **names)
+        refusals += once(dry_run.data_and_network, config, *NETWORK, **names, elsewhere=elsewhere)
     elif makes_data:
         refusals += once(dry_run.data, config, "data")
     if "optimizer" not in wrong:

@@ -28,7 +28,9 @@ from bn_experiments.refusal import NO_SUCH_KEY, Refusal
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
-def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tuple[list[Cell], list[Refusal]]:
+def cells_of(
+    config_name: str, overrides: Sequence[str], multirun: bool, elsewhere: bool = False
+) -> tuple[list[Cell], list[Refusal]]:
     """The cells that a command asks for, checked, and all that is wrong with it.
 
     Hydra stops at the first error. So what cannot be read or chosen is left out, with the keys of a group
@@ -38,6 +40,7 @@ def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tupl
         config_name: The name of the primary config.
         overrides: The overrides as they were typed, with all values of a grid.
         multirun: Whether a key may have several values.
+        elsewhere: Whether the cells train on other machines than this one.
     """
     composer = Composer(config_name, overrides)
     axes: dict[str, list[str]] = {}  # a key that comes twice has the values of its last override, in its first's place
@@ -73,7 +76,7 @@ def cells_of(config_name: str, overrides: Sequence[str], multirun: bool) -> tupl
     if kept or not refusals:  # a command of nothing but typing errors is answered in a second, without torch
         from bn_experiments.config.check import check_cells
 
-        refusals += check_cells(cells, {name.split(".")[0] for name in left_out})
+        refusals += check_cells(cells, {name.split(".")[0] for name in left_out}, elsewhere)
     return joined(cells), list(dict.fromkeys(refusals))
 
 
@@ -91,8 +94,9 @@ def explain(error: Exception, arguments: Sequence[str]) -> list[Refusal]:
         if parsed.config_dir:
             search_path.prepend("command-line", f"file://{Path(parsed.config_dir).resolve()}")
         Hydra.create_main_hydra2("train", search_path)
-        brings_grid = any(key_of(override) == "experiment" for override in parsed.overrides)
-        _, refusals = cells_of(parsed.config_name or "config", parsed.overrides, parsed.multirun or brings_grid)
+        keys = {key_of(override) for override in parsed.overrides}
+        multirun, elsewhere = parsed.multirun or "experiment" in keys, "hydra/launcher" in keys  # perhaps
+        _, refusals = cells_of(parsed.config_name or "config", parsed.overrides, multirun, elsewhere)
     except (SystemExit, *COMPOSITION_ERRORS):
         refusals = []
     finally:

@@ -4,6 +4,7 @@ A function returns refusals where there can be several, and raises one that is a
 """
 
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bn_experiments.config import objects
+from bn_experiments.config import objects, stacking
 from bn_experiments.config.errors import blamed_on, reason_of
 from bn_experiments.config.objects import Config
 from bn_experiments.data.splits import Splits
@@ -19,7 +20,6 @@ from bn_experiments.norms.slot import norms_of
 from bn_experiments.refusal import Refusal, shown
 from bn_experiments.system.memory import refuse_what_does_not_fit
 from bn_experiments.training.initialization import initialize
-from bn_experiments.training.replicas import StackedReplicas
 
 
 def device(config: Config) -> None:
@@ -37,23 +37,24 @@ def data(config: Config) -> None:
     objects.splits(config)
 
 
-def data_and_network(config: Config, model: str, norm: str) -> list[Refusal]:
+def data_and_network(config: Config, model: str, norm: str, elsewhere: bool) -> list[Refusal]:
     """What is wrong with the data, which is raised, and with the network where the data is right.
 
     Args:
         config: The configuration.
         model: The option of the model, for the refusals.
         norm: The option of the norm, for the refusals.
+        elsewhere: Whether it trains on another machine, whose memory is not known.
     """
     with blamed_on("data"):
         splits = objects.splits(config)
     with blamed_on("model, norm"):
-        return _network(config, splits, model, norm)
+        return _network(config, splits, model, norm, None if elsewhere else objects.device(config))
 
 
-def _network(config: Config, splits: Splits, model: str, norm: str) -> list[Refusal]:
+def _network(config: Config, splits: Splits, model: str, norm: str, device: str | None) -> list[Refusal]:
     bytes_per_number = 8 if config["trainer"]["precision"] == "64-true" else 4
-    fits = refuse_what_does_not_fit(config["replicas"], bytes_per_number, objects.device(config))
+    fits = refuse_what_does_not_fit(config["replicas"], bytes_per_number, device)
     with torch.device("meta"), fits:
         network = objects.network(config, splits)
     initialize(network, 0, config["init"], objects.slot(config).scale_init)
@@ -75,17 +76,19 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
         got = f"more than the {count} training examples, and data.drop_last leaves no batch"
         remedy = "lower it, or set data.drop_last=false"
         raise Refusal("data.batch_size", got, f"1 to {count}", remedy, value=batching.batch_size)
-    if error := _push(network, splits, 2):
-        raise error
+    for size in sorted(sizes - {1}, reverse=True) or [2]:
+        if error := _push(network, splits, size):
+            if size in (batching.batch_size, 2):
+                raise error
+            got = f"leaves a batch of {size} of the {count} training examples, which fails ({reason_of(error)})"
+            remedy = "set data.drop_last=true, or change it"
+            raise Refusal("data.batch_size", got, "a size whose rest works", remedy, value=batching.batch_size)
     takes_one = not _push(network, splits, 1)
     if 1 in sizes and not takes_one:
         remedy = "set data.drop_last=true" if batching.batch_size > 1 else "change the norm"
         got = f"leaves a batch of one of the {count} training examples, and the norm needs two"
         allowed = "a size that leaves none or more than one"
         raise Refusal("data.batch_size", got, allowed, f"change it, or {remedy}", value=batching.batch_size)
-    if config["trainer"]["stack_replicas"] is True and (error := _push(StackedReplicas([network] * 2), splits, 2)):
-        got = f"the network cannot be stacked ({reason_of(error)})"
-        raise Refusal("trainer.stack_replicas=true", got, "auto or false", "set it to auto")
     batch, probes = torch.zeros(2, *splits.input_shape), [objects.probe(config, name) for name in config["probes"]]
     refusals = [refusal for probe in probes for refusal in probe.refusals(network, batch)]
     return refusals if takes_one else refusals + _probes_of_one(config, splits)
@@ -107,13 +110,24 @@ def _probes_of_one(config: Config, splits: Splits) -> list[Refusal]:
 
 def _push(network: nn.Module, splits: Splits, size: int) -> BaseException | None:
     """What goes wrong with a training batch of `size` examples, if anything does."""
-    stack = (2,) if isinstance(network, StackedReplicas) else ()
     try:
-        logits = network(torch.zeros(*stack, size, *splits.input_shape))
+        logits = network(torch.zeros(size, *splits.input_shape))
     except (Exception, SystemExit) as error:
         return error
-    due = (*stack, size, splits.num_classes)
+    due = (size, splits.num_classes)
     return None if tuple(logits.shape) == due else ValueError(f"it gives {tuple(logits.shape)}, not {due}")
+
+
+@blamed_on("model, norm, optimizer")
+def training(config: Config) -> None:
+    """Takes the steps that show whether replicas can be stacked, and raises a refusal where they have to be and cannot.
+
+    Networks, norms and optimizers that are known are not tried (see `stacking.agreement_of`).
+    """
+    found = stacking.agreement_of(config, objects.splits(config), objects.device(config))
+    if found.alone and config["trainer"]["stack_replicas"] is True:
+        got = f"the network cannot be stacked ({textwrap.shorten(found.alone, 200, placeholder='...')})"
+        raise Refusal("trainer.stack_replicas=true", got, "auto or false", "set it to auto")
 
 
 class _Accepted(BaseException):

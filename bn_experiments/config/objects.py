@@ -2,23 +2,29 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 from hydra.utils import get_object
-from torch import nn
+from torch import nn, optim
 
 from bn_experiments.data.batches import Batching
 from bn_experiments.data.sources import Source
 from bn_experiments.data.splits import Splits, split
 from bn_experiments.data.valid import valid
-from bn_experiments.norms.slot import Slot
+from bn_experiments.norms.slot import Slot, registered
 from bn_experiments.probes.probe import Probe, Schedule
 from bn_experiments.refusal import Refusal, one_line
+from bn_experiments.seeds import Stream
 from bn_experiments.signatures import accepted
 from bn_experiments.training.decay import parameter_groups
+from bn_experiments.training.initialization import initialize
 
 Config = Mapping[str, Any]
+ELEMENTWISE: tuple[Any, ...] = (optim.Adadelta, optim.Adagrad, optim.Adam, optim.Adamax, optim.AdamW, optim.ASGD)
+ELEMENTWISE += (optim.NAdam, optim.RAdam, optim.RMSprop, optim.Rprop, optim.SGD)
+KNOWN_NORMS = ("None", *(f"torch.nn.{n}" for n in ("BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm", "RMSNorm")))
 
 
 def target(config: Config, group: str, parent: str = "") -> Callable[..., Any]:
@@ -69,9 +75,21 @@ def slot(config: Config) -> Slot:
 
 
 def network(config: Config, splits: Splits) -> nn.Module:
-    """One network for the data, not initialized."""
+    """One network for the data, as its constructor leaves it."""
     given = {"input_shape": splits.input_shape, "num_classes": splits.num_classes, "norm": slot(config)}
     return target(config, "model")(**given, **options(config, "model"))
+
+
+def initial_network(config: Config, splits: Splits, seed: int) -> nn.Module:
+    """The network of the replica with a seed, as it is before training.
+
+    It is constructed under a random stream of its own, so that the replicas before it, and the norm of its arm, change
+    nothing of what it draws; then it is initialized.
+    """
+    with Stream(seed, "network").drawn():
+        made = registered(network(config, splits))
+    initialize(made, seed, config["init"], slot(config).scale_init)
+    return made
 
 
 def seeds(config: Config) -> range:
@@ -80,14 +98,39 @@ def seeds(config: Config) -> range:
 
 
 def optimizer(config: Config, captured: bool = False) -> Callable[[nn.Module], torch.optim.Optimizer]:
-    """Makes an optimizer of a network or a stack, one whose step can be captured as a CUDA graph where it is."""
+    """Makes an optimizer of a network or a stack, one whose step can be captured as a CUDA graph where it is.
+
+    The first argument of the target says what it takes: `named_parameters`, the `model`, or else the parameters; with
+    `decay: weights` in groups (see `training.decay`).
+    """
     make, own = target(config, "optimizer"), options(config, "optimizer")
     decay = own.pop("decay")
     if own.get("weight_decay") == 0:
         decay = "all"  # the same numbers, by one kernel in place of two
     if captured and make is not torch.optim.SGD:
         own["capturable"] = True
-    return lambda network: make(parameter_groups(network, decay), **own)
+    takes = next(iter(signature(make).parameters), "params")
+
+    def made(network: nn.Module) -> torch.optim.Optimizer:
+        if takes == "named_parameters":
+            return make(network.named_parameters(), **own)
+        if takes in ("model", "network"):
+            return make(network, **own)
+        return make(network.parameters() if decay == "all" else parameter_groups(network, decay), **own)
+
+    return made
+
+
+def acts_elementwise(config: Config) -> bool:
+    """Whether the optimizer is one of torch's that act element by element, so that a stack is to it as one network."""
+    return target(config, "optimizer") in ELEMENTWISE
+
+
+def is_known(config: Config) -> bool:
+    """Whether the network is of this package, and the norm and the optimizer of it or torch's own."""
+    norm = str(config["norm"]["_target_"]).replace("{dim}d", "")
+    ours = str(config["model"]["_target_"]).startswith("bn_experiments.")
+    return ours and (norm in KNOWN_NORMS or norm.startswith("bn_experiments.norms.")) and acts_elementwise(config)
 
 
 def scheduler(config: Config) -> Callable[..., torch.optim.lr_scheduler.LRScheduler]:

@@ -26,7 +26,7 @@ PASSED = {  # the arguments that code passes, so that no config sets them
     "data": ["source"],
     "model": ["input_shape", "num_classes", "norm"],
     "norm": ["target", "options"],
-    "optimizer": ["params", "network"],
+    "optimizer": ["params", "network", "model", "named_parameters"],
     "scheduler": ["optimizer"],
 }
 # (Type, default) where torch's signatures leave open what its classes get wrong late, or without naming the key

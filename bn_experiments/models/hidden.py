@@ -71,6 +71,7 @@ class Dropout(nn.Module):
         self.p = p
         self.register_buffer("seed", torch.zeros((), dtype=torch.int64))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draws the layer's seed from the global generator, and sets the step to 0."""

@@ -3,13 +3,16 @@
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from hydra.utils import get_object
-from torch import nn
+from torch import Tensor, nn
 
 from bn_experiments.refusal import Refusal, one_line
+from bn_experiments.seeds import Stream
 
 LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,), "all": (nn.Conv1d, nn.Conv2d, nn.Linear)}
 
@@ -48,6 +51,7 @@ class Slot:
         self.scale_init = scale_init
         self.layers = layers
         self.options = options
+        self.made = 0
 
     def import_target(self, dim: int) -> Callable[..., nn.Module]:
         """The class or function that the target names for `dim` spatial axes.
@@ -93,7 +97,8 @@ class Slot:
         if self.target is None or not isinstance(layer, LAYERS[self.layers]):
             return None
         if self.width_argument == "module":
-            self.import_target(dim=1)(module=layer, **self.options)
+            with self._drawn():
+                self.import_target(dim=1)(module=layer, **self.options)
             return None
         weight = layer.weight  # (out, in), or (out, in, kernel ...)
         return self.make(len(weight), dim=max(weight.dim() - 2, 1))
@@ -110,11 +115,17 @@ class Slot:
             got = f"does not divide the {width} features of a layer"
             raise Refusal("norm.num_groups", got, allowed, "choose one, or change the width", value=groups)
         try:
-            return self.import_target(dim)(**{self.width_argument: width}, **self.options)
+            with self._drawn():
+                return registered(self.import_target(dim)(**{self.width_argument: width}, **self.options))
         except (TypeError, ValueError, RuntimeError) as error:
             got = f"refuses {width} features with {self.options} ({one_line(error)})"
             allowed, remedy = "what its documentation says", "change its options or the width"
             raise Refusal("norm._target_", got, allowed, remedy, value=self.target) from error
+
+    def _drawn(self) -> AbstractContextManager[None]:
+        """A random stream for a norm that draws as it is made: what is made after it draws the same in every arm."""
+        self.made += 1
+        return Stream(torch.initial_seed(), "norm", self.made).drawn()
 
     def around(self, layer: nn.Module, activation: nn.Module) -> nn.Sequential:
         """One hidden layer: `layer`, norm, activation (pre), or `layer`, activation, norm (post).
@@ -132,6 +143,24 @@ class Slot:
             if self.placement == "pre" and self.bias == "auto" and getattr(norm, "bias", None) is not None:
                 layer.register_parameter("bias", None)
         return nn.Sequential(OrderedDict(parts))
+
+
+def registered(module: nn.Module) -> nn.Module:
+    """A module whose plain attributes that hold tensors become buffers, and whose buffers all go into checkpoints.
+
+    A class that writes `self.mean = torch.zeros(width)` means a state, which then moves to a device with the module,
+    has an axis of its own in a stack of replicas, and goes on after an interruption.
+
+    Args:
+        module: The module, which is changed in place with all modules in it.
+    """
+    for each in module.modules():
+        for name, value in list(vars(each).items()):
+            if isinstance(value, Tensor):
+                delattr(each, name)
+                each.register_buffer(name, value)
+        each._non_persistent_buffers_set.clear()
+    return module
 
 
 def norms_of(network: nn.Module) -> dict[str, nn.Module]:

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading, Schedule
+from bn_experiments.seeds import Stream
 from bn_experiments.system.files import write_whole
 from bn_experiments.training.replicas import Replicas
 
@@ -80,7 +81,8 @@ class Probing(Callback):
             if epoch in record.readings or not record.schedule.is_due(epoch, cast(int, trainer.max_epochs)):
                 continue
             replicas = copy.deepcopy(cast(Replicas, pl_module.replicas))
-            reading = record.readings[epoch] = record.probe.measure(replicas, splits)
+            with Stream(record.probe.seeds[0], "probe", name, epoch).drawn():
+                reading = record.readings[epoch] = record.probe.measure(replicas, splits)
             record.probe.draw(self.writer, name, reading, splits, epoch)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Memory: a network that does not fit into the machine's memory is refused while it is made."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,18 +16,18 @@ MOST_TENSORS = 10_000  # tensors of weights in one network; more of them take mi
 
 
 @contextmanager
-def refuse_what_does_not_fit(replicas: int, bytes_per_number: int, device: str) -> Iterator[None]:
+def refuse_what_does_not_fit(replicas: int, bytes_per_number: int, device: str | None) -> Iterator[None]:
     """A context in which no network can be made that is too large to train.
 
     Args:
         replicas: The number of replicas that are trained at once.
         bytes_per_number: The bytes that a number takes in the precision of the training.
-        device: The kind of device: cpu, cuda or mps.
+        device: The kind of device: cpu, cuda or mps. None: one of another machine, of any size.
 
     Raises:
         Refusal: The network has too many weights, or too many tensors of weights.
     """
-    has = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else psutil.virtual_memory().total
+    has = _bytes_of(device)
     most = has // (replicas * COPIES * bytes_per_number)
     weights = tensors = 0
 
@@ -54,3 +55,9 @@ def refuse_what_does_not_fit(replicas: int, bytes_per_number: int, device: str) 
         raise too_large("too many") from error
     finally:
         hook.remove()
+
+
+def _bytes_of(device: str | None) -> int:
+    if device is None:
+        return sys.maxsize
+    return torch.cuda.get_device_properties(0).total_memory if device == "cuda" else psutil.virtual_memory().total

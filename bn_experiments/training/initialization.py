@@ -11,11 +11,11 @@ from bn_experiments.norms.slot import norms_of
 from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import derive
 
-Init = Literal["torch", "he_uniform"]
+Init = Literal["torch", "he_uniform", "own"]
 
 
 def initialize(network: nn.Module, seed: int, init: Init, scale_init: str | float) -> None:
-    """Draws every parameter of `network` anew.
+    """Draws the parameters of `network` anew, unless they are to keep what the network's own constructor drew.
 
     The parameters of each module come from a random stream of their own, seeded by (seed, name of the module). So
     networks that differ in their norms alone start with the same weights.
@@ -24,7 +24,7 @@ def initialize(network: nn.Module, seed: int, init: Init, scale_init: str | floa
         network: The network, which is changed in place.
         seed: The seed of the replica.
         init: torch calls `reset_parameters` of each module; he_uniform draws the weights of linear and convolutional
-            layers from U(-b, b) with b = sqrt(6 / fan_in), and sets their biases to zero.
+            layers from U(-b, b) with b = sqrt(6 / fan_in), and sets their biases to zero; own draws nothing.
         scale_init: The start value of the norms' scales: ones, uniform in (0, 1), or a number.
 
     Raises:
@@ -34,7 +34,7 @@ def initialize(network: nn.Module, seed: int, init: Init, scale_init: str | floa
     """
     # reset_parameters takes no generator: the global one is seeded, and gets its old state back at the end
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for name, module in network.named_modules():
+        for name, module in network.named_modules() if init != "own" else ():
             torch.manual_seed(derive(seed, name))
             if init == "he_uniform" and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
                 _draw(module, he_uniform)

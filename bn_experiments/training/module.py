@@ -1,6 +1,8 @@
 """The LightningModule: the training step of R replicas, and what is measured of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from itertools import islice, zip_longest
 from typing import Any
 
 import torch
@@ -9,8 +11,13 @@ from torch import Tensor, nn
 
 from bn_experiments.data.batches import Block, EvaluationBatches
 from bn_experiments.data.splits import Examples
-from bn_experiments.training.replicas import Replicas
+from bn_experiments.seeds import Stream
+from bn_experiments.training.attributes import attributes, restore
+from bn_experiments.training.optimizers import keep_form, put_rates_on_device
+from bn_experiments.training.replicas import Replicas, SeparateReplicas
 from bn_experiments.training.steps import CapturedSteps, Steps, cross_entropy
+
+BESIDE = "beside_the_weights"  # the key in a checkpoint of the state that modules keep outside parameters and buffers
 
 
 class Classification(LightningModule):
@@ -22,51 +29,85 @@ class Classification(LightningModule):
 
     Args:
         replicas: The R networks.
-        optimizer: The function that makes an optimizer of a network or a stack; the optimizer must act element by
-            element.
+        optimizer: The function that makes an optimizer of a network or a stack.
+        elementwise: Whether the optimizer acts element by element. If not, each replica of a stack has its own.
         scheduler: The function that makes a learning-rate scheduler of an optimizer; it steps after every epoch.
         gradient_clip_norm: The largest 2-norm of each replica's gradient. None: no clipping.
         captured: Whether the step is captured as a CUDA graph.
+        streams: A random stream for each part of the replicas, for networks that draw as they train; none for others.
     """
 
     def __init__(
         self,
         replicas: Replicas,
         optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        elementwise: bool,
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         gradient_clip_norm: float | None,
         captured: bool,
+        streams: Sequence[Stream] = (),
     ):
         super().__init__()
         self.automatic_optimization = False
         self.replicas = replicas
         self.make_optimizer = optimizer
+        self.elementwise = elementwise
         self.make_scheduler = scheduler
         self.gradient_clip_norm = gradient_clip_norm
         self.captured = captured
+        self.streams = streams
         self.steps: list[tuple[slice | int, Callable[[Examples, Tensor], Tensor]]] = []
         self.metrics: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> Any:
-        """An optimizer with its scheduler for each part of the replicas."""
-        optimizers = [self.make_optimizer(part) for part, _ in self.replicas.parts()]
+        """An optimizer with its scheduler for each part of the replicas, or for each replica of it."""
+        self.parts = self.replicas.parts(self.elementwise)
+        optimizers = [self.make_optimizer(network) for part in self.parts for network in part.networks]
         self.schedulers = [self.make_scheduler(optimizer) for optimizer in optimizers]
+        for optimizer in optimizers:
+            keep_form(optimizer)
+            if self.captured:
+                put_rates_on_device(optimizer)
         return optimizers, self.schedulers
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what parameters and buffers do not hold: the plain attributes of the networks, and their streams."""
+        checkpoint[BESIDE] = {
+            "attributes": attributes(self.replicas.content),
+            "streams": [stream.state for stream in self.streams],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes over what was added."""
+        held = checkpoint.get(BESIDE, {"attributes": {}, "streams": []})  # older versions saved none
+        device = self.trainer.strategy.root_device  # to which Lightning moves the module after this
+        restore(self.replicas.content, held["attributes"], device)
+        for stream, state in zip(self.streams, held["streams"], strict=False):
+            stream.state = state
 
     def on_train_start(self) -> None:
         """Makes the steps, now that networks and optimizers are where and what they will be."""
         self.steps.clear()
-        for (part, replicas), optimizer in zip(self.replicas.parts(), self.trainer.optimizers, strict=True):
-            steps = Steps(part, optimizer, self.gradient_clip_norm)
-            self.steps.append((replicas, CapturedSteps(steps) if self.captured else steps))
+        optimizers = iter(self.trainer.optimizers)
+        for part in self.parts:
+            steps = Steps(part, list(islice(optimizers, len(part.networks))), self.gradient_clip_norm)
+            self.steps.append((part.replicas, CapturedSteps(steps) if self.captured else steps))
 
     def training_step(self, block: Block, block_index: int) -> dict[str, Tensor]:
         """Trains each part on a block, on its own; gives the loss of each mini-batch and replica, `losses` (K, R)."""
-        losses = [take(block.examples, block.index[replicas].movedim(-2, 0)) for replicas, take in self.steps]
+        losses = []
+        for (replicas, take), stream in zip_longest(self.steps, self.streams):
+            with stream.drawn() if stream else nullcontext():
+                losses.append(take(block.examples, block.index[replicas].movedim(-2, 0)))
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()  # Lightning counts the steps of optimizers that it wraps: here, a step a block
         progress.increment_completed()
         return {"losses": torch.cat([loss.view(len(block), -1) for loss in losses], dim=1)}
+
+    def notes(self) -> list[str]:
+        """What was done in another way than asked for, known after training."""
+        refused = [take.refused for _, take in self.steps if isinstance(take, CapturedSteps) and take.refused]
+        return [f"steps are not captured as a CUDA graph, for {reason}" for reason in dict.fromkeys(refused)]
 
     def on_train_epoch_end(self) -> None:
         """Steps the schedulers."""
@@ -84,11 +125,22 @@ class Classification(LightningModule):
     def _score(self, batches: EvaluationBatches, split: str) -> None:
         """Sets the metrics `<split>/loss` and `<split>/acc`, the mean loss and accuracy of each replica, (R,) each."""
         losses, hits = [], []
+        streams = [Stream(stream.seed, "evaluation", split) for stream in self.streams]
         for x, y in batches.batches():
-            logits = self.replicas.forward_shared(x)
+            logits = self._logits(x, streams)
             labels = y.expand(len(logits), -1)
             losses.append(cross_entropy(logits, labels).sum(1))
             hits.append((logits.argmax(-1) == labels).sum(1))
         count = len(batches.examples)
         self.metrics[f"{split}/loss"] = torch.stack(losses).sum(0) / count
         self.metrics[f"{split}/acc"] = torch.stack(hits).sum(0) / count
+
+    def _logits(self, x: Tensor, streams: Sequence[Stream]) -> Tensor:
+        """The logits (R, B, C) of each replica for x (B, ...); networks that draw do so from their streams."""
+        if not isinstance(self.replicas, SeparateReplicas) or not streams:
+            return self.replicas.forward_shared(x)
+        logits = []
+        for network, stream in zip(self.replicas.networks, streams, strict=True):
+            with stream.drawn():
+                logits.append(network(x))
+        return torch.stack(logits)

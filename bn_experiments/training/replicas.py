@@ -1,20 +1,20 @@
 """Replicas: R networks of one architecture with different seeds, which are trained at once."""
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state
+from torch.func import functional_call
 
 
 class StackedReplicas(nn.Module):
     """R networks as one module, in which every parameter and buffer has a leading axis R.
 
     A forward pass is one `torch.vmap` over that axis, so R small networks cost little more than one. Replicas never
-    interact: the sum of the losses over R gives each replica its own gradient. An optimizer that acts element by
-    element trains the stack as it would train each network alone.
+    interact: the sum of the losses over R gives each replica its own gradient. A buffer to which a module assigns a new
+    tensor, as in `self.mean = 0.9 * self.mean + 0.1 * x.mean(0)`, keeps what was assigned.
 
     Args:
         networks: The R networks of one architecture.
@@ -24,9 +24,9 @@ class StackedReplicas(nn.Module):
         super().__init__()
         self.size = len(networks)
         self.network = copy.deepcopy(networks[0])
-        parameters, buffers = stack_module_state(list(networks))
-        _set_tensors(self.network, {**parameters, **buffers})
-        self._tensors: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
+        tensors = [_tensors(network) for network in networks]
+        _replace(self.network, lambda name, _: torch.stack([own[name].detach() for own in tensors]))
+        self._tensors: dict[str, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (R, B, ...), one batch for each replica, to logits (R, B, C)."""
@@ -38,12 +38,29 @@ class StackedReplicas(nn.Module):
 
     def _map(self, x: Tensor, x_dim: int | None) -> Tensor:
         if self._tensors is None:
-            self._tensors = dict(self.network.named_parameters()), dict(self.network.named_buffers())
-        mapped = torch.vmap(self._call, in_dims=(0, 0, x_dim), randomness="different")
-        return mapped(*self._tensors, x)
+            self._tensors = _tensors(self.network)
+        mapped = torch.vmap(self._call, in_dims=(0, x_dim), randomness="different")
+        logits, assigned = mapped(self._tensors, x)
+        if assigned:
+            with torch.no_grad():
+                self._keep(assigned)
+        return logits
 
-    def _call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(self.network, (parameters, buffers), (x,))
+    def _call(self, tensors: dict[str, Tensor], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logits of one replica, and the tensors that its modules assigned to their buffers."""
+        held = dict(tensors)  # which functional_call fills with what is there after the call
+        logits = functional_call(self.network, held, (x,), tie_weights=False)
+        return logits, {name: tensor for name, tensor in held.items() if tensor is not tensors[name]}
+
+    def _keep(self, assigned: dict[str, Tensor]) -> None:
+        """Stores what was assigned, (R, ...) each, in a buffer's own memory where it fits, as a captured step needs."""
+        assert self._tensors is not None
+        fits = {name for name, new in assigned.items() if fit(new, self._tensors[name])}
+        for name in fits:
+            self._tensors[name].copy_(assigned[name])
+        if len(fits) < len(assigned):
+            _replace(self.network, lambda name, old: assigned[name].detach() if name in assigned.keys() - fits else old)
+            self._tensors = None
 
     def _apply(self, *args: Any, **kwargs: Any) -> "StackedReplicas":
         self._tensors = None  # a move to another device or dtype makes new tensors
@@ -52,13 +69,24 @@ class StackedReplicas(nn.Module):
     def replica(self, i: int) -> nn.Module:
         """The replica `i` as a plain network, with copies of its weights and buffers."""
         network = copy.deepcopy(self.network)
-        tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
-        _set_tensors(network, {name: tensor[i].detach().clone() for name, tensor in tensors.items()})
+        _replace(network, lambda _, tensor: tensor[i].detach().clone())
         return network
 
-    def parts(self) -> list[tuple[nn.Module, slice | int]]:
-        """The modules that are trained separately, each with its replicas: here one module with all replicas."""
-        return [(self, slice(None))]
+    def view(self, i: int) -> nn.Module:
+        """The replica `i` as a plain network whose parameters and buffers are parts of the stack's own memory."""
+        network = copy.deepcopy(self.network)
+        tensors = _tensors(self.network)
+        _replace(network, lambda name, _: tensors[name].detach()[i])
+        return network
+
+    @property
+    def content(self) -> nn.Module:
+        """The module with the modules of the networks; a plain attribute of it is every replica's."""
+        return self.network
+
+    def parts(self, elementwise: bool = True) -> list["Part"]:
+        """What is trained separately: here one module with all replicas (see `Part`)."""
+        return [Part(self, slice(None), [self] if elementwise else [self.view(i) for i in range(self.size)])]
 
 
 class SeparateReplicas(nn.Module):
@@ -88,12 +116,45 @@ class SeparateReplicas(nn.Module):
         """The replica `i` as a plain network, with copies of its weights and buffers."""
         return copy.deepcopy(self.networks[i])
 
-    def parts(self) -> list[tuple[nn.Module, slice | int]]:
-        """The modules that are trained separately, each with its replicas: here one module for each replica."""
-        return [(network, i) for i, network in enumerate(self.networks)]
+    @property
+    def content(self) -> nn.Module:
+        """The module with the modules of the networks."""
+        return self.networks
+
+    def parts(self, elementwise: bool = True) -> list["Part"]:
+        """What is trained separately: here one module for each replica (see `Part`)."""
+        return [Part(network, i, [network]) for i, network in enumerate(self.networks)]
 
 
 Replicas = StackedReplicas | SeparateReplicas
+
+
+class Part(NamedTuple):
+    """A module that is trained on its own.
+
+    Args:
+        module: A stack of replicas, or one network.
+        replicas: Which replicas it holds.
+        networks: What gets an optimizer each: the module itself or, where the optimizer does not act element by
+            element, each of its replicas as a network that shares the memory of the stack.
+    """
+
+    module: nn.Module
+    replicas: slice | int
+    networks: list[nn.Module]
+
+    @classmethod
+    def of(cls, network: nn.Module) -> "Part":
+        """One network as a part."""
+        return cls(network, 0, [network])
+
+    def hand_out_gradients(self) -> None:
+        """Gives each replica of a stack its part of the gradients, where replicas have optimizers of their own."""
+        if self.networks[0] is self.module:
+            return
+        for i, network in enumerate(self.networks):
+            for own, stacked in zip(network.parameters(), self.module.parameters(), strict=True):
+                own.grad = None if stacked.grad is None else stacked.grad[i]
 
 
 def clip_gradients(part: nn.Module, max_norm: float) -> None:
@@ -115,10 +176,31 @@ def clip_gradients(part: nn.Module, max_norm: float) -> None:
         gradient.mul_(factors.view(-1, *(1,) * (gradient.dim() - 1)))
 
 
-def _set_tensors(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Replaces the parameters and buffers of the network by the tensors with their names."""
-    for name, tensor in tensors.items():
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers by name. One that several modules share has a name in each of them."""
+    return {
+        f"{path}.{leaf}" if path else leaf: tensor
+        for path, module in network.named_modules()
+        for leaf, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    }
+
+
+def fit(new: Tensor, old: Tensor) -> bool:
+    """Whether a tensor can be copied into the memory of another without a change of its values."""
+    return new.shape == old.shape and new.dtype == old.dtype
+
+
+def _replace(network: nn.Module, change: Callable[[str, Tensor], Tensor]) -> None:
+    """Replaces each parameter and buffer by what `change` makes of its name and of itself; what is shared stays so."""
+    changed: dict[int, Tensor] = {}
+    for name, tensor in _tensors(network).items():
         path, _, leaf = name.rpartition(".")
         owner = network.get_submodule(path)
-        new = nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) if leaf in owner._parameters else tensor
-        setattr(owner, leaf, new)
+        if id(tensor) not in changed:
+            new = change(name, tensor)
+            if isinstance(tensor, nn.Parameter) and new is not tensor:
+                new = nn.Parameter(new, requires_grad=tensor.requires_grad)
+            changed[id(tensor)] = new
+        own: dict[str, Any] = owner._parameters if leaf in owner._parameters else owner._buffers
+        own[leaf] = changed[id(tensor)]

@@ -1,14 +1,22 @@
 """Steps: the training of one part of the replicas, mini-batch by mini-batch, eagerly or as a CUDA graph."""
 
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bn_experiments.data.batches import mini_batches
 from bn_experiments.data.splits import Examples
-from bn_experiments.training.replicas import clip_gradients
+from bn_experiments.refusal import one_line
+from bn_experiments.training.replicas import Part, StackedReplicas, clip_gradients, fit
+from bn_experiments.training.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 Work = Callable[[], None]
 
@@ -18,15 +26,20 @@ class Steps:
 
     Args:
         part: A stack of replicas, which maps (R, B, ...) to logits (R, B, C), or one network, (B, ...) to (B, C).
-        optimizer: The optimizer of its parameters.
+        optimizers: The optimizer of each of its networks.
         gradient_clip_norm: The largest 2-norm of each replica's gradient. None: no clipping.
     """
 
-    def __init__(self, part: nn.Module, optimizer: torch.optim.Optimizer, gradient_clip_norm: float | None):
+    def __init__(self, part: Part, optimizers: Sequence[torch.optim.Optimizer], gradient_clip_norm: float | None):
         self.part = part
-        self.optimizer = optimizer
+        self.optimizers = optimizers
         self.gradient_clip_norm = gradient_clip_norm
-        self.parameters = list(part.parameters())
+        self.parameters = list(part.module.parameters())
+        self.buffers = [
+            (module, name, tensor)
+            for module in (() if isinstance(part.module, StackedReplicas) else part.module.modules())
+            for name, tensor in module._buffers.items()
+        ]
 
     def __call__(self, examples: Examples, index: Tensor) -> Tensor:
         """Takes a step for each mini-batch.
@@ -44,24 +57,57 @@ class Steps:
         for x, y in mini_batches(examples, index):
             for parameter in self.parameters:
                 parameter.grad = None
-            logits = self.part(x)
+            logits = self.part.module(x)
             loss = F.cross_entropy(logits, y) if y.dim() == 1 else cross_entropy(logits, y).mean(1)
             loss.backward(torch.ones_like(loss))  # replicas do not interact: each gets the gradient of its own loss
             if self.gradient_clip_norm is not None:
-                clip_gradients(self.part, self.gradient_clip_norm)
-            self.optimizer.step()
+                clip_gradients(self.part.module, self.gradient_clip_norm)
+            self.part.hand_out_gradients()
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self._keep_buffers()
             if torch.is_autocast_enabled(x.device.type):
                 torch.clear_autocast_cache()  # it holds the weights before the step
             losses.append(loss.detach())
         return torch.stack(losses)
 
+    def _keep_buffers(self) -> None:
+        """Puts what a network assigned to its buffers into the memory that they had, and lets go of its gradients.
+
+        So a captured step reads what the one before it wrote. A stack does the same in its forward pass.
+        """
+        for module, name, tensor in self.buffers:
+            new = module._buffers.get(name)
+            if new is not None and new is not tensor:
+                if tensor is not None and fit(new, tensor):
+                    tensor.copy_(new.detach())
+                    module._buffers[name] = tensor
+                else:
+                    module._buffers[name] = new.detach()
+
 
 def cuda_graph(function: Work) -> Work:
-    """A function that repeats the work of `function` on the device."""
+    """A function that repeats the work of `function` on the device.
+
+    Raises:
+        RuntimeError: `function` waits for the device, such as for a number; no graph can hold that.
+    """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph), _waiting_raises():
         function()
     return graph.replay
+
+
+@contextmanager
+def _waiting_raises() -> Iterator[None]:
+    """Within it, what waits for the device raises before CUDA refuses it, which can leave torch's generator broken."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(action="ignore"):  # torch calls the mode a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 class CapturedSteps:
@@ -69,12 +115,17 @@ class CapturedSteps:
 
     The graph holds the whole step: it reads the position of the mini-batch from the device, takes the mini-batch,
     trains on it, stores the loss and increments the position. The first steps on mini-batches of one size are eager,
-    because they create the state of the optimizer. A graph holds the learning rate as a constant, so a new rate needs
-    a new graph.
+    because they create the state of the optimizer. A graph reads a learning rate from its tensor (see `optimizers`),
+    and holds the optimizer's other settings as constants, so where one of these changes it needs a new graph.
+
+    Where a step cannot be captured, it is as if that had not been tried, and all further steps are eager.
 
     Args:
         steps: The steps of one part of the replicas.
         capture: The function that captures another one (see `cuda_graph`).
+
+    Attributes:
+        refused: The reason for which the step is not captured; None while it is.
     """
 
     EAGER = 3  # number of eager steps before a capture
@@ -82,26 +133,48 @@ class CapturedSteps:
     def __init__(self, steps: Steps, capture: Callable[[Work], Work] = cuda_graph):
         self.steps = steps
         self.capture = capture
-        self.rates: list[float] = []
+        self.refused: str | None = None
+        self.constants: list[dict[str, Any]] = []
         self.graphs: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
 
     def __call__(self, examples: Examples, index: Tensor) -> Tensor:
-        """Takes a step for each mini-batch, with the shapes of `Steps`.
-
-        For each size of mini-batches, K is at most that of the first call with this size.
-        """
-        rates = [float(group["lr"]) for group in self.steps.optimizer.param_groups]
-        if rates != self.rates:
-            self.rates = rates
+        """Takes a step for each mini-batch, with the shapes of `Steps`."""
+        if self.refused:
+            return self.steps(examples, index)
+        constants = [group for optimizer in self.steps.optimizers for group in constants_of(optimizer)]
+        if constants != self.constants:
+            self.constants = constants
             self.graphs.clear()
         size = index.shape[1:]
         if size in self.graphs:
             return self.graphs[size](index)
-        losses = self.steps(examples, index[: self.EAGER])
-        if len(index) <= self.EAGER:
+        losses, rest = self.steps(examples, index[: self.EAGER]), index[self.EAGER :]
+        if not len(rest):
             return losses
-        self.graphs[size] = captured_step(self.steps, examples, index, losses, self.capture)
-        return torch.cat([losses, self.graphs[size](index[self.EAGER :])])
+        self._capture(examples, index, losses)
+        return torch.cat([losses, self.graphs[size](rest) if size in self.graphs else self.steps(examples, rest)])
+
+    def _capture(self, examples: Examples, index: Tensor, losses: Tensor) -> None:
+        """Captures the step on mini-batches of the size at `index`, or remembers why it cannot be captured."""
+        before = Snapshot(self.steps.part.module, *self.steps.part.networks, *self.steps.optimizers)
+        try:
+            graph = captured_step(self.steps, examples, index, losses, self.capture)
+            if replaced := before.replaced():
+                raise RuntimeError(f"it sets {', '.join(replaced)} in Python, which a graph would do once")
+            self.graphs[index.shape[1:]] = graph
+        except Exception as error:  # torch, CUDA and the network each raise their own errors
+            before.put_back()
+            self.refused = one_line(error)
+            log.warning("the training step cannot be captured as a CUDA graph, so it is slower: %s", self.refused)
+
+
+def constants_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """The settings of each group of parameters, as a captured step holds them: of a tensor it holds the address."""
+    return [
+        {key: value.data_ptr() if isinstance(value, Tensor) else value for key, value in group.items()}
+        | {"params": len(group["params"])}
+        for group in optimizer.param_groups
+    ]
 
 
 def captured_step(
@@ -112,13 +185,13 @@ def captured_step(
     Args:
         steps: The steps of one part of the replicas.
         examples: The examples from which the mini-batches are taken.
-        index: The indices (K, ...) of K mini-batches. K is the largest number in a replay, (...) the size of all.
+        index: The indices (K, ...) of K mini-batches, for which there is memory; (...) is the size of all.
         like: The losses (k, R), or (k,) for one network, of k >= 1 eager steps, whose shape and dtype the graph takes.
         capture: The function that captures another one (see `cuda_graph`).
 
     Returns:
-        A function that takes a step for each mini-batch at an index (K, ...), and returns the losses (K, R), or (K,)
-        for one network.
+        A function that takes a step for each mini-batch at an index (N, ...) of any length N, K at a time, and returns
+        the losses (N, R), or (N,) for one network.
     """
     taken = index.clone()
     losses = like.new_zeros(len(index), *like.shape[1:])
@@ -133,11 +206,14 @@ def captured_step(
     step_once = capture(step)
 
     def replay(index: Tensor) -> Tensor:
-        taken[: len(index)] = index
-        at.zero_()
-        for _ in index:
-            step_once()
-        return losses[: len(index)].clone()
+        found = []
+        for piece in index.split(len(taken)):
+            taken[: len(piece)] = piece
+            at.zero_()
+            for _ in piece:
+                step_once()
+            found.append(losses[: len(piece)].clone())
+        return torch.cat(found)
 
     return replay
 

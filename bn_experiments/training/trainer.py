@@ -38,7 +38,7 @@ def lightning_trainer(
     deterministic: Literal["warn"] | bool,
     progress_bar: Literal["auto"] | bool,
 ) -> Trainer:
-    """A trainer on one device, with Lightning's log in the cell's.
+    """A trainer on one device, with Lightning's log in the cell's, and float32 as it is.
 
     Args:
         logger: The logger into the cell's folder.
@@ -55,6 +55,7 @@ def lightning_trainer(
     logging.captureWarnings(True)
     warnings.filterwarnings("ignore", "Checkpoint directory")  # that it holds checkpoints is normal here
     cast(Any, torch.utils.deterministic).fill_uninitialized_memory = False  # a debugging aid that costs time
+    full_float32()
     alone = multiprocessing.current_process().name == "MainProcess"
     bar = (alone and sys.stdout.isatty()) if progress_bar == "auto" else progress_bar
     return Trainer(
@@ -72,6 +73,16 @@ def lightning_trainer(
         num_sanity_val_steps=0,
         log_every_n_steps=0,  # what is logged, the callbacks log
     )
+
+
+def full_float32() -> None:
+    """Lets cuDNN compute with all 24 bits of a float32; by default it rounds what a GPU convolves to TF32, with 11.
+
+    Torch refuses `torch.backends.cudnn.allow_tf32`, the older name of both settings, once these are set.
+    """
+    cudnn = cast(Any, torch.backends.cudnn)
+    for operation in (cudnn.conv, cudnn.rnn):  # matrix products are full by default
+        operation.fp32_precision = "ieee"
 
 
 def tensorboard_logger(folder: Path, hyperparameters: Mapping[str, Any]) -> TensorBoardLogger:
@@ -98,14 +109,16 @@ class Checkpoints(ModelCheckpoint):
         folder: The folder of the cell.
         identity: The hash that the cell's checkpoints carry and other cells' do not (see `identity.config_hash`).
         every_n_epochs: The number of epochs from one checkpoint to the next.
+        goes_on: Whether the cell can go on from a checkpoint, which need not hold all of what its modules keep.
 
     Attributes:
         made_by: What made the weights, which a checkpoint carries on (see `records.origin.Origin`).
     """
 
-    def __init__(self, folder: Path, identity: str, every_n_epochs: int):
+    def __init__(self, folder: Path, identity: str, every_n_epochs: int, goes_on: bool = True):
         self.file = checkpoint(folder, identity)
         self.identity = identity
+        self.goes_on = goes_on
         self.made_by: list[dict[str, Any]] = []
         super().__init__(
             self.file.parent,
@@ -117,7 +130,7 @@ class Checkpoints(ModelCheckpoint):
 
     def found(self) -> Path | None:
         """The checkpoint to continue from; None if there is none, or if it is damaged or belongs to another cell."""
-        if not self.file.exists():
+        if not self.file.exists() or not self.goes_on:
             return None
         try:
             with zipfile.ZipFile(self.file) as records:

@@ -26,3 +26,12 @@ def test_an_optimizer_can_be_captured_where_the_step_is(compose_cell, optimizer,
     made = objects.optimizer(config, captured)(torch.nn.Linear(1, 1))
     assert made.defaults["lr"] == 0.3
     assert made.defaults.get("capturable") == (captured if has_a_say else None)
+
+
+def test_a_run_is_built_with_convolutions_in_full_float32(compose_cell):
+    cudnn = torch.backends.cudnn
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "tf32"  # torch's default
+    build.build(compose_cell("trainer.precision=32-true"))
+    assert (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision) == ("ieee", "ieee")
+    assert torch.get_float32_matmul_precision() == "highest", "Lightning asks for it, and torch refuses mixed settings"
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32"

@@ -3,6 +3,7 @@
 import copy
 import functools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def cell_with(data_dir, tmp_path_factory):
         ("replicas=0", ABOVE_0),
         ("replicas=null", ABOVE_0),
         ("replicas=1.5", ABOVE_0),
-        ("init=foo", "torch or he_uniform"),
+        ("init=foo", "torch, he_uniform or own"),
         ("paths.data_dir=null", "text that is not empty"),
         ("data.batch_size=0", ABOVE_0),
         ("data.batch_size=foo", ABOVE_0),
@@ -184,10 +185,6 @@ def test_a_key_that_is_unknown_or_missing_is_named_with_a_way_out(cell_with, ove
             "has a place in the model; choose another model or norm, or set norm.layers",
         ),
         ("norm.scale_init=uniform norm.affine=false", "norm.scale_init=uniform: the norm has no scale; allowed: ones"),
-        (
-            "norm.momentum=null trainer.stack_replicas=true",
-            "trainer.stack_replicas=true: the network cannot be stacked",
-        ),
         ("norm=none norm._target_=torch.nn.Flatten", "model, norm: does not work as set (Dimension out of range"),
         ("optimizer.momentum=-1", "optimizer.momentum=-1: torch.optim.SGD refuses this (Invalid momentum value: -1)"),
         (
@@ -204,6 +201,13 @@ def test_what_the_options_make_is_tried_and_refused_in_one_line(cell_with, overr
     assert "\n" not in found
 
 
+def test_a_stack_that_has_to_be_and_cannot_is_refused(compose_cell):
+    cell = compose_cell("norm.momentum=null", "trainer.stack_replicas=true")  # it reads a number off a tensor
+    (found,) = check_cells([cell])
+    assert found.startswith("trainer.stack_replicas=true: the network cannot be stacked (")
+    assert found.endswith("allowed: auto or false; set it to auto")
+
+
 def test_a_scheduler_that_refuses_its_options_is_refused(cell_with):
     (line,) = check_cells([cell_with("scheduler.factor=7")])
     assert line.startswith("scheduler.factor=7: torch.optim.lr_scheduler.ConstantLR refuses this (")
@@ -213,6 +217,17 @@ def test_a_scheduler_that_refuses_its_options_is_refused(cell_with):
 def test_an_accelerator_that_is_not_there_is_refused_with_those_that_are(cell_with):
     (line,) = check(cell_with("trainer.accelerator=gpu"))
     assert line.startswith("trainer.accelerator=gpu: there is none here; allowed: auto, cpu")
+
+
+def test_device_and_memory_of_this_machine_are_not_judged_where_cells_train_elsewhere(cell_with, monkeypatch):
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(total=1000))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (line,) = check(cell_with(""))
+    assert line.startswith("model: has ")
+    for cell in (cell_with(""), cell_with("trainer.accelerator=gpu"), cell_with("trainer.accelerator=auto")):
+        assert check(cell, elsewhere=True) == []
+    (line,) = check(cell_with("trainer.accelerator=gpu norm=gn norm.num_groups=7"), elsewhere=True)
+    assert line.startswith("norm.num_groups=7: "), "all else is"
 
 
 def test_a_network_too_deep_to_make_is_refused_before_it_is_made(cell_with, monkeypatch):

@@ -173,8 +173,7 @@ def test_three_norms_can_be_found_and_every_module_gives_a_tensor_a_step_to_look
 
 def test_scale_init_sets_all_three_scales(compose_cell):
     cell = compose_cell("model=lstm", "norm=bn", "norm.scale_init=0.1")
-    network = objects.network(cell.config, splits((1, 40)))
-    initialize(network, 0, cell.config["init"], cell.config["norm"]["scale_init"])
+    network = objects.initial_network(cell.config, splits((1, 40)), 0)
     scales = [network.get_submodule(name).shared.weight for name in NORMS]
     assert [scale.numel() for scale in scales] == [400, 400, 100]
     assert all((scale == 0.1).all() for scale in scales)
@@ -185,9 +184,7 @@ def test_scale_init_sets_all_three_scales(compose_cell):
 def test_arms_start_from_the_same_weights(compose_cell, norm, init):
     def start(norm: str) -> nn.Module:
         config = compose_cell("model=lstm", f"norm={norm}", f"init={init}").config
-        network = objects.network(config, splits((1, 40)))
-        initialize(network, 3, config["init"], config["norm"]["scale_init"])
-        return network
+        return objects.initial_network(config, splits((1, 40)), 3)
 
     arm, baseline = start(norm), start("none")
     for name in ("input.layer", "hidden.layer", "output"):

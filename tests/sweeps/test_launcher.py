@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -75,6 +77,41 @@ def test_a_launcher_that_refuses_ends_the_command_with_its_line_alone(grid, hydr
         swept.sweep([])
     assert ended.value.code == 2
     assert capsys.readouterr() == ("", "hydra.launcher: no such machine; allowed: another; choose it\n")
+
+
+LAUNCHERS = [
+    (["hydra/launcher=local"], False),
+    (["hydra/launcher=ray"], False),
+    (["hydra/launcher=ray", "hydra.launcher.address=local"], False),
+    (["hydra/launcher=ray", "hydra.launcher.address=auto"], True),
+    (["hydra/launcher=ray", "hydra.launcher.address='host:6379'"], True),
+    (["hydra/launcher=slurm"], True),
+    (["hydra/launcher=slurm", "hydra.launcher.cluster=local"], False),
+]
+
+
+@pytest.mark.parametrize(("launched", "elsewhere"), LAUNCHERS, ids=str)
+@pytest.mark.parametrize("accelerator", ["gpu", "auto"])
+def test_this_machine_needs_a_gpu_only_where_it_trains_itself(
+    grid, hydra, monkeypatch, capsys, launched, elsewhere, accelerator
+):
+    plans = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sweeper, "prepare_workers", lambda preset: None)
+    monkeypatch.setattr(sweeper, "launcher_of", lambda preset: SimpleNamespace(train=lambda *_: None))
+    monkeypatch.setattr(sweeper, "finish", lambda plan: plans.append(plan) or 0)
+    config, _ = grid(f"trainer.accelerator={accelerator}", *launched)
+    swept = sweeper.GridSweeper(None)
+    swept.setup(hydra_context=HydraContext(hydra, Callbacks()), task_function=None, config=config)
+    with pytest.raises(SystemExit) as ended:
+        swept.sweep([])
+    if accelerator == "gpu" and not elsewhere:
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.startswith("trainer.accelerator=gpu: there is none here; allowed: auto, cpu")
+    else:
+        assert capsys.readouterr().err == ""
+        assert ended.value.code == 0
+        assert [plan.elsewhere for plan in plans] == [elsewhere]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 from bn_experiments.config import build, objects
 from bn_experiments.run import run
 from bn_experiments.training.decay import parameter_groups
-from bn_experiments.training.replicas import SeparateReplicas, StackedReplicas
+from bn_experiments.training.replicas import Part, SeparateReplicas, StackedReplicas
 from bn_experiments.training.steps import CapturedSteps, Steps
 from tests.probes.runs import refusals, saved
 from tests.training.test_replicas import assert_same_network, batches, networks, train_alone
@@ -67,8 +67,8 @@ def test_training_with_decay_equals_an_optimizer_of_two_groups_made_by_hand(comp
     singles = networks(compose_cell, "model=mlp", "norm=bn", "norm.scale_init=uniform")
     replicas, make = kind(copy.deepcopy(singles)), objects.optimizer(config)
     examples, index = batches()
-    for part, which in replicas.parts():
-        Steps(part, make(part), None)(examples, index[:, which])
+    for part in replicas.parts():
+        Steps(part, [make(part.module)], None)(examples, index[:, part.replicas])
     for i, network in enumerate(singles):
         assert_same_network(replicas.replica(i), train_alone(network, by_hand, i)[0])
 
@@ -96,7 +96,7 @@ def test_with_weight_decay_the_key_decides_whether_the_scales_of_norms_decay(com
 
 
 def initial_norm(cell) -> float:
-    replicas = build.replicas(cell.config, objects.splits(cell.config), "cpu")
+    replicas = build.replicas(cell.config, objects.splits(cell.config), True)
     return replicas.state_dict()["network.hidden.0.layer.weight"].norm()
 
 
@@ -107,11 +107,11 @@ def test_captured_steps_train_both_groups_and_see_a_new_rate_in_each(compose_cel
     ends = []
     for wrap in (lambda steps: steps, functools.partial(CapturedSteps, capture=lambda function: function)):
         part = copy.deepcopy(single)
-        steps = Steps(part, objects.optimizer(config)(part), None)
+        steps = Steps(Part.of(part), [objects.optimizer(config)(part)], None)
         take = wrap(steps)
         for rate in (0.1, 0.01):
-            assert len(steps.optimizer.param_groups) == 2
-            for group in steps.optimizer.param_groups:
+            assert len(steps.optimizers[0].param_groups) == 2
+            for group in steps.optimizers[0].param_groups:
                 group["lr"] = rate
             take(examples, index[:, 0])
         ends.append(part)

@@ -13,9 +13,7 @@ NORMS = ["bn", "gn", "ln", "rms", "in", "wn"]
 
 def network(compose_cell, seed: int, *overrides: str) -> torch.nn.Module:
     cell = compose_cell(*overrides)
-    made = objects.network(cell.config, splits((1, 40)))
-    initialize(made, seed, cell.config["init"], cell.config["norm"]["scale_init"])
-    return made
+    return objects.initial_network(cell.config, splits((1, 40)), seed)
 
 
 def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:

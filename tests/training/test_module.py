@@ -1,17 +1,19 @@
+import copy
 import functools
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import Trainer
 
-from bn_experiments.config import build, objects
+from bn_experiments.config import build, objects, stacking
 from bn_experiments.data.batches import Batching, Blocks, mini_batches
 from bn_experiments.data.datamodule import DataModule
 from bn_experiments.run import score
 from bn_experiments.seeds import generator
 from bn_experiments.signatures import accepted
-from bn_experiments.training.initialization import initialize
 from bn_experiments.training.module import Classification
 from bn_experiments.training.steps import CapturedSteps
 
@@ -25,17 +27,21 @@ TRAINER = {
 }
 
 
-def fit(cell, steps_per_execution: int, scheduler=None, captured: bool = False) -> Classification:
+def fit(
+    cell, steps_per_execution: int, scheduler=None, captured: bool = False, begin: Path | None = None
+) -> Classification:
     config = cell.config
     splits = objects.splits(config)
-    replicas = build.replicas(config, splits, "cpu")
+    alone = stacking.agreement_of(config, splits, "cpu").alone
+    replicas = build.replicas(config, splits, stacking.stacks(config, splits, "cpu") and not alone)
     scheduler = scheduler or objects.scheduler(config)
-    module = Classification(replicas, objects.optimizer(config), scheduler, gradient_clip_norm=None, captured=captured)
+    optimizer = objects.optimizer(config, captured)
+    module = Classification(replicas, optimizer, True, scheduler, gradient_clip_norm=None, captured=captured)
     batching = Batching(**accepted(Batching, config["data"]))
     data = DataModule(splits, objects.seeds(config), batching, steps_per_execution)
     options = config["trainer"]
     trainer = Trainer(max_epochs=options["max_epochs"], precision=options["precision"], **TRAINER)
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path=begin, weights_only=True)
     trainer.test(module, data, verbose=False)
     return module
 
@@ -43,8 +49,7 @@ def fit(cell, steps_per_execution: int, scheduler=None, captured: bool = False) 
 def test_training_equals_a_loop_written_with_torch_alone(compose_cell):
     cell = compose_cell("model=lenet", "norm=bn", "replicas=1", "data.batch_size=50", "trainer.max_epochs=2", "seed=4")
     splits = objects.splits(cell.config)
-    network = objects.network(cell.config, splits)
-    initialize(network, 4, "torch", "ones")
+    network = objects.initial_network(cell.config, splits, 4)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     for epoch in range(2):
         order = torch.randperm(225, generator=generator(4, "batches", epoch))
@@ -105,19 +110,46 @@ def test_the_schedulers_step_once_an_epoch(compose_cell, stacked, optimizers):
     assert rates[optimizers:] == pytest.approx(expected)  # the first is torch's own initial step
 
 
-@pytest.mark.parametrize("stacked", [True, False])
-def test_captured_training_ends_with_the_numbers_of_plain_training(compose_cell, monkeypatch, stacked):
-    graphs = []  # with their memory and counters, though without a device
-    captured = functools.partial(CapturedSteps, capture=lambda function: graphs.append(function) or function)
+@pytest.fixture
+def graphs(monkeypatch):
+    """The steps that are captured from here on, with their memory and counters, though without a device."""
+    found = []
+    captured = functools.partial(CapturedSteps, capture=lambda function: found.append(function) or function)
     monkeypatch.setattr("bn_experiments.training.module.CapturedSteps", captured)
-    keys = ["norm=bn", "model.dropout=0.2", "data.batch_size=30", "trainer.max_epochs=3", "scheduler=cosine"]
-    cell = compose_cell(*keys, "optimizer=adam", f"trainer.stack_replicas={stacked}")
+    return found
+
+
+CAPTURED = ["norm=bn", "model.dropout=0.2", "data.batch_size=30", "scheduler=cosine", "optimizer=adam"]
+
+
+def assert_same_training(one: Classification, other: Classification) -> None:
+    """As close as rates in float32, which a captured step reads, are to the schedule's."""
+    torch.testing.assert_close(one.replicas.state_dict(), other.replicas.state_dict(), rtol=1e-4, atol=1e-5)
+    assert one.metrics.keys() == other.metrics.keys()
+    for name in ("val/loss", "test/loss"):
+        torch.testing.assert_close(one.metrics[name], other.metrics[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_captured_training_ends_with_the_numbers_of_plain_training(compose_cell, graphs, stacked):
+    cell = compose_cell(*CAPTURED, "trainer.max_epochs=3", f"trainer.stack_replicas={stacked}")
     plain, captured = (fit(cell, 5, captured=captured) for captured in (False, True))
-    assert len(graphs) == 3 * len(captured.replicas.parts()), "one for each learning rate and part"
-    for name, tensor in plain.replicas.state_dict().items():
-        assert torch.equal(tensor, captured.replicas.state_dict()[name]), name
-    for name, values in plain.metrics.items():
-        assert torch.equal(values, captured.metrics[name]), name
+    assert len(graphs) == len(captured.parts), "one for each part, though each epoch has another rate"
+    assert_same_training(plain, captured)
+
+
+@pytest.mark.parametrize("captured", [True, False])
+def test_a_run_goes_on_from_the_checkpoint_of_a_captured_or_plain_one(compose_cell, graphs, tmp_path, captured):
+    cell = compose_cell(*CAPTURED, "trainer.max_epochs=3")
+    whole = fit(cell, 5)
+    half = copy.deepcopy(cell.config)
+    half["trainer"]["max_epochs"] = 2
+    before = fit(replace(cell, config=half), 5, captured=not captured)
+    before.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    after = fit(cell, 5, captured=captured, begin=tmp_path / "half.ckpt")
+    assert after.trainer.global_step == whole.trainer.global_step
+    assert len(graphs) == 1, "of the one that is captured"
+    assert_same_training(after, whole)
 
 
 def test_the_same_config_gives_the_same_numbers(compose_cell):

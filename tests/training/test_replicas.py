@@ -5,9 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bn_experiments.config import build, objects
+from bn_experiments.config import objects, stacking
 from bn_experiments.data.splits import Examples
-from bn_experiments.training.initialization import initialize
 from bn_experiments.training.replicas import Replicas, SeparateReplicas, StackedReplicas, clip_gradients
 from bn_experiments.training.steps import Steps
 from tests.models.test_models import splits
@@ -23,10 +22,7 @@ REPLICAS, STEPS, BATCH = 10, 5, 8
 def networks(compose_cell, *overrides: str) -> list[nn.Module]:
     """Ten networks in float64, so that the order of a sum cannot hide a mistake."""
     config = compose_cell(*overrides).config
-    made = [objects.network(config, splits((1, 20))) for _ in range(REPLICAS)]
-    for seed, network in enumerate(made):
-        initialize(network, seed, config["init"], config["norm"]["scale_init"])
-    return [network.double() for network in made]
+    return [objects.initial_network(config, splits((1, 20)), seed).double() for seed in range(REPLICAS)]
 
 
 def batches(steps: int = STEPS) -> tuple[Examples, Tensor]:
@@ -41,7 +37,7 @@ def batches(steps: int = STEPS) -> tuple[Examples, Tensor]:
 def train_together(replicas: Replicas, optimizer, clip: float | None = None) -> Tensor:
     """Trains the replicas with the code under test, each part with its own optimizer; their losses (K, R)."""
     examples, index = batches()
-    steps = [(Steps(part, optimizer(part.parameters()), clip), which) for part, which in replicas.parts()]
+    steps = [(Steps(part, [optimizer(part.module.parameters())], clip), part.replicas) for part in replicas.parts()]
     return torch.cat([step(examples, index[:, which]).view(STEPS, -1) for step, which in steps], dim=1)
 
 
@@ -119,8 +115,8 @@ def test_clipping_acts_on_each_replicas_own_norm(compose_cell, kind):
     x, y = examples.take(index[0])
     x = x * torch.logspace(-1, 2, REPLICAS).view(-1, 1, 1, 1)  # gradients of different sizes
     F.cross_entropy(replicas(x).flatten(0, 1), y.flatten(), reduction="sum").div(BATCH).backward()
-    for part, _ in replicas.parts():
-        clip_gradients(part, max_norm=0.9)
+    for part in replicas.parts():
+        clip_gradients(part.module, max_norm=0.9)
     norms = []
     for i, network in enumerate(singles):
         F.cross_entropy(network(x[i]), y[i]).backward()
@@ -163,9 +159,9 @@ def test_one_replica_is_the_plain_network(compose_cell):
 )
 def test_the_choice_to_stack_follows_the_work_of_a_step(compose_cell, overrides, stacked):
     config = compose_cell(*overrides, "data.batch_size=64").config
-    assert build.stacks(config, splits((1, 40)), "cpu") == stacked
+    assert stacking.stacks(config, splits((1, 40)), "cpu") == stacked
 
 
 def test_forward_flops_are_twice_the_multiplications(compose_cell):
     config = compose_cell("model=mlp", "norm=none", "data.batch_size=64").config
-    assert build.forward_flops(config, splits((1, 40))) == 2 * 64 * (40 * 100 + 100 * 100 + 100 * 10)
+    assert stacking.forward_flops(config, splits((1, 40))) == 2 * 64 * (40 * 100 + 100 * 100 + 100 * 10)

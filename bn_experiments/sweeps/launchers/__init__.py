@@ -28,3 +28,14 @@ def prepare_workers(preset: DictConfig) -> None:
     several = (os.cpu_count() or 1) > 1 if n_jobs is None else n_jobs != 1
     if several and worker_context().get_start_method() == "forkserver":
         forkserver.ensure_running()
+
+
+def trains_elsewhere(preset: DictConfig) -> bool:
+    """Whether the cells train on other machines than this one: on a running Ray cluster, or as jobs of Slurm.
+
+    The launchers themselves are not asked, because they import what the check of a grid should not wait for.
+
+    Args:
+        preset: The launcher's preset.
+    """
+    return preset.get("address") not in (None, "local") or preset.get("cluster") == "slurm"
