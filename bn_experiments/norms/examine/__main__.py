@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ WORDS = {"true": True, "false": False, "null": None}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints what a norm does; the exit status is 1 where the bench cannot train it, 2 after a refusal."""
+    logging.getLogger("hydra").addHandler(logging.NullHandler())  # whose errors come back as refusals
     parser = argparse.ArgumentParser(
         prog="python -m bn_experiments.norms.examine",
         description="Tries a norm of your own in a few seconds, and says what works. Nothing is trained or written.",
