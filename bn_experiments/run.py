@@ -50,10 +50,8 @@ def run(cell: Cell) -> Result:
         log.warning(note)
     checkpoint = checkpoints.found()
     checkpoints.made_by = made_by(cell, checkpoints.made_by if checkpoint else None)
-    begun = Result(
-        "started", cell.choices, cell.config, checkpoints.identity, list(cell.seeds), made_by=checkpoints.made_by
-    )
-    begun = replace(begun, notes=notes)
+    identity, origins = checkpoints.identity, checkpoints.made_by
+    begun = Result("started", cell.choices, cell.config, identity, list(cell.seeds), made_by=origins, notes=notes)
     begun.write(cell.folder)
     setup_s = time.perf_counter() - started
 

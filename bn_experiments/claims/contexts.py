@@ -1,8 +1,8 @@
 """Contexts: which cells of a sweep may be compared, and what keeps the others apart.
 
 Two cells are arms of one comparison only if their resolved configurations are equal outside the arms' keys, the seeds
-and the keys that change no number, on the same data and the same kind of device. What was typed gives names, and
-decides nothing.
+and the keys that change no number, on the same data and the same kind of device. What was typed gives names;
+in an experiment it also says which settings an arm was given beside those that it names (see `arms`).
 """
 
 import json

@@ -24,7 +24,10 @@ from bn_experiments.training.initialization import initialize
 Config = Mapping[str, Any]
 ELEMENTWISE: tuple[Any, ...] = (optim.Adadelta, optim.Adagrad, optim.Adam, optim.Adamax, optim.AdamW, optim.ASGD)
 ELEMENTWISE += (optim.NAdam, optim.RAdam, optim.RMSprop, optim.Rprop, optim.SGD)
-KNOWN_NORMS = ("None", *(f"torch.nn.{n}" for n in ("BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm", "RMSNorm")))
+KNOWN_MODELS = [f"bn_experiments.models.{name}" for name in ("mlp.MLP", "lenet.LeNet", "lstm.LSTM")]
+KNOWN_MODELS += ["bn_experiments.models.residual_mlp.ResidualMLP"]
+KNOWN_NORMS = ["None", "bn_experiments.norms.rms.RMSNorm", "bn_experiments.norms.weight.weight_norm"]
+KNOWN_NORMS += [f"torch.nn.{name}" for name in ("BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm")]
 
 
 def target(config: Config, group: str, parent: str = "") -> Callable[..., Any]:
@@ -127,10 +130,9 @@ def acts_elementwise(config: Config) -> bool:
 
 
 def is_known(config: Config) -> bool:
-    """Whether the network is of this package, and the norm and the optimizer of it or torch's own."""
+    """Whether the tests compare stacks of the network, with this norm and this optimizer, with runs alone."""
     norm = str(config["norm"]["_target_"]).replace("{dim}d", "")
-    ours = str(config["model"]["_target_"]).startswith("bn_experiments.")
-    return ours and (norm in KNOWN_NORMS or norm.startswith("bn_experiments.norms.")) and acts_elementwise(config)
+    return config["model"]["_target_"] in KNOWN_MODELS and norm in KNOWN_NORMS and acts_elementwise(config)
 
 
 def scheduler(config: Config) -> Callable[..., torch.optim.lr_scheduler.LRScheduler]:

@@ -56,14 +56,14 @@ def tried(config: Config, splits: Splits, device: str, stacked: bool) -> Agreeme
     at = "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu"  # mps has no float64
     return agreement(
         Trial(
-            partial(objects.initial_network, config, splits),
-            objects.optimizer(config),
-            objects.acts_elementwise(config),
-            config["trainer"]["gradient_clip_norm"],
-            splits.train,
-            config["data"]["batch_size"],
-            stacked,
-            at,
+            make=partial(objects.initial_network, config, splits),
+            optimizer=objects.optimizer(config),
+            elementwise=objects.acts_elementwise(config),
+            clip=config["trainer"]["gradient_clip_norm"],
+            examples=splits.train,
+            batch_size=config["data"]["batch_size"],
+            stacks=stacked,
+            device=at,
         )
     )
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import random
 import shutil
 import socket
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from bn_experiments.data import idx
 from bn_experiments.refusal import Refusal, one_line
+from bn_experiments.seeds import Stream
 from bn_experiments.system.files import write_whole
 
 # MD5 of the files' content. What is published are digests of the compressed files (datasets.MNIST.resources).
@@ -130,12 +130,8 @@ def cifar10(root: str) -> Source:
 def _make_mnist1d() -> dict[str, np.ndarray]:
     from mnist1d.data import get_dataset_args, make_dataset
 
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the package seeds the global generators
-    try:
+    with Stream(0, "mnist1d").drawn():  # the package seeds the global generators
         made = make_dataset(get_dataset_args())
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
     return {key: made[key] for key in ("x", "y", "x_test", "y_test")}
 
 

@@ -166,7 +166,7 @@ def agreement(trial: Trial) -> Agreement:
     except (Exception, SystemExit):
         if trial.dtype != torch.float64:
             raise
-        trial.dtype = torch.float32
+        trial = replace(trial, dtype=torch.float32)
         runs, losses, logits = _alone(trial)
     return Agreement(
         alone=_reason(lambda: _stacked(trial, runs, losses, logits)) if trial.stacks else None,
@@ -202,18 +202,17 @@ def _stacked(trial: Trial, runs: Sequence[Alone], losses: Tensor, logits: Sequen
     first = take(examples, index[:1])
     if names := with_tensors(stack.network):
         return f"{names[0]} keeps a tensor, which in a stack would be of all replicas"
-    together = {"the loss": torch.cat([first, take(examples, index[1:STEPS])])}
-    alone: dict[str, Tensor] = {"the loss": losses}
-    for i, run in enumerate(runs):
-        together |= {f"{i}.{name}": tensor for name, tensor in stack.replica(i).state_dict().items()}
-        alone |= {f"{i}.{name}": tensor for name, tensor in run.network.state_dict().items()}
-    if name := _differing(together, alone, TOLERANCE[trial.dtype]):
-        return f"{name.lstrip('01.')} differs in a stack"
+    together, tolerance = torch.cat([first, take(examples, index[1:STEPS])]), TOLERANCE[trial.dtype]
+    pairs = [({"the loss": together}, {"the loss": losses})]
+    pairs += [(stack.replica(i).state_dict(), run.network.state_dict()) for i, run in enumerate(runs)]
+    for found, expected in pairs:
+        if name := _differing(found, expected, tolerance):
+            return f"{name} differs in a stack"
     if names := changed(attributes(runs[0].network), attributes(stack.network)):
         return f"{names[0]} differs in a stack"
     with torch.no_grad():
         evaluated = stack.eval().forward_shared(examples.take(index[-1, 0])[0])
-    if _differing({"": evaluated}, {"": torch.stack(list(logits))}, TOLERANCE[trial.dtype]):
+    if _differing({"": evaluated}, {"": torch.stack(list(logits))}, tolerance):
         return "the output in evaluation mode differs in a stack"
     return None
 

@@ -1,5 +1,6 @@
 """Plain attributes: the state that modules keep beside their parameters and buffers, such as a count of steps."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,12 +17,7 @@ def attributes(network: nn.Module) -> Attributes:
     >>> attributes(nn.Sequential(nn.Dropout(0.5)))
     {'0.p': 0.5, '0.inplace': False}
     """
-    return {
-        f"{path}.{name}" if path else name: _copy(value)
-        for path, module in network.named_modules()
-        for name, value in vars(module).items()
-        if name not in OF_TORCH and _is_plain(value)
-    }
+    return {name: _copy(value) for name, value in _named(network) if _is_plain(value)}
 
 
 def restore(network: nn.Module, state: Attributes, device: torch.device | None = None) -> None:
@@ -39,12 +35,7 @@ def restore(network: nn.Module, state: Attributes, device: torch.device | None =
 
 def with_tensors(network: nn.Module) -> list[str]:
     """The names of the attributes that are a tensor or a container with one."""
-    return [
-        f"{path}.{name}".lstrip(".")
-        for path, module in network.named_modules()
-        for name, value in vars(module).items()
-        if name not in OF_TORCH and _holds_tensor(value)
-    ]
+    return [name for name, value in _named(network) if _holds_tensor(value)]
 
 
 def changed(before: Attributes, after: Attributes) -> list[str]:
@@ -63,6 +54,14 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
+
+
+def _named(network: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The attributes of all modules of a network that torch does not give to every module, by name."""
+    for path, module in network.named_modules():
+        for name, value in vars(module).items():
+            if name not in OF_TORCH:
+                yield f"{path}.{name}" if path else name, value
 
 
 def _holds_tensor(value: Any) -> bool:

@@ -7,7 +7,9 @@ import torch
 
 from benchmarks.people import Shared
 from bn_experiments.config import objects, stacking
+from bn_experiments.training.agreement import Agreement
 from bn_experiments.training.replicas import StackedReplicas
+from tests.conftest import CONF
 from tests.models.test_models import splits
 
 ALONE = {  # what differs in a stack
@@ -72,6 +74,25 @@ def test_networks_as_people_write_them_agree(compose_cell, network):
 def test_optimizers_as_people_write_them_agree(compose_cell, optimizer):
     agreement = found(compose_cell, "norm=bn", network="Kaiming", optimizer=optimizer)
     assert (agreement.alone, agreement.anew) == (None, None)
+
+
+@pytest.mark.parametrize("norm", sorted(file.stem for file in (CONF / "norm").glob("*.yaml")))
+@pytest.mark.parametrize("model", sorted(file.stem for file in (CONF / "model").glob("*.yaml")))
+def test_what_is_not_tried_before_a_run_agrees(compose_cell, model, norm):
+    if norm == "in" and model != "lenet":
+        pytest.skip("instance norm has no place in a fully connected network")
+    small = ["model.hidden=8"] if model == "lstm" else []
+    config = compose_cell(f"model={model}", f"norm={norm}", "data.batch_size=8", *small).config
+    assert objects.is_known(config)
+    assert stacking.tried(config, objects.splits(config), "cpu", True) == Agreement(None, None, False)
+
+
+@pytest.mark.parametrize("optimizer", objects.ELEMENTWISE, ids=lambda one: one.__name__)
+def test_optimizers_that_are_given_a_stack_whole_agree(compose_cell, optimizer):
+    config = copy.deepcopy(compose_cell("norm=bn", "data.batch_size=8", "model.hidden=[8]").config)
+    config["optimizer"] = {"_target_": f"torch.optim.{optimizer.__name__}", "lr": 0.01, "decay": "weights"}
+    assert objects.is_known(config)
+    assert stacking.tried(config, objects.splits(config), "cpu", True) == Agreement(None, None, False)
 
 
 def test_an_optimizer_that_couples_the_tensors_of_a_stack_would_be_found(compose_cell, monkeypatch):

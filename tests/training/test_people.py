@@ -15,21 +15,12 @@ from bn_experiments.seeds import Stream
 from bn_experiments.system import interruption
 from bn_experiments.training.attributes import attributes, restore
 from tests.command_line import train
+from tests.config.test_stacking import ALONE, ANEW
 from tests.training.test_trainer import at_block  # noqa: F401  # a fixture
 
 BLOCKS = 3  # of five mini-batches an epoch, two a block
 SMALL = ["model.hidden=[8]", "norm=none", "trainer.max_epochs=2", "replicas=3", "data.batch_size=50"]
 SMALL += ["trainer.steps_per_execution=2", "trainer.checkpoint_every_n_steps=1"]
-ALONE = {  # what differs in a stack
-    "LazyState": "moving_mean keeps a tensor",
-    "Noisy": "a pass draws random numbers",
-    "NoisyByPython": "a pass draws random numbers",
-    "NoisyInEvaluation": "a pass draws random numbers",
-    "OwnGenerator": "differs in a stack",
-    "Branching": "data-dependent control flow",
-    "Remembering": "last keeps a tensor",
-}
-ANEW = {"OpaqueState": "differs after it", "OwnGenerator": "differs after it"}
 STACKED = ["PlainAttributes", "AssignedBuffers", "AssignedRenorm", "NotPersistent", "Counting", "OpaqueState"]
 NORMS = [
     pytest.param(name, marks=() if name in ("Noisy", "Counting") else pytest.mark.slow) for name in (*STACKED, *ALONE)

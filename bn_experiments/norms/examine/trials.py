@@ -254,7 +254,8 @@ def moves(subject: Subject, shape: str) -> dict[str, str | None]:
 def agreement_in(subject: Subject, shape: str) -> Agreement:
     """What the bench finds of a network with the norm (see `training.agreement`)."""
     make = partial(subject.network, shape)
-    return agreement(Trial(make, _sgd, True, None, subject.examples(shape), subject.batch_size, True))
+    examples, size = subject.examples(shape), subject.batch_size
+    return agreement(Trial(make, _sgd, elementwise=True, clip=None, examples=examples, batch_size=size, stacks=True))
 
 
 def _sgd(network: nn.Module) -> torch.optim.Optimizer:
