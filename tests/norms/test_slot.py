@@ -75,7 +75,7 @@ def test_a_layer_with_its_slot_computes_what_its_parts_compute():
 )
 def test_auto_drops_the_bias_only_where_the_norm_has_a_shift(changes, kept):
     if "RMSNorm" in (changes.get("target") or ""):
-        changed = Slot(changes["target"], **PLACE, eps=1e-5, affine=True)
+        changed = Slot(changes["target"], **PLACE, over="example", eps=1e-5, affine=True)
     else:
         changed = slot(**changes)
     assert (changed.around(nn.Linear(3, 4), nn.ReLU()).layer.bias is not None) == kept
