@@ -29,6 +29,8 @@ class PerStep(nn.Module):
     def __init__(self, norm: nn.Module, steps: int):
         super().__init__()
         self.shared = norm
+        self.is_norm = True
+        vars(norm).pop("is_norm", None)  # the norm of the network is this one (see `slot.norms_of`)
         self.steps = steps
         for name, buffer in list(norm.named_buffers()):
             path, _, leaf = name.rpartition(".")

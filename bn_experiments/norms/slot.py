@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from hydra.utils import get_object
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.seeds import Stream
 
+KEPT = f"{__name__}.kept"
 LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,), "all": (nn.Conv1d, nn.Conv2d, nn.Linear)}
 
 
@@ -30,7 +31,8 @@ class Slot:
             is 1 after linear layers. None: no norm.
         placement: The place of the norm, before (pre) or after (post) the activation.
         bias: auto removes the bias of a layer whose output goes to a norm with a shift of its own; keep keeps it.
-        scale_init: The start value of the norm's scale: ones, uniform in (0, 1), or a number.
+        scale_init: The start value of the norm's scale: ones, uniform in (0, 1), a number, or kept, which is that of
+            the norm that was replaced.
         layers: The layers that get the norm.
         **options: The arguments of the class or function.
     """
@@ -41,7 +43,7 @@ class Slot:
         *,
         placement: Literal["pre", "post"] = "pre",
         bias: Literal["auto", "keep"] = "auto",
-        scale_init: Literal["ones", "uniform"] | float = "ones",
+        scale_init: Literal["ones", "uniform", "kept"] | float = "ones",
         layers: Literal["all", "conv", "linear"],
         **options: Any,
     ):
@@ -66,6 +68,11 @@ class Slot:
             remedy = "check its spelling, or install its package"
             got = f"cannot be imported ({one_line(error)})"
             raise Refusal("norm._target_", got, "the dotted path of an installed class", remedy, value=path) from error
+
+    @property
+    def keeps(self) -> bool:
+        """Whether an existing network keeps the norms that it has."""
+        return self.target == KEPT
 
     @cached_property
     def width_argument(self) -> str:
@@ -92,8 +99,16 @@ class Slot:
             The norm for the features that the layer puts out; None if the layer gets none, or a parametrization.
 
         Raises:
-            Refusal: The norm cannot be made (see `make`).
+            Refusal: The norm cannot be made (see `make`), or has an activation of its own, for which `around` has to
+                leave out the network's.
         """
+        norm = self._fill(layer)
+        if activates(norm):
+            got = "has an activation of its own, and this network places its activations itself"
+            raise Refusal("norm._target_", got, "a norm without one", "choose another norm or model", value=self.target)
+        return norm
+
+    def _fill(self, layer: nn.Module) -> nn.Module | None:
         if self.target is None or not isinstance(layer, LAYERS[self.layers]):
             return None
         if self.width_argument == "module":
@@ -116,7 +131,9 @@ class Slot:
             raise Refusal("norm.num_groups", got, allowed, "choose one, or change the width", value=groups)
         try:
             with self._drawn():
-                return registered(self.import_target(dim)(**{self.width_argument: width}, **self.options))
+                return mark(registered(self.import_target(dim)(**{self.width_argument: width}, **self.options)))
+        except Refusal:
+            raise
         except (TypeError, ValueError, RuntimeError) as error:
             got = f"refuses {width} features with {self.options} ({one_line(error)})"
             allowed, remedy = "what its documentation says", "change its options or the width"
@@ -131,18 +148,29 @@ class Slot:
         """One hidden layer: `layer`, norm, activation (pre), or `layer`, activation, norm (post).
 
         The children have the names layer, norm and activation in any order. So a layer has the same name in every
-        arm, and the name seeds its initial weights.
+        arm, and the name seeds its initial weights. Where the norm has an activation of its own, the child activation
+        is the identity.
 
         Raises:
-            Refusal: The norm cannot be made (see `make`).
+            Refusal: The norm cannot be made (see `make`), or has an activation of its own and is placed after another.
         """
+        norm = self._fill(layer)
+        if activates(norm):
+            if self.placement != "pre":
+                got = "says that an activation comes first, but the norm has its own"
+                raise Refusal("norm.placement", got, "pre", "set norm.placement=pre", value=self.placement)
+            activation = nn.Identity()
         parts: list[tuple[str, nn.Module]] = [("layer", layer), ("activation", activation)]
-        norm = self.fill(layer)
         if norm is not None:
             parts.insert(1 if self.placement == "pre" else 2, ("norm", norm))
             if self.placement == "pre" and self.bias == "auto" and getattr(norm, "bias", None) is not None:
                 layer.register_parameter("bias", None)
         return nn.Sequential(OrderedDict(parts))
+
+
+def activates(norm: nn.Module | None) -> bool:
+    """Whether a norm has an activation of its own, as its class says with `activates = True`."""
+    return bool(getattr(norm, "activates", False))
 
 
 def registered(module: nn.Module) -> nn.Module:
@@ -163,10 +191,22 @@ def registered(module: nn.Module) -> nn.Module:
     return module
 
 
+def kept(num_features: int) -> nn.Module:
+    """Stands for the norms that an existing network has; no other network has norms to keep.
+
+    Raises:
+        Refusal: Always.
+    """
+    got = "the model has no norms of its own to keep"
+    raise Refusal("norm", got, "kept with model=torchvision, timm or own", "choose another norm", value="kept")
+
+
+def mark(norm: nn.Module) -> nn.Module:
+    """Marks a module as a norm, so that `norms_of` finds it."""
+    cast(Any, norm).is_norm = True
+    return norm
+
+
 def norms_of(network: nn.Module) -> dict[str, nn.Module]:
-    """The norms of a network by name, in the order of depth: its modules with the name `norm`."""
-    return {
-        name: module
-        for name, module in network.named_modules()
-        if name.rpartition(".")[2] == "norm" and not isinstance(module, nn.Identity)
-    }
+    """The norms of a network by name, in the order of its modules: those that a slot made, or that it kept."""
+    return {name: module for name, module in network.named_modules() if getattr(module, "is_norm", False)}

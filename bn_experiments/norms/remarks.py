@@ -1,0 +1,62 @@
+"""Remarks: what an existing network with the norm of an arm differs in from what it was, beside its norms."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from bn_experiments.norms.slot import Slot
+
+SCALES = ("weight", "gamma", "scale", "g")
+SHIFTS = ("bias", "beta", "shift", "b")
+SETTINGS = ("eps", "momentum")
+
+
+def scale_of(norm: nn.Module) -> Tensor | None:
+    """The scale of a norm, by the names that it has in practice; None if it has none."""
+    return next((one for name in SCALES if isinstance(one := getattr(norm, name, None), Tensor)), None)
+
+
+def shift_of(norm: nn.Module) -> Tensor | None:
+    """The shift of a norm, by the names that it has in practice; None if it has none."""
+    return next((one for name in SHIFTS if isinstance(one := getattr(norm, name, None), Tensor)), None)
+
+
+def remarks(norm: Slot, pairs: Sequence[tuple[nn.Module, nn.Module]], spread: Mapping[str, str]) -> list[str]:
+    """What to know of a network whose norms were replaced, in sentences.
+
+    Args:
+        norm: The slot of the arm.
+        pairs: Each norm that was removed, with what stands in its place.
+        spread: The modules that take a spread outside a norm, each with the operation.
+    """
+    found = [_of_zeros(norm, [removed for removed, _ in pairs]), *_of_settings(pairs)]
+    frozen = sum(any(not one.requires_grad for one in removed.parameters()) for removed, _ in pairs)
+    if frozen:
+        found.append(
+            f"{frozen} of the {len(pairs)} norms that were replaced were frozen, and those in their place are trained"
+        )
+    for where, operation in spread.items():
+        found.append(
+            f"{where or 'the network'} takes {operation} outside a norm; where that normalizes, every arm does"
+        )
+    return [remark for remark in found if remark]
+
+
+def _of_zeros(norm: Slot, removed: Sequence[nn.Module]) -> str:
+    scales = [scale for one in removed if (scale := scale_of(one)) is not None and not scale.is_meta]
+    zeros = sum(not scale.any() for scale in scales)
+    if not zeros or norm.scale_init == "kept":
+        return ""
+    instead = "norm=none has no scale" if norm.target is None else "they start at norm.scale_init"
+    return f"{zeros} of the {len(removed)} norms that were replaced had scales of zeros; {instead}"
+
+
+def _of_settings(pairs: Sequence[tuple[nn.Module, nn.Module]]) -> list[str]:
+    """The settings that differ where a norm is replaced by one of the same class, or of a class derived from it."""
+    alike = [(old, new) for old, new in pairs if isinstance(old, type(new))]
+    differing = {(key, getattr(old, key, None), getattr(new, key, None)) for old, new in alike for key in SETTINGS}
+    return [
+        f"norms of the same kind had {key}={old} and have {key}={new} (norm.{key})"
+        for key, old, new in sorted(differing, key=str)
+        if old != new
+    ]

@@ -1,0 +1,217 @@
+"""Surgery: the norms of an existing network are replaced by the norm of an arm, and nothing else of it changes."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bn_experiments.norms.remarks import remarks, scale_of, shift_of
+from bn_experiments.norms.sites import Seen, Site, look, norms_in
+from bn_experiments.norms.slot import Slot, activates, mark
+from bn_experiments.refusal import Refusal, one_line
+
+PARTS = ("drop", "act")  # what timm's norms do beside normalizing
+OF_TORCH = frozenset(vars(nn.Module()))
+OWN_ACTIVATION = ("evonorm", "filterresponse", "frn")  # in the names of norms that are their layer's activation too
+
+
+class Shift(nn.Module):
+    """Adds a number to each channel: x + beta_C. It stands where a norm with a shift was removed.
+
+    Shapes: x (B, C, ...) to (B, C, ...).
+
+    Args:
+        width: The number C of channels; the shift starts at zero.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def reset_parameters(self) -> None:
+        """Sets the shift to zero."""
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Adds the shift to x (B, C, ...)."""
+        return x + self.bias.view(-1, *(1,) * (x.dim() - 2))
+
+
+class Copy(nn.Module):
+    """A copy of x, as a norm makes a new tensor, so that what is changed in place after it changes nothing before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A copy of x (B, C, ...)."""
+        return x.clone()
+
+
+class Place(nn.Module):
+    """The place of a norm that had more to do than to normalize, or channels on the last axis.
+
+    Shapes: x (B, C, ...), or (B, ..., C) where the channels are last, to the same shape.
+
+    Args:
+        norm: The norm, which sees (B, C, ...).
+        channels_last: Whether the channels of x are on the last axis.
+        drop: What follows the norm in a layer that is norm, dropout and activation in one.
+        act: The activation of such a layer.
+    """
+
+    def __init__(self, norm: nn.Module, channels_last: bool, drop: nn.Module, act: nn.Module):
+        super().__init__()
+        self.norm, self.channels_last, self.drop, self.act = norm, channels_last, drop, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalizes x, and applies what was part of the removed norm."""
+        x = self.norm(x.movedim(-1, 1)).movedim(1, -1) if self.channels_last else self.norm(x)
+        return self.act(self.drop(x))
+
+
+def replace_norms(network: nn.Module, norm: Slot, input_shape: Sequence[int], replaces: str, name: str) -> list[str]:
+    """Replaces the norms of a network by those of an arm, in place.
+
+    Every other parameter and buffer stays as it is. Where a norm with a shift is removed and the arm has no norm, a
+    shift of zeros stays. With `norm.bias=auto` a layer whose output goes only to a site with a shift loses its bias.
+    A parametrization goes on the layers whose outputs went to the norms.
+
+    Args:
+        network: The network with its own norms.
+        norm: The slot of the arm; one that keeps the network's norms marks them, and nothing is refused.
+        input_shape: The shape of one example.
+        replaces: The norms that are replaced: all, batch, layer, or a pattern of their names such as `layer1.*`.
+        name: What the user calls the network, for refusals.
+
+    Returns:
+        What the arms differ in beside their norms, if anything, in sentences.
+
+    Raises:
+        Refusal: The network has no norm that can be replaced, or normalizes in another way too.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):  # whose pass in evaluation mode goes around its norms
+            cast(Any, module).activation_relu_or_gelu = 0
+    norms = norms_in(network)
+    if norm.keeps:
+        for each in norms.values():
+            mark(each)
+        return []
+    try:
+        seen = look(network, input_shape)
+    except Exception as error:
+        got = f"{name} cannot take examples of shape {'x'.join(map(str, input_shape))} ({one_line(error)})"
+        allowed, remedy = "a network for such examples", "choose another network, or data of another size"
+        raise Refusal("model", got, allowed, remedy) from error
+    sites = _sites(seen, name, network)
+    chosen = [site for site in sites if _is_chosen(site.name, norms[site.name], replaces)]
+    if not chosen:
+        kinds = ", ".join(dict.fromkeys(type(norms[site.name]).__name__ for site in sites))
+        got = f"is none of the {len(sites)} norms of {name} ({kinds}; the first is {sites[0].name})"
+        allowed = "all, batch, layer, or a pattern of names such as layer1.*"
+        raise Refusal("model.replaces", got, allowed, "change it", value=replaces)
+    if norm.placement != "pre":
+        got = f"{name} has its norms where they are"
+        raise Refusal("norm.placement", got, "pre", "set norm.placement=pre", value=norm.placement)
+    pairs = []
+    for site in chosen:
+        removed = norms[site.name]
+        new = _place(network, norm, site, removed)
+        replace_module(network, removed, new)
+        pairs.append((removed, new.norm if isinstance(new, Place) else new))
+    return remarks(norm, pairs, seen.spread)
+
+
+def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Puts a module in the place of another one, under each of the names that it has."""
+    for owner in list(network.modules()):
+        for name, child in list(owner._modules.items()):
+            if child is old:
+                owner._modules[name] = new
+
+
+def _sites(seen: Seen, name: str, network: nn.Module) -> list[Site]:
+    """The sites of a network in which all normalizing is done by norms, each of which can be taken out."""
+    allowed = "a network whose norms are modules, each called once, such as a torchvision resnet"
+    remedy = "choose another one, or norm=kept alone"
+    if seen.functional:
+        where, operation = next(iter(seen.functional.items()))
+        got = f"normalizes in {where or 'its forward'} without a norm module ({operation}), which no arm replaces"
+        raise Refusal("model", f"{name} {got}", allowed, remedy)
+    if not seen.sites:
+        raise Refusal("model", f"{name} has no norm", allowed, remedy)
+    held = _held_elsewhere(network)
+    for site in seen.sites:
+        norm = network.get_submodule(site.name)
+        extra = [
+            child for child, module in norm.named_children() if child not in PARTS and type(module) is not nn.Identity
+        ]
+        does_more = extra or norm._forward_hooks or any(callable(one) for one in map(vars(norm).get, PARTS))
+        problem = site.problem or ("does more than to normalize" if does_more else None)
+        problem = problem or ("is held in a list or another plain attribute too" if id(norm) in held else None)
+        if problem:
+            raise Refusal("model", f"the norm {site.name} of {name} {problem}", allowed, remedy)
+    return seen.sites
+
+
+def _held_elsewhere(network: nn.Module) -> set[int]:
+    """The ids of what modules hold in plain attributes, and in lists, tuples and dictionaries there."""
+    found = set()
+    for module in network.modules():
+        for key, value in vars(module).items():
+            if key not in OF_TORCH:
+                values = (
+                    value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+                )
+                found |= {id(getattr(one, "__self__", one)) for one in values}
+    return found
+
+
+def _is_chosen(name: str, norm: nn.Module, replaces: str) -> bool:
+    kind = type(norm).__name__.lower()
+    if replaces == "batch":
+        return isinstance(norm, _BatchNorm) or "batchnorm" in kind
+    if replaces == "layer":
+        return isinstance(norm, nn.LayerNorm) or "layernorm" in kind
+    return replaces == "all" or fnmatchcase(name, replaces)
+
+
+def _place(network: nn.Module, norm: Slot, site: Site, removed: nn.Module) -> nn.Module:
+    """What stands in the place of a removed norm."""
+    if any(own in type(removed).__name__.lower() for own in OWN_ACTIVATION):
+        got = f"{site.name} is a {type(removed).__name__}, which is the activation of its layer too"
+        raise Refusal("model", got, "norms that only normalize", "leave it out by model.replaces")
+    producer = None if site.producer is None else network.get_submodule(site.producer)
+    made = _made(norm, site, producer)
+    if made is None:
+        made = Copy() if shift_of(removed) is None else Shift(site.width)
+    elif norm.scale_init == "kept":
+        _keep_scale(made, removed)
+    if producer is not None and norm.bias == "auto" and getattr(made, "bias", None) is not None:
+        producer.register_parameter("bias", None)
+    parts = [getattr(removed, part, None) for part in PARTS]
+    drop, act = (part if isinstance(part, nn.Module) else nn.Identity() for part in parts)
+    is_plain = site.axis == 1 and isinstance(drop, nn.Identity) and isinstance(act, nn.Identity)
+    return made if is_plain else Place(made, site.axis == -1, drop, act)
+
+
+def _made(norm: Slot, site: Site, producer: nn.Module | None) -> nn.Module | None:
+    """The arm's norm for a site; None if the arm has none there, or a parametrization of the producer."""
+    if norm.target is None:
+        return None
+    if norm.width_argument == "module":
+        return None if producer is None else norm.fill(producer)
+    kind = "conv" if site.axis == 1 and site.positions else "linear"
+    made = norm.make(site.width, max(site.positions, 1)) if norm.layers in ("all", kind) else None
+    if activates(made):
+        got, allowed = "has an activation of its own, and the network keeps its activations", "a norm without one"
+        raise Refusal("norm._target_", got, allowed, "choose another norm or model", value=norm.target)
+    return made
+
+
+def _keep_scale(made: nn.Module, removed: nn.Module) -> None:
+    old, new = scale_of(removed), scale_of(made)
+    if old is not None and new is not None and old.shape == new.shape:
+        with torch.no_grad():
+            new.copy_(old)
