@@ -1,5 +1,6 @@
 """Fully connected hidden layers: each is a linear map, a slot for the norm, an activation and dropout."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -7,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from bn_experiments.counters import random_bits, shift_right
 from bn_experiments.norms.slot import Slot
 
-ActivationName = Literal["relu", "sigmoid", "tanh", "gelu", "silu", "elu", "leaky_relu", "softplus"]
+ActivationName = Literal["relu", "sigmoid", "tanh", "gelu", "silu", "elu", "leaky_relu", "softplus", "identity"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -20,16 +22,17 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "leaky_relu": nn.LeakyReLU,
     "softplus": nn.Softplus,
+    "identity": nn.Identity,
 }
-_GAMMA = 0x9E3779B97F4A7C15 - 2**64  # the odd constant nearest 2^64 / golden ratio, as a signed integer
-_MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 
 
-def hidden_layers(widths: Sequence[int], norm: Slot, activation: ActivationName, dropout: float) -> nn.Sequential:
+def hidden_layers(
+    widths: Sequence[int], norm: Slot, activation: ActivationName, dropout: float, bias: bool = True
+) -> nn.Sequential:
     """Fully connected hidden layers with a norm slot each; they map (B, widths[0]) to (B, widths[-1])."""
     layers = nn.Sequential()
     for inputs, outputs in pairwise(widths):
-        layer = norm.around(nn.Linear(inputs, outputs), named_activation(activation))
+        layer = norm.around(nn.Linear(inputs, outputs, bias), named_activation(activation))
         if dropout > 0:
             layer.add_module("dropout", Dropout(dropout))
         layers.append(layer)
@@ -48,6 +51,9 @@ def named_activation(name: ActivationName) -> nn.Module:
 class Dropout(nn.Module):
     r"""Zeroes each element with probability `p` in training mode and scales the rest by 1 / (1 - p).
 
+    With `axes` the elements that share their place on the first axes are zeroed together: 2 is a channel of an
+    example, 1 an example, 0 the batch.
+
     The mask depends on (seed, layer, step) alone.
 
     Element i of step t is kept if SplitMix64(SplitMix64(seed + t) + i) is at least p 2^64. There is no state of a
@@ -59,6 +65,8 @@ class Dropout(nn.Module):
 
     Args:
         p: The probability that an element is zeroed, in [0, 1).
+        axes: The number of first axes that have a draw for each place; None: all axes.
+        scales: Whether the rest is scaled.
 
     Source: Srivastava et al. 2014; SplitMix64: Steele et al. 2014, doi:10.1145/2660193.2660195, figure 18.
     """
@@ -66,9 +74,9 @@ class Dropout(nn.Module):
     seed: Tensor
     step: Tensor
 
-    def __init__(self, p: float):
+    def __init__(self, p: float, axes: int | None = None, scales: bool = True):
         super().__init__()
-        self.p = p
+        self.p, self.axes, self.scales = p, axes, scales
         self.register_buffer("seed", torch.zeros((), dtype=torch.int64))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.reset_parameters()
@@ -83,24 +91,12 @@ class Dropout(nn.Module):
         if not self.training:
             return x
         self.step += 1
-        element = torch.arange(x.numel(), device=x.device).view(x.shape)
-        bits = _split_mix(_split_mix(self.seed + self.step) + element)
-        kept = _shift_right(bits, 11) >= round(self.p * 2**53)
-        return x * kept * (1 / (1 - self.p))
+        axes = x.dim() if self.axes is None else min(self.axes, x.dim() - 1)  # of (B, F), 2 means 1 as in torch
+        shape = (*x.shape[:axes], *(1,) * (x.dim() - axes))
+        bits = random_bits(self.seed, self.step, math.prod(shape)).view(shape)
+        kept = shift_right(bits, 11) >= round(self.p * 2**53)
+        return x * kept * (1 / (1 - self.p)) if self.scales else x * kept
 
     def extra_repr(self) -> str:
         """The probability, as torch's dropout shows it."""
         return f"p={self.p}"
-
-
-def _split_mix(z: Tensor) -> Tensor:
-    """SplitMix64's output for the counters z (...), 64 bits that look random; int64 (...), which wraps around."""
-    z = z * _GAMMA
-    z = (z ^ _shift_right(z, 30)) * _MIX[0]
-    z = (z ^ _shift_right(z, 27)) * _MIX[1]
-    return z ^ _shift_right(z, 31)
-
-
-def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """Logical right shift of int64 z (...) to (...); torch's own shift would copy the sign."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -8,8 +8,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.models.hidden import ActivationName, hidden_layers, named_activation
+from bn_experiments.models.shapes import position_axes, shown_shape
 from bn_experiments.norms.slot import Slot
-from bn_experiments.refusal import Refusal
+from bn_experiments.refusal import Refusal, shown
 
 _POOL = {"max": "MaxPool", "average": "AvgPool"}
 
@@ -27,14 +28,15 @@ class LeNet(nn.Module):
         norm: The slot in every convolutional and hidden layer.
         channels: The number of output channels of each convolution.
         kernel_size: The kernel size of every convolution.
-        padding: The number of zeros on each side, in every convolution.
+        padding: The number of zeros on each side, of every convolution, or a list with one for each convolution.
         pooling: The kind of pooling, max or average.
         hidden: The width of each fully connected hidden layer.
         activation: The name of the activation.
         dropout: The probability that a unit is zeroed, after each fully connected hidden layer.
 
     Raises:
-        Refusal: The input has no positions, or too few for the convolutions and poolings.
+        Refusal: The input has no positions, or too few for the convolutions and poolings, or the list of paddings has
+            another length than the list of channels.
 
     Source: LeCun et al. 1998, doi:10.1109/5.726791, section II.B.
     """
@@ -47,18 +49,19 @@ class LeNet(nn.Module):
         *,
         channels: Annotated[list[PositiveInt], Field(min_length=1)],
         kernel_size: PositiveInt,
-        padding: NonNegativeInt,
+        padding: NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=1)],
         pooling: Literal["max", "average"],
         hidden: Annotated[list[PositiveInt], Field(min_length=1)],
         activation: ActivationName,
         dropout: Annotated[float, Field(ge=0, lt=1)],
     ):
         super().__init__()
-        sizes = _sizes_after_pooling(input_shape, len(channels), kernel_size, padding)
+        paddings = _one_for_each(padding, len(channels))
+        sizes = _sizes_after_pooling(input_shape, kernel_size, paddings, padding)
         dim = len(sizes)
         self.features = nn.Sequential()
-        for inputs, outputs in zip([input_shape[0], *channels], channels, strict=False):
-            conv = getattr(nn, f"Conv{dim}d")(inputs, outputs, kernel_size, padding=padding)
+        for inputs, outputs, zeros in zip([input_shape[0], *channels[:-1]], channels, paddings, strict=True):
+            conv = getattr(nn, f"Conv{dim}d")(inputs, outputs, kernel_size, padding=zeros)
             layer = norm.around(conv, named_activation(activation))
             layer.add_module("pool", getattr(nn, f"{_POOL[pooling]}{dim}d")(2))
             self.features.append(layer)
@@ -70,23 +73,30 @@ class LeNet(nn.Module):
         return self.output(self.hidden(self.features(x).flatten(1)))
 
 
-def _sizes_after_pooling(input_shape: Sequence[int], convolutions: int, kernel_size: int, padding: int) -> list[int]:
+def _one_for_each(padding: int | list[int], convolutions: int) -> list[int]:
+    paddings = padding if isinstance(padding, list) else [padding] * convolutions
+    if len(paddings) != convolutions:
+        got = f"has {len(paddings)} paddings for {convolutions} convolutions"
+        remedy = "give one for each of model.channels"
+        raise Refusal("model.padding", got, f"a number, or a list of {convolutions}", remedy, value=padding)
+    return paddings
+
+
+def _sizes_after_pooling(
+    input_shape: Sequence[int], kernel_size: int, paddings: list[int], padding: int | list[int]
+) -> list[int]:
     """The number of positions on each spatial axis after all convolutions and poolings by 2."""
 
     def left(size: int) -> int:
-        for _ in range(convolutions):
-            size = max(size + 2 * padding - kernel_size + 1, 0) // 2
+        for zeros in paddings:
+            size = max(size + 2 * zeros - kernel_size + 1, 0) // 2
         return size
 
-    shape = "x".join(map(str, input_shape))
-    if len(input_shape) not in (2, 3):
-        allowed = "channels x length or channels x height x width"
-        remedy = "choose model=mlp, or data with positions"
-        raise Refusal("model=lenet", f"got examples of shape {shape}", allowed, remedy)
-    sizes = [left(size) for size in input_shape[1:]]
+    sizes = [left(size) for size in position_axes(input_shape, "lenet")]
     if min(sizes) < 1:
         least = next(size for size in range(1, 2**31) if left(size) >= 1)
-        got = f"got examples of shape {shape}, too small for {convolutions} convolutions of {kernel_size} with poolings"
-        allowed = f"at least {least} positions an axis with model.padding={padding}"
+        got = f"got examples of shape {shown_shape(input_shape)}, too small for {len(paddings)} convolutions of "
+        got += f"{kernel_size} with poolings"
+        allowed = f"at least {least} positions an axis with model.padding={shown(padding)}"
         raise Refusal("model=lenet", got, allowed, "raise model.padding, or lower model.kernel_size")
     return sizes

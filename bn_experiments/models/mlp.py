@@ -22,7 +22,9 @@ class MLP(nn.Module):
         input_shape: The shape of one example, which the network flattens.
         num_classes: The number C of classes.
         norm: The slot in each hidden layer.
-        hidden: The width of each hidden layer.
+        hidden: The width of each hidden layer, in each of the repetitions.
+        repeat: The number of repetitions of `hidden`: the depth is `repeat` times the length of `hidden`.
+        bias: Whether the linear maps, the last one too, have biases; the norm may remove some of them (`norm.bias`).
         activation: The name of the activation.
         dropout: The probability that a unit is zeroed, after each hidden layer.
     """
@@ -36,11 +38,13 @@ class MLP(nn.Module):
         hidden: Annotated[list[PositiveInt], Field(min_length=1)],
         activation: ActivationName,
         dropout: Annotated[float, Field(ge=0, lt=1)],
+        repeat: PositiveInt = 1,
+        bias: bool = True,
     ):
         super().__init__()
-        widths = [math.prod(input_shape), *hidden]
-        self.hidden = hidden_layers(widths, norm, activation, dropout)
-        self.output = nn.Linear(widths[-1], num_classes)
+        widths = [math.prod(input_shape), *hidden * repeat]
+        self.hidden = hidden_layers(widths, norm, activation, dropout, bias)
+        self.output = nn.Linear(widths[-1], num_classes, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (B, ...) to logits (B, C)."""

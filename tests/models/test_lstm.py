@@ -20,7 +20,7 @@ TARGETS = {
     "bn": {"target": "torch.nn.BatchNorm{dim}d", "eps": 1e-5, "momentum": 0.1, "affine": True},
     "ln": {"target": "torch.nn.GroupNorm", "num_groups": 1, "eps": 1e-5, "affine": True},
     "gn": {"target": "torch.nn.GroupNorm", "num_groups": 2, "eps": 1e-5, "affine": True},
-    "rms": {"target": "bn_experiments.norms.rms.RMSNorm", "eps": 1e-5, "affine": True},
+    "rms": {"target": "bn_experiments.norms.rms.RMSNorm", "over": "example", "eps": 1e-5, "affine": True},
     "wn": {"target": "bn_experiments.norms.weight.weight_norm"},
 }
 NORMS = ["input.norm", "hidden.norm", "cell.norm"]

@@ -77,7 +77,9 @@ def test_residual_mlp_has_the_weights_of_its_links(compose_cell, norm):
     assert count(objects.network(cell.config, splits((1, 40)))) == expected
 
 
-@pytest.mark.parametrize(("position", "placement"), [("branch", "pre"), ("branch", "post"), ("trunk", "pre")])
+@pytest.mark.parametrize(
+    ("position", "placement"), [("branch", "pre"), ("branch", "post"), ("trunk", "pre"), ("last", "pre")]
+)
 def test_residual_links_follow_their_formula(compose_cell, position, placement):
     cell = compose_cell(
         "model=residual_mlp", "norm=bn", f"model.norm_position={position}", f"norm.placement={placement}"
@@ -93,6 +95,9 @@ def test_residual_links_follow_their_formula(compose_cell, position, placement):
         if position == "trunk":
             h = bn(h)
             h = h + link.layer(h.relu())
+        elif position == "last":
+            assert link.layer.bias is None
+            h = h + bn(link.layer(h.relu()))
         elif placement == "pre":
             h = h + link.layer(bn(h).relu())
         else:
@@ -128,6 +133,42 @@ def test_lenet_refuses_inputs_that_do_not_survive_its_poolings(compose_cell, siz
     else:
         with pytest.raises(ValueError, match=f"examples of shape 1x{size}, too small"):
             objects.network(cell.config, splits((1, size)))
+
+
+def test_a_last_norm_of_a_branch_that_is_placed_after_an_activation_is_refused(compose_cell):
+    cell = compose_cell("model=residual_mlp", "norm=bn", "norm.placement=post", "model.norm_position=last")
+    with pytest.raises(ValueError, match=r"norm\.placement=post: model\.norm_position=last has its norm after"):
+        objects.network(cell.config, splits((1, 40)))
+
+
+def test_mlp_repeats_its_hidden_layers(compose_cell):
+    cell = compose_cell("model=mlp", "norm=bn", "model.hidden=[20,30]", "model.repeat=3")
+    network = objects.network(cell.config, splits((1, 40)))
+    assert [one.layer.out_features for one in network.hidden] == [20, 30, 20, 30, 20, 30]
+    layers = layer("bn", 40, 20) + 3 * layer("bn", 20, 30) + 2 * layer("bn", 30, 20)
+    assert count(network) == layers + linear(30, 10)
+
+
+@pytest.mark.parametrize("norm", ["none", "bn"])
+def test_mlp_without_biases_and_with_the_identity_is_a_linear_map(compose_cell, norm):
+    cell = compose_cell("model=mlp", f"norm={norm}", "model.bias=false", "model.activation=identity")
+    network = objects.network(cell.config, splits((1, 40)))
+    assert not [name for name, _ in network.named_parameters() if name.endswith(("layer.bias", "output.bias"))]
+    if norm == "none":
+        product = network.output.weight @ network.hidden[1].layer.weight @ network.hidden[0].layer.weight
+        x = torch.randn(5, 1, 40)
+        torch.testing.assert_close(network(x), x.flatten(1) @ product.T, rtol=1e-4, atol=1e-6)
+
+
+def test_lenet_pads_each_convolution_as_the_list_says(compose_cell):
+    # 28 + 2 x 2 is the source's 32; 32 -> 28 -> 14 -> 10 -> 5, 61,706 weights in all
+    cell = compose_cell("model=lenet", "norm=none", "model.padding=[2,0]")
+    network = objects.network(cell.config, splits((1, 28, 28)))
+    assert [one.layer.padding for one in network.features] == [(2, 2), (0, 0)]
+    assert network.features(torch.zeros(1, 1, 28, 28)).shape == (1, 16, 5, 5)
+    assert count(network) == 61_706
+    with pytest.raises(ValueError, match=r"model\.padding=\[2\]: has 1 paddings for 2 convolutions; allowed: a number"):
+        objects.network(compose_cell("model=lenet", "model.padding=[2]").config, splits((1, 28, 28)))
 
 
 def test_no_model_names_a_norm():
