@@ -4,15 +4,27 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from bn_experiments.data.augmented import Augmented
 from bn_experiments.data.splits import Examples
 from bn_experiments.seeds import generator
 
 TAKEN_AT_ONCE = 2**18  # numbers; as float32 they fill 1 MB, about half of a core's cache
+BatchSize = PositiveInt | Literal["full"]
+
+
+def size_of(batch_size: BatchSize, count: int) -> int:
+    """The number of examples in a batch of a split with `count` examples, all of them where the size is full.
+
+    >>> size_of(64, 1000), size_of("full", 1000)
+    (64, 1000)
+    """
+    return count if batch_size == "full" else batch_size
 
 
 @dataclass(frozen=True)
@@ -20,13 +32,13 @@ class Batching:
     """How splits are cut into batches.
 
     Args:
-        batch_size: The size B of the training batches.
+        batch_size: The size B of the training batches. full: one batch of the whole split, in its order.
         shuffle: Whether each epoch and replica has its own order. False: the order of the split.
         drop_last: Whether a last batch of fewer than B examples is left out.
         eval_batch_size: The size of the validation and test batches.
     """
 
-    batch_size: PositiveInt
+    batch_size: BatchSize
     shuffle: bool
     drop_last: bool
     eval_batch_size: PositiveInt
@@ -37,8 +49,9 @@ class Batching:
         >>> sorted(Batching(64, True, False, 1000).sizes(130))
         [2, 64]
         """
-        full, rest = divmod(count, self.batch_size)
-        return ({self.batch_size} if full else set()) | ({rest} if rest and not self.drop_last else set())
+        size = size_of(self.batch_size, count)
+        full, rest = divmod(count, size)
+        return ({size} if full else set()) | ({rest} if rest and not self.drop_last else set())
 
 
 class Block:
@@ -83,7 +96,7 @@ class Blocks:
     block.
 
     Args:
-        examples: The training split.
+        examples: The training split, with its augmentations where it has any.
         seeds: The seeds of the R replicas. (seed, epoch) seeds the permutation that is a replica's order.
         epoch: A function that returns the current epoch.
         batching: The size and order of the batches.
@@ -97,7 +110,8 @@ class Blocks:
     steps_per_execution: int
 
     def __post_init__(self) -> None:
-        self.full, rest = divmod(len(self.examples), self.batching.batch_size)
+        self.size = size_of(self.batching.batch_size, len(self.examples))
+        self.full, rest = divmod(len(self.examples), self.size)
         self.last = 0 if self.batching.drop_last else rest
         self.taken = 0  # blocks of the current epoch that were given out
         self.to_skip = 0  # blocks of the next iteration that a run before this one has taken
@@ -116,7 +130,7 @@ class Blocks:
     def order(self, epoch: int) -> Tensor:
         """The order (R, N) in which each replica takes the N examples in `epoch`."""
         count = len(self.examples)
-        if not self.batching.shuffle:
+        if not self.batching.shuffle or self.batching.batch_size == "full":
             return torch.arange(count).expand(len(self.seeds), -1)
         return torch.stack([torch.randperm(count, generator=generator(seed, "batches", epoch)) for seed in self.seeds])
 
@@ -127,9 +141,12 @@ class Blocks:
             yield block
 
     def _blocks(self) -> Iterator[Block]:
-        order = self.order(self.epoch()).to(self.examples.y.device)
-        in_full_batches = self.full * self.batching.batch_size
-        batches = order[:, :in_full_batches].reshape(len(self.seeds), self.full, self.batching.batch_size)  # (R, K, B)
+        epoch = self.epoch()
+        order = self.order(epoch).to(self.examples.y.device)
+        if isinstance(self.examples, Augmented):
+            order = self.examples.begin(epoch, order)
+        in_full_batches = self.full * self.size
+        batches = order[:, :in_full_batches].reshape(len(self.seeds), self.full, self.size)  # (R, K, B)
         for index in batches.split(self.steps_per_execution, dim=1) if self.full else ():
             yield Block(self.examples, index)
         if self.last:

@@ -1,11 +1,13 @@
 """The LightningDataModule, which puts the splits on the device and gives out their batches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
 
+from bn_experiments.data.augmented import Augmentation, Augmented
 from bn_experiments.data.batches import Batching, Blocks, EvaluationBatches
 from bn_experiments.data.splits import Splits
 
@@ -18,14 +20,23 @@ class DataModule(LightningDataModule):
         seeds: The seeds of the R replicas.
         batching: The size and order of the batches.
         steps_per_execution: The number of mini-batches in each block.
+        augmentations: What changes the examples of training batches, and of no others, by name; none by default.
     """
 
-    def __init__(self, splits: Splits, seeds: Sequence[int], batching: Batching, steps_per_execution: int):
+    def __init__(
+        self,
+        splits: Splits,
+        seeds: Sequence[int],
+        batching: Batching,
+        steps_per_execution: int,
+        augmentations: Mapping[str, Augmentation] = MappingProxyType({}),
+    ):
         super().__init__()
         self.splits = splits
         self.seeds = seeds
         self.batching = batching
         self.steps_per_execution = steps_per_execution
+        self.augmentations = augmentations
 
     def setup(self, stage: str) -> None:
         """Moves the data to the trainer's device, and sets the trainer's precision for their normalization."""
@@ -35,7 +46,10 @@ class DataModule(LightningDataModule):
 
     def train_dataloader(self) -> Blocks:
         """The current epoch of the training split, in blocks."""
-        return Blocks(self.splits.train, self.seeds, self._epoch, self.batching, self.steps_per_execution)
+        train = self.splits.train
+        if self.augmentations:
+            train = Augmented.of(train, self.augmentations, self.seeds)
+        return Blocks(train, self.seeds, self._epoch, self.batching, self.steps_per_execution)
 
     def _epoch(self) -> int:
         assert self.trainer is not None

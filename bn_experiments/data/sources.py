@@ -1,23 +1,20 @@
 """Sources: each function returns a published data set as tensors. A process loads each data set once."""
 
 import hashlib
-import os
-import shutil
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from bn_experiments.data import idx
-from bn_experiments.refusal import Refusal, one_line
-from bn_experiments.seeds import Stream
+from bn_experiments.data.download import alone, fetch, load
+from bn_experiments.refusal import Refusal
+from bn_experiments.seeds import Stream, generator
 from bn_experiments.system.files import write_whole
 
 # MD5 of the files' content. What is published are digests of the compressed files (datasets.MNIST.resources).
@@ -121,10 +118,68 @@ def cifar10(root: str) -> Source:
     """
     from torchvision.datasets import CIFAR10
 
-    files = f"{CIFAR10.base_folder}/data_batch_1 ... test_batch, batches.meta"
-    train, test = _load(CIFAR10, root, "cifar10", files)
-    train_x, test_x = (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test))
-    return Source(train_x, torch.tensor(train.targets), test_x, torch.tensor(test.targets), tuple(train.classes))
+    return _cifar(CIFAR10, root, "cifar10", f"{CIFAR10.base_folder}/data_batch_1 ... test_batch, batches.meta")
+
+
+@cache
+def cifar100(root: str) -> Source:
+    """CIFAR-100: 50,000 training and 10,000 test images (3, 32, 32) of 100 classes, checked as CIFAR-10 is.
+
+    Raises:
+        Refusal: A file is damaged, or is missing and cannot be downloaded.
+
+    Source: Krizhevsky 2009, Learning multiple layers of features from tiny images, chapter 3.
+    """
+    from torchvision.datasets import CIFAR100
+
+    return _cifar(CIFAR100, root, "cifar100", f"{CIFAR100.base_folder}/train, test, meta")
+
+
+@cache
+def svhn(root: str) -> Source:
+    """SVHN: 73,257 training and 26,032 test images (3, 32, 32) of digits, checked against torchvision's digests.
+
+    The further images, extra_32x32.mat, are left out.
+
+    Raises:
+        Refusal: A file is damaged, or is missing and cannot be downloaded.
+
+    Source: Netzer et al. 2011, Reading digits in natural images with unsupervised feature learning, section 3.
+    """
+    from torchvision.datasets import SVHN
+
+    train, test = load(SVHN, root, "svhn", "train_32x32.mat, test_32x32.mat")
+    train_x, test_x = (torch.from_numpy(part.data).contiguous() for part in (train, test))
+    train_y, test_y = (torch.from_numpy(part.labels) for part in (train, test))
+    return Source(train_x, train_y, test_x, test_y, tuple("0123456789"))
+
+
+def gaussian(
+    shape: Annotated[list[PositiveInt], Field(min_length=2, max_length=3)],
+    classes: PositiveInt,
+    examples: PositiveInt,
+    test_examples: PositiveInt,
+    data_seed: NonNegativeInt,
+) -> Source:
+    """Noise: every number of an example is drawn from N(0, 1), its label uniformly, for claims at initialization.
+
+    Args:
+        shape: The shape of an example, (channels, L) or (channels, H, W).
+        classes: The number of classes.
+        examples: The number of training examples.
+        test_examples: The number of test examples.
+        data_seed: The seed of all draws, the same for every replica and arm.
+    """
+    return _gaussian(tuple(shape), classes, examples, test_examples, data_seed)
+
+
+@cache
+def _gaussian(shape: tuple[int, ...], classes: int, examples: int, test_examples: int, seed: int) -> Source:
+    def drawn(part: str, count: int) -> tuple[Tensor, Tensor]:
+        x = torch.randn(count, *shape, generator=generator(seed, "gaussian", part, "x"))
+        return x, torch.randint(classes, (count,), generator=generator(seed, "gaussian", part, "y"))
+
+    return Source(*drawn("training", examples), *drawn("test", test_examples), tuple(map(str, range(classes))))
 
 
 def _make_mnist1d() -> dict[str, np.ndarray]:
@@ -150,9 +205,9 @@ def _idx_images(dataset: Any, root: str, name: str, md5: dict[str, str]) -> Sour
     folders = (raw, Path(root) / name.replace("_", "-"))  # torchvision's, and that of a package of Debian
     folder = idx.found(folders, md5)
     if folder is None:
-        with _alone(Path(root), name):
+        with alone(Path(root), name):
             if idx.found(folders, md5) is None:  # which another process may have fetched just now
-                _fetch(dataset, Path(root), name, f"{dataset.__name__}/raw/{', '.join(md5)} (or .gz)")
+                fetch(dataset, Path(root), name, f"{dataset.__name__}/raw/{', '.join(md5)} (or .gz)")
         folder = idx.found(folders, md5) or raw
     try:
         train_x, train_y, test_x, test_y = (idx.read(folder, file, digest) for file, digest in md5.items())
@@ -162,65 +217,8 @@ def _idx_images(dataset: Any, root: str, name: str, md5: dict[str, str]) -> Sour
     return Source(train_x[:, None], train_y.long(), test_x[:, None], test_y.long(), tuple(dataset.classes))
 
 
-def _load(dataset: Any, root: str, name: str, files: str) -> tuple[Any, Any]:
-    """The training and the test set of a torchvision class; one process at a time downloads missing files."""
-    with _alone(Path(root), name):
-        try:
-            return _train_and_test(dataset, root)
-        except RuntimeError:  # torchvision raises it for files that are missing or damaged
-            _fetch(dataset, Path(root), name, files)
-            return _train_and_test(dataset, root)
-        except Exception as error:
-            got = f"files below {root} are damaged ({one_line(error)})"
-            remedy = "delete them, and they are fetched again"
-            raise Refusal("data", got, f"{files}, as published", remedy, value=name) from error
-
-
-def _train_and_test(dataset: Any, root: str, **options: Any) -> tuple[Any, Any]:
-    return dataset(root, train=True, **options), dataset(root, train=False, **options)
-
-
-@contextmanager
-def _alone(root: Path, name: str) -> Iterator[None]:
-    """A context in which no other process downloads this data set; a folder that cannot be written needs no lock."""
-    lock = FileLock(root / f".{name}.lock")
-    with suppress(OSError, NotImplementedError):
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
-        yield
-    except ValueError:  # a refusal leaves no file behind
-        if lock.is_locked:
-            Path(lock.lock_file).unlink()
-        raise
-    finally:
-        lock.release()
-
-
-def _fetch(dataset: Any, root: Path, name: str, files: str) -> None:
-    """Downloads what is missing, or refuses with the files that are; `root` never holds half a file."""
-    try:
-        _download(dataset, root, root / f".{name}.partial")
-    except Exception as error:
-        got = f"not in {root.resolve()}, and the download failed ({one_line(error)})"
-        elsewhere = "set paths.data_dir or BN_DATA_DIR to a folder that has them, or use data=mnist1d"
-        remedy = f"put them there, {elsewhere}, which is made locally"
-        raise Refusal("data", got, files, remedy, value=name) from error
-
-
-def _download(dataset: Any, root: Path, partial: Path) -> None:
-    """Downloads and unpacks into the folder `partial`, then moves the files.
-
-    A connection that does not answer within three seconds has failed.
-    """
-    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
-    timeout = socket.getdefaulttimeout()
-    try:
-        own = {dataset.__name__, getattr(dataset, "base_folder", ""), getattr(dataset, "filename", "")}
-        shutil.copytree(root, partial, ignore=lambda at, names: set(names) - own if Path(at) == root else set())
-        socket.setdefaulttimeout(3)
-        _train_and_test(dataset, str(partial), download=True)
-        shutil.copytree(partial, root, dirs_exist_ok=True, copy_function=os.replace)
-    finally:
-        socket.setdefaulttimeout(timeout)
-        shutil.rmtree(partial, ignore_errors=True)
+def _cifar(dataset: Any, root: str, name: str, files: str) -> Source:
+    """CIFAR-10 or CIFAR-100, whose images are stored with the channels last."""
+    train, test = load(dataset, root, name, files)
+    train_x, test_x = (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in (train, test))
+    return Source(train_x, torch.tensor(train.targets), test_x, torch.tensor(test.targets), tuple(train.classes))

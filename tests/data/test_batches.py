@@ -65,7 +65,7 @@ def test_blocks_hold_the_plain_sequence_of_mini_batches_whatever_their_length(
     assert all(len(block) <= steps for block in handed_out)
 
 
-@given(count=counts, batch_size=batch_sizes, drop_last=st.booleans())
+@given(count=counts, batch_size=batch_sizes | st.just("full"), drop_last=st.booleans())
 @settings(deadline=None)
 def test_the_announced_sizes_are_those_that_come(count, batch_size, drop_last):
     found = labels(blocks(count=count, batch_size=batch_size, drop_last=drop_last))
@@ -120,6 +120,14 @@ def test_blocks_follow_the_current_epoch_as_it_goes_on():
 
 def test_without_shuffling_all_replicas_take_the_examples_as_they_come():
     assert torch.equal(epoch_of(seeds=[0, 1], epoch=3, shuffle=False), torch.arange(23).expand(2, -1))
+
+
+@given(count=counts, shuffle=st.booleans(), drop_last=st.booleans(), steps=ks)
+@settings(deadline=None)
+def test_a_full_batch_is_the_whole_split_in_its_own_order(count, shuffle, drop_last, steps):
+    options = {"count": count, "shuffle": shuffle, "drop_last": drop_last, "steps": steps, "seeds": [1, 2]}
+    (batch,) = labels(blocks(batch_size="full", epoch=3, **options))
+    assert torch.equal(batch, torch.arange(count).expand(2, -1))
 
 
 @given(count=counts, batch_size=batch_sizes)

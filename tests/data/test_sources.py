@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import torch
 from mnist1d.data import get_dataset_args, make_dataset
+from scipy.io import savemat
+from scipy.stats import chisquare, kstest
 from torchvision import datasets
 
 from bn_experiments.data import sources
@@ -317,9 +319,100 @@ def test_cifar10_with_one_flipped_byte_is_not_trained_on(small_cifar10, no_netwo
     assert str(folder.parent) in refusal_of(sources.cifar10, str(folder.parent))
 
 
+# CIFAR-100
+
+
+def test_cifar100_is_read_with_its_fine_labels(tmp_path, monkeypatch):
+    folder = tmp_path / datasets.CIFAR100.base_folder
+    folder.mkdir()
+    rows, labels = pixels(0, 2, 3, 3 * 32 * 32), pixels(1, 2, 3) % 100
+    parts = {
+        name: {"data": rows[i], "fine_labels": labels[i].tolist(), "coarse_labels": [0] * 3}
+        for i, name in enumerate(("train", "test"))
+    }
+    names = [f"class {i}" for i in range(100)]
+    digests = {}
+    for name, content in {**parts, "meta": {"fine_label_names": names, "coarse_label_names": []}}.items():
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+        digests[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(datasets.CIFAR100, "train_list", [["train", digests["train"]]])
+    monkeypatch.setattr(datasets.CIFAR100, "test_list", [["test", digests["test"]]])
+    monkeypatch.setattr(datasets.CIFAR100, "meta", {**datasets.CIFAR100.meta, "md5": digests["meta"]})
+    source = sources.cifar100(str(tmp_path))
+    for x, y, part in ((source.train_x, source.train_y, 0), (source.test_x, source.test_y, 1)):
+        np.testing.assert_array_equal(x.numpy(), rows[part].reshape(3, 3, 32, 32))
+        np.testing.assert_array_equal(y.numpy(), labels[part])
+    assert source.classes == tuple(names)
+
+
+# SVHN
+
+
+@pytest.fixture
+def small_svhn(tmp_path, monkeypatch):
+    """A few images in SVHN's own format, with their digests in the place of the real ones."""
+    held, split_list = {}, dict(datasets.SVHN.split_list)
+    for seed, (part, count) in enumerate((("train", 12), ("test", 5))):
+        x, y = pixels(seed, 32, 32, 3, count), (np.arange(count) % 10 + 1).astype(np.uint8)[:, None]  # 10 stands for 0
+        file = tmp_path / f"{part}_32x32.mat"
+        savemat(file, {"X": x, "y": y})
+        split_list[part] = [*split_list[part][:2], hashlib.md5(file.read_bytes()).hexdigest()]
+        held[part] = x, y[:, 0]
+    monkeypatch.setattr(datasets.SVHN, "split_list", split_list)
+    return tmp_path, held
+
+
+def test_svhn_is_read_with_zero_in_the_place_of_ten(small_svhn, no_network):
+    root, held = small_svhn
+    source = sources.svhn(str(root))
+    for x, y, part in ((source.train_x, source.train_y, "train"), (source.test_x, source.test_y, "test")):
+        raw_x, raw_y = held[part]
+        for i in range(len(y)):
+            np.testing.assert_array_equal(x[i].numpy(), raw_x[..., i].transpose(2, 0, 1))
+            assert y[i] == raw_y[i] % 10
+        assert x.dtype == torch.uint8
+        assert y.dtype == torch.int64
+        assert x.is_contiguous()
+    assert source.classes == tuple("0123456789")
+
+
+def test_svhn_with_one_flipped_byte_is_not_trained_on(small_svhn, no_network):
+    root, _ = small_svhn
+    content = bytearray((root / "test_32x32.mat").read_bytes())
+    content[-1] ^= 1
+    (root / "test_32x32.mat").write_bytes(content)
+    assert refusal_of(sources.svhn, str(root)).startswith("data=svhn: ")
+    assert not list(root.glob(".svhn*")), "neither a lock nor half a download"
+
+
+# Noise
+
+
+def test_gaussian_noise_has_the_moments_of_its_distribution_and_uniform_labels():
+    source = sources.gaussian([2, 5, 5], 4, 4000, 2000, 0)
+    for x, y in ((source.train_x, source.train_y), (source.test_x, source.test_y)):
+        assert x.shape[1:] == (2, 5, 5)
+        count = x.numel()
+        assert kstest(x.flatten().numpy(), "norm").pvalue > 1e-4
+        assert abs(x.mean()) < 4.5 / count**0.5
+        assert chisquare(y.bincount().numpy()).pvalue > 1e-4
+        assert len(y.bincount()) == 4
+    assert source.classes == ("0", "1", "2", "3")
+
+
+def test_gaussian_noise_is_drawn_by_its_seed_and_differs_between_training_and_test_set():
+    one, again, other = (sources.gaussian([1, 8], 3, 50, 50, seed) for seed in (0, 0, 1))
+    assert one is again, "the check of a data set is done once"
+    assert not torch.equal(one.train_x, one.test_x)
+    assert not torch.equal(one.train_x, other.train_x)
+    longer = sources.gaussian([1, 8], 3, 60, 50, 0)
+    assert torch.equal(longer.test_x, one.test_x)
+    assert torch.equal(longer.test_y, one.test_y)
+
+
 # Data that are not there
 
-DOWNLOADED = ["mnist", "fashion_mnist", "cifar10"]
+DOWNLOADED = ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"]
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)
