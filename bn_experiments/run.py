@@ -11,15 +11,19 @@ from typing import Any
 
 import torch
 
-from bn_experiments.config.build import build
+from bn_experiments.config.build import ONE_BY_ONE, build
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.origin import origin
+from bn_experiments.records.identity import config_hash
 from bn_experiments.records.origin import UNKNOWN
-from bn_experiments.records.results import Result
+from bn_experiments.records.results import Result, read_run
+from bn_experiments.refusal import one_line
 from bn_experiments.system import provenance
+from bn_experiments.training.replicas import Unstackable
 from bn_experiments.training.trainer import HPARAMS_METRICS
 
 log = logging.getLogger(__name__)
+LATER = "a step in the middle of the training was refused in a stack"  # a reason that only training shows
 
 
 @contextmanager
@@ -36,7 +40,8 @@ def flushed_denormals() -> Iterator[None]:
 def run(cell: Cell) -> Result:
     """Trains and tests the replicas of a cell, and writes its record into its folder.
 
-    A cell that was cut short goes on from its last checkpoint, and ends with the same numbers.
+    A cell that was cut short goes on from its last checkpoint, and ends with the same numbers. One whose stack is
+    refused by `torch.vmap` in the middle of its training starts again, with its replicas one by one.
 
     Args:
         cell: A cell that `check.check` has nothing to say against.
@@ -45,7 +50,7 @@ def run(cell: Cell) -> Result:
         What was written to `result.json`.
     """
     started = time.perf_counter()
-    trainer, module, data, curves, probing, checkpoints, notes = build(cell)
+    trainer, module, data, curves, probing, checkpoints, notes = build(cell, refused_later(cell))
     for note in notes:
         log.warning(note)
     checkpoint = checkpoints.found()
@@ -55,7 +60,14 @@ def run(cell: Cell) -> Result:
     begun.write(cell.folder)
     setup_s = time.perf_counter() - started
 
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except Unstackable as error:
+        if cell.config["trainer"]["stack_replicas"] is True:
+            raise
+        replace(begun, notes=[*notes, f"{ONE_BY_ONE}{LATER} ({one_line(error)})"]).write(cell.folder)
+        checkpoints.file.unlink(missing_ok=True)
+        return run(cell)
     train_s = time.perf_counter() - started - setup_s
     trainer.save_checkpoint(checkpoints.file)
     trainer.test(module, data, verbose=False)
@@ -78,6 +90,14 @@ def run(cell: Cell) -> Result:
     for record in (curves, probing, result):
         record.write(cell.folder)
     return result
+
+
+def refused_later(cell: Cell) -> str | None:
+    """Why a run of the cell that had begun could not train its replicas as a stack, as its record says."""
+    begun = read_run(cell.folder)
+    if begun is None or begun.config_hash != config_hash(cell.config):
+        return None
+    return next((note.removeprefix(ONE_BY_ONE) for note in begun.notes if note.startswith(ONE_BY_ONE + LATER)), None)
 
 
 def made_by(cell: Cell, before: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:

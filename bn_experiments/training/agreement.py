@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from bn_experiments.data.splits import Examples
 from bn_experiments.refusal import one_line
 from bn_experiments.seeds import Stream, generator, global_state
-from bn_experiments.training.attributes import attributes, changed, restore, same, with_tensors
+from bn_experiments.training.attributes import attributes, changed, memories, restore, same
+from bn_experiments.training.losses import Loss
 from bn_experiments.training.replicas import Part, StackedReplicas
-from bn_experiments.training.steps import Steps
+from bn_experiments.training.steps import Clip, Steps
 
 SEEDS = (0, 1)  # of the replicas that are tried
-STEPS = 2  # before what was trained is compared; a third one shows whether a run can go on
+STEPS = 2  # on full mini-batches before what was trained is compared; a third one shows whether a run can go on
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # of a difference, relative to a tensor's largest number
 CUT = 1e-4  # the same where a run goes on, whose optimizer may have kept numbers of another type
 LEAST = 0.1  # that the largest number counts as: a tensor may hold nothing but the rounding of zeros
@@ -52,9 +53,10 @@ class Trial:
         make: The function that makes the network of the replica with a seed, always the same.
         optimizer: The function that makes the optimizer of a network.
         elementwise: Whether the optimizer acts element by element, so that it can be given a stack.
-        clip: The largest 2-norm of each replica's gradient; None: no clipping.
+        loss: The loss that training minimizes (see `losses`).
+        clip: The function that limits the gradients of each replica; None: no clipping.
         examples: The training examples.
-        batch_size: The number of examples in a mini-batch.
+        sizes: The numbers of examples in a mini-batch, the usual one first; each is tried, before and after a cut.
         stacks: Whether a stack is to be tried too.
         device: Where they are tried.
         dtype: The type of the numbers, float64 where the networks take it, in which rounding hides nothing.
@@ -63,15 +65,16 @@ class Trial:
     make: Callable[[int], nn.Module]
     optimizer: MakeOptimizer
     elementwise: bool
-    clip: float | None
+    loss: Loss
+    clip: Clip | None
     examples: Examples
-    batch_size: int
+    sizes: Sequence[int]
     stacks: bool
     device: str = "cpu"
     dtype: torch.dtype = torch.float64
 
     def __post_init__(self) -> None:
-        some = slice(len(SEEDS) * (STEPS + 1) * self.batch_size)
+        some = slice(len(SEEDS) * (STEPS + 1) * sum(self.sizes))
         few = replace(self.examples, x=self.examples.x[some], y=self.examples.y[some])
         self.examples = few.to(torch.device(self.device), torch.float32)
 
@@ -88,12 +91,19 @@ class Trial:
         """The examples, with numbers of the type."""
         return self.examples.to(torch.device(self.device), self.dtype)
 
-    def index(self) -> Tensor:
-        """The places (K, R, B) of the examples of K mini-batches for each of R replicas."""
+    def index(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The places (1, R, B) of the examples of the mini-batch of each step, before a cut and after it."""
+        full, *others = self.sizes
+        before, after = [full] * STEPS + others, [full, *others]
         count = len(self.examples)
-        drawn = [torch.randperm(count, generator=generator(seed, "agreement")) for seed in self.seeds]
-        places = torch.arange((STEPS + 1) * self.batch_size) % count
-        return torch.stack([own[places].view(STEPS + 1, -1) for own in drawn], dim=1).to(self.device)
+        drawn = torch.stack([torch.randperm(count, generator=generator(seed, "agreement")) for seed in self.seeds])
+        places = drawn[:, torch.arange(sum(before + after)) % count].to(self.device)  # (R, K B)
+        taken = [own[None] for own in places.split(before + after, dim=1)]
+        return taken[: len(before)], taken[len(before) :]
+
+    def evaluated(self) -> Tensor:
+        """The inputs (B, ...) that are evaluated."""
+        return self.in_dtype().take(self.index()[1][0][0, 0])[0]
 
 
 class Alone:
@@ -107,24 +117,25 @@ class Alone:
     def __init__(self, trial: Trial, seed: int):
         self.network = trial.network(seed)
         self.optimizer = trial.optimizer(self.network)
-        self.steps = Steps(Part.of(self.network), [self.optimizer], trial.clip)
+        self.steps = Steps(Part.of(self.network), [self.optimizer], trial.loss, trial.clip)
         self.stream = Stream(seed, "training")
         self.draws = False
 
-    def take(self, examples: Examples, index: Tensor) -> Tensor:
-        """The losses (K,) of steps on the mini-batches at an index (K, B) of examples."""
+    def take(self, examples: Examples, index: Sequence[Tensor]) -> Tensor:
+        """The losses (K,) of K steps on the mini-batches at indices (1, B) of examples."""
         with self.stream.drawn():
             before = global_state()
-            losses = self.steps(examples, index)
+            losses = torch.cat([self.steps(examples, own) for own in index])
             self.draws = self.draws or not same(before, global_state())
         return losses
 
     def logits(self, x: Tensor) -> Tensor:
-        """The logits (B, C) for x (B, ...) in evaluation mode, which leaves no trace."""
+        """The logits (B, C) for x (B, ...) in evaluation mode, as after an epoch."""
         with Stream(0, "evaluation").drawn(), torch.no_grad():
             before = global_state()
-            logits = copy.deepcopy(self.network).eval()(x)
+            logits = self.network.eval()(x)
             self.draws = self.draws or not same(before, global_state())
+        self.network.train()
         return logits
 
     def state(self) -> bytes:
@@ -151,9 +162,10 @@ class Alone:
 
 
 def agreement(trial: Trial) -> Agreement:
-    """Trains replicas for two steps each alone, then in a stack, then one for a step more after a cut.
+    """Trains replicas for some steps each alone, then in a stack, then one for further steps with a cut and without.
 
-    Compared are the losses, the parameters, the buffers, the plain attributes, and the logits in evaluation mode.
+    Compared are the losses, the parameters, the buffers, the plain attributes, and the logits in evaluation mode; after
+    the cut also all else that the network and the optimizer remember.
 
     Args:
         trial: How the networks are tried. Where they do not take float64, they are tried in float32.
@@ -170,7 +182,7 @@ def agreement(trial: Trial) -> Agreement:
         runs, losses, logits = _alone(trial)
     return Agreement(
         alone=_reason(lambda: _stacked(trial, runs, losses, logits)) if trial.stacks else None,
-        anew=_reason(lambda: _cut(trial, copy.deepcopy(runs[0]))),
+        anew=_reason(lambda: _cut(trial, runs[0])),
         draws=runs[0].draws,
     )
 
@@ -186,9 +198,10 @@ def _reason(find: Callable[[], str | None]) -> str | None:
 def _alone(trial: Trial) -> tuple[list[Alone], Tensor, list[Tensor]]:
     """The runs after their steps, their losses (K, R), and the logits (B, C) of each in evaluation mode."""
     runs, examples = [Alone(trial, seed) for seed in trial.seeds], trial.in_dtype()
-    indices = trial.index()[:STEPS].unbind(1)
-    losses = torch.stack([run.take(examples, own) for run, own in zip(runs, indices, strict=True)], dim=1)
-    return runs, losses, [run.logits(examples.take(trial.index()[-1, 0])[0]) for run in runs]
+    before, _ = trial.index()
+    losses = [run.take(examples, [own[:, i] for own in before]) for i, run in enumerate(runs)]
+    copy.deepcopy(runs[0].network)  # as probes do
+    return runs, torch.stack(losses, dim=1), [run.logits(trial.evaluated()) for run in runs]
 
 
 def _stacked(trial: Trial, runs: Sequence[Alone], losses: Tensor, logits: Sequence[Tensor]) -> str | None:
@@ -197,21 +210,21 @@ def _stacked(trial: Trial, runs: Sequence[Alone], losses: Tensor, logits: Sequen
         return "a pass draws random numbers"
     stack = StackedReplicas([trial.network(seed) for seed in SEEDS])
     (part,) = stack.parts(trial.elementwise)
-    take = Steps(part, [trial.optimizer(network) for network in part.networks], trial.clip)
-    examples, index = trial.in_dtype(), trial.index()
-    first = take(examples, index[:1])
-    if names := with_tensors(stack.network):
-        return f"{names[0]} keeps a tensor, which in a stack would be of all replicas"
-    together, tolerance = torch.cat([first, take(examples, index[1:STEPS])]), TOLERANCE[trial.dtype]
+    take = Steps(part, [trial.optimizer(network) for network in part.networks], trial.loss, trial.clip)
+    examples, (before, _) = trial.in_dtype(), trial.index()
+    first = take(examples, before[0])
+    if names := [name for name, value in memories(stack.network).items() if isinstance(value, Tensor)]:
+        return f"{names[0].partition('[')[0]} keeps a tensor, which in a stack would be of all replicas"
+    together, tolerance = torch.cat([first, *(take(examples, own) for own in before[1:])]), TOLERANCE[trial.dtype]
+    with torch.no_grad():
+        evaluated = stack.eval().forward_shared(trial.evaluated())
     pairs = [({"the loss": together}, {"the loss": losses})]
     pairs += [(stack.replica(i).state_dict(), run.network.state_dict()) for i, run in enumerate(runs)]
     for found, expected in pairs:
         if name := _differing(found, expected, tolerance):
             return f"{name} differs in a stack"
-    if names := changed(attributes(runs[0].network), attributes(stack.network)):
+    if names := [name for run in runs for name in changed(attributes(run.network), attributes(stack.network))]:
         return f"{names[0]} differs in a stack"
-    with torch.no_grad():
-        evaluated = stack.eval().forward_shared(examples.take(index[-1, 0])[0])
     if _differing({"": evaluated}, {"": torch.stack(list(logits))}, tolerance):
         return "the output in evaluation mode differs in a stack"
     return None
@@ -221,8 +234,19 @@ def _cut(trial: Trial, run: Alone) -> str | None:
     """What differs between a run that goes on and one that goes on from its checkpoint."""
     other = Alone(trial, SEEDS[0])
     other.go_on_from(run.state())
-    index = trial.index()[STEPS:, 0]
-    one, two = ({"the loss": each.take(trial.in_dtype(), index), **each.network.state_dict()} for each in (run, other))
+    index = [own[:, 0] for own in trial.index()[1]]
+    one, two = (
+        {
+            "the loss": each.take(trial.in_dtype(), index),
+            "the output in evaluation mode": each.logits(trial.evaluated()),
+            **each.network.state_dict(),
+        }
+        for each in (run, other)
+    )
+    for owner in ("network", "optimizer"):
+        held, loaded = (memories(getattr(each, owner)) for each in (run, other))
+        if names := changed(loaded, held):
+            return f"the {owner} keeps {names[0].partition('[')[0]}, which a checkpoint does not hold"
     name = _differing(two, one, CUT)
     return f"{name} differs after it" if name else None
 

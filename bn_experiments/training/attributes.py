@@ -1,13 +1,17 @@
 """Plain attributes: the state that modules keep beside their parameters and buffers, such as a count of steps."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 Attributes = dict[str, Any]  # by name, such as hidden.0.norm.steps
 VALUES = (bool, int, float, complex, str, type(None))
+OF_OPTIMIZERS = ("state", "param_groups")  # which a checkpoint holds
 OF_TORCH = frozenset(vars(nn.Module()))  # what every module has
 
 
@@ -36,6 +40,78 @@ def restore(network: nn.Module, state: Attributes, device: torch.device | None =
 def with_tensors(network: nn.Module) -> list[str]:
     """The names of the attributes that are a tensor or a container with one."""
     return [name for name, value in _named(network) if _holds_tensor(value)]
+
+
+def memories(owner: Any) -> Attributes:
+    """All that a network or an optimizer may remember beside what torch keeps for it.
+
+    These are the numbers, texts and tensors below its attributes, at any depth of containers and of objects of any
+    class, also those that `attributes` does not find and a checkpoint does not hold; of functions, the names.
+
+    >>> memories(nn.Sequential(nn.Dropout(0.5)))
+    {'0.p': 0.5, '0.inplace': False}
+    """
+    named = _named(owner) if isinstance(owner, nn.Module) else vars(owner).items()
+    own = {name: value for name, value in named if name not in OF_OPTIMIZERS}
+    return {
+        f"{name}[{i}]" if i else name: leaf
+        for name, value in own.items()
+        for i, leaf in enumerate(_leaves(value, set()))
+    }
+
+
+def _leaves(value: Any, seen: set[int]) -> Iterator[Any]:
+    if isinstance(value, np.ndarray | np.generic):
+        yield value.tolist()
+    elif isinstance(value, (*VALUES, Tensor)):
+        yield value
+    elif isinstance(value, torch.Generator):
+        yield bytes(value.get_state().tolist())
+    elif isinstance(value, FunctionType | BuiltinFunctionType):
+        yield value.__qualname__
+    elif id(value) not in seen and not isinstance(value, nn.Module | type | ModuleType):
+        seen.add(id(value))
+        inner = (
+            value if isinstance(value, list | tuple | set | deque | dict) else vars(value) if _is_open(value) else ()
+        )
+        for one in inner.values() if isinstance(inner, dict) else inner:
+            yield from _leaves(one, seen)
+
+
+def _is_open(value: Any) -> bool:
+    return isinstance(getattr(value, "__dict__", None), dict)
+
+
+def settle(network: nn.Module) -> None:
+    """Lets go of the gradients of the tensors in buffers and plain attributes, as the end of a training step does."""
+    for module in network.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.requires_grad:
+                module._buffers[name] = buffer.detach()
+        settle_attributes(module, ())
+
+
+def settle_attributes(module: nn.Module, held: Collection[int]) -> None:
+    """Lets go of the gradients of the tensors in the plain attributes of one module.
+
+    Args:
+        module: The module, which is changed in place.
+        held: The memory (see `memory`) that is about to be overwritten, from which attributes get copies.
+    """
+    attributes = vars(module)
+    for name in attributes.keys() - OF_TORCH:
+        if _holds_tensor(attributes[name]):
+            attributes[name] = _settled(attributes[name], held)
+
+
+def apart(tensor: Tensor, held: Collection[int]) -> Tensor:
+    """A tensor without its gradients; a copy where it lies in held memory (see `settle_attributes`)."""
+    return tensor.detach().clone() if held and memory(tensor) in held else tensor.detach()
+
+
+def memory(tensor: Tensor) -> int:
+    """The address of a tensor's memory, which is that of all its views."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def changed(before: Attributes, after: Attributes) -> list[str]:
@@ -69,6 +145,16 @@ def _holds_tensor(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(_holds_tensor, value.values()))
     return any(map(_holds_tensor, value)) if isinstance(value, list | tuple) else isinstance(value, Tensor)
+
+
+def _settled(value: Any, held: Collection[int]) -> Any:
+    """A tensor apart from gradients and held memory, or a container of such tensors, changed in place if it can be."""
+    if isinstance(value, Tensor):
+        return apart(value, held) if value.requires_grad or (held and memory(value) in held) else value
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            value[key] = _settled(inner, held)
+    return tuple(_settled(inner, held) for inner in value) if type(value) is tuple else value
 
 
 def _is_plain(value: Any) -> bool:

@@ -25,7 +25,7 @@ def initialize(network: nn.Module, seed: int, init: Init, scale_init: str | floa
         seed: The seed of the replica.
         init: torch calls `reset_parameters` of each module; he_uniform draws the weights of linear and convolutional
             layers from U(-b, b) with b = sqrt(6 / fan_in), and sets their biases to zero; own draws nothing.
-        scale_init: The start value of the norms' scales: ones, uniform in (0, 1), or a number.
+        scale_init: The start value of the norms' scales: ones, uniform in (0, 1), a number, or kept, as they are.
 
     Raises:
         Refusal: `scale_init` is not ones, and a norm has no scale.
@@ -42,7 +42,7 @@ def initialize(network: nn.Module, seed: int, init: Init, scale_init: str | floa
                 _draw(module, type(module).reset_parameters)
         for name, norm in norms_of(network).items():
             torch.manual_seed(derive(seed, name, "scale"))
-            if scale_init != "ones":
+            if scale_init not in ("ones", "kept"):
                 _scale(norm, scale_init)
 
 

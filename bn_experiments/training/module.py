@@ -13,15 +13,18 @@ from bn_experiments.data.batches import Block, EvaluationBatches
 from bn_experiments.data.splits import Examples
 from bn_experiments.seeds import Stream
 from bn_experiments.training.attributes import attributes, restore
+from bn_experiments.training.captured import CapturedSteps
+from bn_experiments.training.losses import Losses
 from bn_experiments.training.optimizers import keep_form, put_rates_on_device
 from bn_experiments.training.replicas import Replicas, SeparateReplicas
-from bn_experiments.training.steps import CapturedSteps, Steps, cross_entropy
+from bn_experiments.training.schedules import RateSchedule, advance
+from bn_experiments.training.steps import Clip, Steps
 
 BESIDE = "beside_the_weights"  # the key in a checkpoint of the state that modules keep outside parameters and buffers
 
 
 class Classification(LightningModule):
-    """Trains R replicas of a network with the cross-entropy, in blocks of mini-batches.
+    """Trains R replicas of a network, in blocks of mini-batches.
 
     Lightning is handed a block at a time, so that what it does for each batch is done once a block; the
     module takes the steps on a block's mini-batches in manual optimization. For Lightning a block is a batch and a
@@ -31,8 +34,9 @@ class Classification(LightningModule):
         replicas: The R networks.
         optimizer: The function that makes an optimizer of a network or a stack.
         elementwise: Whether the optimizer acts element by element. If not, each replica of a stack has its own.
-        scheduler: The function that makes a learning-rate scheduler of an optimizer; it steps after every epoch.
-        gradient_clip_norm: The largest 2-norm of each replica's gradient. None: no clipping.
+        schedule: How the learning rate changes.
+        losses: What training minimizes, and what validation and test are scored with.
+        clip: The function that limits the gradients of each replica. None: no clipping.
         captured: Whether the step is captured as a CUDA graph.
         streams: A random stream for each part of the replicas, for networks that draw as they train; none for others.
     """
@@ -42,8 +46,9 @@ class Classification(LightningModule):
         replicas: Replicas,
         optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         elementwise: bool,
-        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
-        gradient_clip_norm: float | None,
+        schedule: RateSchedule,
+        losses: Losses,
+        clip: Clip | None,
         captured: bool,
         streams: Sequence[Stream] = (),
     ):
@@ -52,8 +57,9 @@ class Classification(LightningModule):
         self.replicas = replicas
         self.make_optimizer = optimizer
         self.elementwise = elementwise
-        self.make_scheduler = scheduler
-        self.gradient_clip_norm = gradient_clip_norm
+        self.schedule = schedule
+        self.losses = losses
+        self.clip = clip
         self.captured = captured
         self.streams = streams
         self.steps: list[tuple[slice | int, Callable[[Examples, Tensor], Tensor]]] = []
@@ -63,7 +69,7 @@ class Classification(LightningModule):
         """An optimizer with its scheduler for each part of the replicas, or for each replica of it."""
         self.parts = self.replicas.parts(self.elementwise)
         optimizers = [self.make_optimizer(network) for part in self.parts for network in part.networks]
-        self.schedulers = [self.make_scheduler(optimizer) for optimizer in optimizers]
+        self.schedulers = [self.schedule.make(optimizer) for optimizer in optimizers]
         for optimizer in optimizers:
             keep_form(optimizer)
             if self.captured:
@@ -88,9 +94,11 @@ class Classification(LightningModule):
     def on_train_start(self) -> None:
         """Makes the steps, now that networks and optimizers are where and what they will be."""
         self.steps.clear()
-        optimizers = iter(self.trainer.optimizers)
+        by_step = self.schedulers if self.schedule.interval == "step" else []
+        optimizers, schedulers = iter(self.trainer.optimizers), iter(by_step)
         for part in self.parts:
-            steps = Steps(part, list(islice(optimizers, len(part.networks))), self.gradient_clip_norm)
+            own, rates = list(islice(optimizers, len(part.networks))), list(islice(schedulers, len(part.networks)))
+            steps = Steps(part, own, self.losses.train, self.clip, rates)
             self.steps.append((part.replicas, CapturedSteps(steps) if self.captured else steps))
 
     def training_step(self, block: Block, block_index: int) -> dict[str, Tensor]:
@@ -110,9 +118,9 @@ class Classification(LightningModule):
         return [f"steps are not captured as a CUDA graph, for {reason}" for reason in dict.fromkeys(refused)]
 
     def on_train_epoch_end(self) -> None:
-        """Steps the schedulers."""
-        for scheduler in self.schedulers:
-            scheduler.step()
+        """Steps the schedulers that step by epoch."""
+        for scheduler in self.schedulers if self.schedule.interval == "epoch" else ():
+            advance(scheduler)
 
     def validation_step(self, batches: EvaluationBatches, batch_index: int) -> None:
         """Scores the split, in evaluation mode."""
@@ -129,7 +137,7 @@ class Classification(LightningModule):
         for x, y in batches.batches():
             logits = self._logits(x, streams)
             labels = y.expand(len(logits), -1)
-            losses.append(cross_entropy(logits, labels).sum(1))
+            losses.append(self.losses.score(logits, labels).sum(1))
             hits.append((logits.argmax(-1) == labels).sum(1))
         count = len(batches.examples)
         self.metrics[f"{split}/loss"] = torch.stack(losses).sum(0) / count

@@ -1,12 +1,21 @@
 """Replicas: R networks of one architecture with different seeds, which are trained at once."""
 
 import copy
+import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from bn_experiments.training.attributes import apart, memory
+from bn_experiments.training.mixed_precision import as_alone
+
+
+class Unstackable(RuntimeError):
+    """Raised where `torch.vmap` refuses what a network does, as where it reads a number off a tensor."""
 
 
 class StackedReplicas(nn.Module):
@@ -40,7 +49,14 @@ class StackedReplicas(nn.Module):
         if self._tensors is None:
             self._tensors = _tensors(self.network)
         mapped = torch.vmap(self._call, in_dims=(0, x_dim), randomness="different")
-        logits, assigned = mapped(self._tensors, x)
+        kind = x.device.type
+        try:
+            with as_alone(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else nullcontext():
+                logits, assigned = mapped(self._tensors, x)
+        except RuntimeError as error:
+            if re.search("vmap|[Bb]atching rule|BatchedTensor", str(error)):
+                raise Unstackable(str(error)) from error
+            raise
         if assigned:
             with torch.no_grad():
                 self._keep(assigned)
@@ -55,11 +71,13 @@ class StackedReplicas(nn.Module):
     def _keep(self, assigned: dict[str, Tensor]) -> None:
         """Stores what was assigned, (R, ...) each, in a buffer's own memory where it fits, as a captured step needs."""
         assert self._tensors is not None
-        fits = {name for name, new in assigned.items() if fit(new, self._tensors[name])}
+        held = {memory(tensor) for tensor in self._tensors.values()}
+        assigned = {name: apart(new, held) for name, new in assigned.items()}  # one may be another buffer
+        fits = [name for name, new in assigned.items() if fit(new, self._tensors[name])]
         for name in fits:
             self._tensors[name].copy_(assigned[name])
         if len(fits) < len(assigned):
-            _replace(self.network, lambda name, old: assigned[name].detach() if name in assigned.keys() - fits else old)
+            _replace(self.network, lambda name, old: assigned[name] if name in assigned.keys() - fits else old)
             self._tensors = None
 
     def _apply(self, *args: Any, **kwargs: Any) -> "StackedReplicas":
@@ -155,25 +173,6 @@ class Part(NamedTuple):
         for i, network in enumerate(self.networks):
             for own, stacked in zip(network.parameters(), self.module.parameters(), strict=True):
                 own.grad = None if stacked.grad is None else stacked.grad[i]
-
-
-def clip_gradients(part: nn.Module, max_norm: float) -> None:
-    """Scales the gradient g of each replica in place, g min(1, max_norm / ||g||).
-
-    ||g|| is the 2-norm over all parameters of the replica.
-
-    Args:
-        part: A stack of replicas with gradients (R, ...), or one network with gradients (...).
-        max_norm: The largest 2-norm, above 0.
-    """
-    if not isinstance(part, StackedReplicas):
-        nn.utils.clip_grad_norm_(part.parameters(), max_norm)
-        return
-    gradients = [p.grad for p in part.parameters() if p.grad is not None]
-    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (R,)
-    factors = (max_norm / (norms + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factors.view(-1, *(1,) * (gradient.dim() - 1)))
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -6,19 +6,21 @@ import torch
 from torch import nn
 
 from bn_experiments.config import build, objects
+from bn_experiments.norms.slot import mark
 from bn_experiments.run import run
+from bn_experiments.training.captured import CapturedSteps
 from bn_experiments.training.decay import parameter_groups
 from bn_experiments.training.replicas import Part, SeparateReplicas, StackedReplicas
-from bn_experiments.training.steps import CapturedSteps, Steps
+from bn_experiments.training.steps import Steps
 from tests.probes.runs import refusals, saved
-from tests.training.test_replicas import assert_same_network, batches, networks, train_alone
+from tests.training.test_replicas import CROSS_ENTROPY, assert_same_network, batches, networks, train_alone
 
 DECAYING = ["optimizer.weight_decay=0.5", "optimizer.lr=0.1"]
 
 
 def decayed_names(network: nn.Module, decay: str = "weights") -> set[str]:
     """The names of the parameters in the group that keeps the optimizer's own weight decay."""
-    groups = list(parameter_groups(network, decay))
+    groups = list(parameter_groups(network, decay, {}))
     kept = {id(one) for group in groups if "weight_decay" not in group for one in group["params"]}
     assert {id(one) for group in groups for one in group["params"]} == {id(one) for one in network.parameters()}
     return {name for name, one in network.named_parameters() if id(one) in kept}
@@ -42,7 +44,7 @@ def test_weights_of_layers_decay_and_norms_and_biases_do_not_in_a_stack_too(comp
 
 
 def test_a_norm_whose_scale_has_two_axes_does_not_decay():
-    network = nn.ModuleDict({"layer": nn.Conv1d(1, 2, 3), "norm": nn.LayerNorm((2, 5))})
+    network = nn.ModuleDict({"layer": nn.Conv1d(1, 2, 3), "norm": mark(nn.LayerNorm((2, 5)))})
     assert decayed_names(network) == {"layer.weight"}
 
 
@@ -68,7 +70,7 @@ def test_training_with_decay_equals_an_optimizer_of_two_groups_made_by_hand(comp
     replicas, make = kind(copy.deepcopy(singles)), objects.optimizer(config)
     examples, index = batches()
     for part in replicas.parts():
-        Steps(part, [make(part.module)], None)(examples, index[:, part.replicas])
+        Steps(part, [make(part.module)], CROSS_ENTROPY, None)(examples, index[:, part.replicas])
     for i, network in enumerate(singles):
         assert_same_network(replicas.replica(i), train_alone(network, by_hand, i)[0])
 
@@ -107,7 +109,7 @@ def test_captured_steps_train_both_groups_and_see_a_new_rate_in_each(compose_cel
     ends = []
     for wrap in (lambda steps: steps, functools.partial(CapturedSteps, capture=lambda function: function)):
         part = copy.deepcopy(single)
-        steps = Steps(Part.of(part), [objects.optimizer(config)(part)], None)
+        steps = Steps(Part.of(part), [objects.optimizer(config)(part)], CROSS_ENTROPY, None)
         take = wrap(steps)
         for rate in (0.1, 0.01):
             assert len(steps.optimizers[0].param_groups) == 2

@@ -14,8 +14,10 @@ from bn_experiments.data.datamodule import DataModule
 from bn_experiments.run import score
 from bn_experiments.seeds import generator
 from bn_experiments.signatures import accepted
+from bn_experiments.training.captured import CapturedSteps
 from bn_experiments.training.module import Classification
-from bn_experiments.training.steps import CapturedSteps
+from bn_experiments.training.replicas import StackedReplicas
+from bn_experiments.training.schedules import RateSchedule
 
 TRAINER = {
     "accelerator": "cpu",
@@ -34,9 +36,9 @@ def fit(
     splits = objects.splits(config)
     alone = stacking.agreement_of(config, splits, "cpu").alone
     replicas = build.replicas(config, splits, stacking.stacks(config, splits, "cpu") and not alone)
-    scheduler = scheduler or objects.scheduler(config)
-    optimizer = objects.optimizer(config, captured)
-    module = Classification(replicas, optimizer, True, scheduler, gradient_clip_norm=None, captured=captured)
+    schedule = RateSchedule(scheduler, "epoch") if scheduler else objects.schedule(config, splits)
+    optimizer, losses, clip = objects.optimizer(config, captured), objects.losses(config), objects.clip(config)
+    module = Classification(replicas, optimizer, True, schedule, losses, clip, captured)
     batching = Batching(**accepted(Batching, config["data"]))
     data = DataModule(splits, objects.seeds(config), batching, steps_per_execution)
     options = config["trainer"]
@@ -140,7 +142,7 @@ def test_captured_training_ends_with_the_numbers_of_plain_training(compose_cell,
 
 @pytest.mark.parametrize("captured", [True, False])
 def test_a_run_goes_on_from_the_checkpoint_of_a_captured_or_plain_one(compose_cell, graphs, tmp_path, captured):
-    cell = compose_cell(*CAPTURED, "trainer.max_epochs=3")
+    cell = compose_cell(*CAPTURED, "scheduler.T_max=3", "trainer.max_epochs=3")
     whole = fit(cell, 5)
     half = copy.deepcopy(cell.config)
     half["trainer"]["max_epochs"] = 2
@@ -170,3 +172,54 @@ def test_a_replica_that_diverged_counts_at_chance_and_is_marked():
     assert scored["test/acc"] == pytest.approx([0.9, 0.1, 0.8])
     assert scored["test/loss"] == [pytest.approx(0.2), None, pytest.approx(0.4)]
     assert scored["train/running_loss"][1] is None
+
+
+def test_in_double_precision_training_equals_a_loop_in_float64_to_the_last_digits(compose_cell):
+    cell = compose_cell("norm=bn", "trainer.precision=64-true", "data.batch_size=50", "trainer.max_epochs=3")
+    splits = objects.splits(cell.config).to(torch.device("cpu"), torch.float64)
+    ours = fit(cell, steps_per_execution=3)
+    assert isinstance(ours.replicas, StackedReplicas)
+    for i, seed in enumerate(objects.seeds(cell.config)):
+        network = objects.initial_network(cell.config, splits, seed).double()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+        for epoch in range(3):
+            for index in torch.randperm(225, generator=generator(seed, "batches", epoch)).split(50):
+                optimizer.zero_grad()
+                x, y = splits.train.take(index)
+                F.cross_entropy(network(x), y).backward()
+                optimizer.step()
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(ours.replicas.replica(i).state_dict()[name], tensor, rtol=1e-12, atol=1e-12)
+        network.eval()
+        for split in ("val", "test"):
+            x, y = getattr(splits, split).slice(0, len(getattr(splits, split)))
+            loss, found = F.cross_entropy(network(x), y), ours.metrics[f"{split}/loss"][i]
+            torch.testing.assert_close(found, loss.detach(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", ["mlp", "lenet", "lstm", "residual_mlp"])
+@pytest.mark.parametrize("norm", ["none", "bn", "gn", "ln", "rms", "in", "wn"])
+def test_in_mixed_precision_a_stack_is_as_close_to_float32_as_replicas_alone(compose_cell, model, norm):
+    if norm == "in" and model != "lenet":
+        pytest.skip("instance norm has no place in a fully connected network")
+    small = ["model.hidden=8"] if model == "lstm" else []
+    keys = [f"model={model}", f"norm={norm}", "data.batch_size=25", "data.train_examples=125", *small]
+    ends = {}
+    for precision, stacked in (("32-true", True), ("bf16-mixed", True), ("bf16-mixed", False)):
+        cell = compose_cell(*keys, f"trainer.precision={precision}", f"trainer.stack_replicas={stacked}")
+        ours = fit(cell, 50)
+        assert isinstance(ours.replicas, StackedReplicas) == stacked
+        content = [ours.replicas.replica(i).state_dict() for i in range(2)]
+        ends[precision, stacked] = torch.cat([one.double().flatten() for own in content for one in own.values()])
+    start = [objects.initial_network(cell.config, objects.splits(cell.config), seed).state_dict() for seed in range(2)]
+    moved = ends["32-true", True] - torch.cat([one.double().flatten() for own in start for one in own.values()])
+    off = {kind: float((end - ends["32-true", True]).norm() / moved.norm()) for kind, end in ends.items()}
+    assert 0 < off["bf16-mixed", True] < 1.5 * off["bf16-mixed", False]
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_captured_training_in_mixed_precision_ends_with_the_numbers_of_plain_training(compose_cell, graphs, stacked):
+    cell = compose_cell(*CAPTURED, "trainer.precision=bf16-mixed", f"trainer.stack_replicas={stacked}")
+    plain, captured = (fit(cell, 9, captured=captured) for captured in (False, True))
+    assert len(graphs) == len(captured.parts)
+    assert_same_training(plain, captured)

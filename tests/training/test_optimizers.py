@@ -71,7 +71,8 @@ def test_a_scheduler_gives_the_same_rates_on_the_device(scheduler):
 
 @pytest.mark.parametrize("option", sorted(file.stem for file in (CONF / "scheduler").glob("*.yaml")))
 def test_every_option_of_the_scheduler_gives_the_same_rates_on_the_device(compose_cell, option):
-    assert_same_epochs(objects.scheduler(compose_cell(f"scheduler={option}", "trainer.max_epochs=10").config))
+    config = compose_cell(f"scheduler={option}", "trainer.max_epochs=20").config
+    assert_same_epochs(objects.schedule(config, objects.splits(config)).make)
 
 
 class Own(torch.optim.SGD):

@@ -75,6 +75,31 @@ def test_each_of_three_replicas_is_the_run_of_its_seed_alone(cell, norm):
     assert len({round(loss, 3) for loss in losses}) == 3, "replicas differ by far more than the tolerance"
 
 
+@pytest.mark.parametrize("norm", ["Hooked"])
+def test_a_hook_of_the_copy_that_is_measured_writes_nothing_into_what_is_trained(cell, norm):
+    with_probes, without = (
+        cell(norm, name, f"probes=[{probes}]") for name, probes in {"with": "activations,modes", "without": ""}.items()
+    )
+    assert run(with_probes).metrics == run(without).metrics
+
+
+def test_where_a_later_step_is_refused_in_a_stack_the_cell_trains_anew_one_by_one(cell, at_block):  # noqa: F811
+    found = run(cell("ReadsLater", "late", "trainer.max_epochs=3"))
+    (note,) = found.notes
+    assert note.startswith("replicas are trained one by one, for a step in the middle of the training was refused")
+    expected = run(cell("ReadsLater", "alone", "trainer.max_epochs=3", "trainer.stack_replicas=false"))
+    assert (found.metrics, expected.notes) == (expected.metrics, [])
+
+    cut = cell("ReadsLater", "cut", "trainer.max_epochs=3")
+    counts = at_block(12, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(interruption.Interrupted), interruption.listening(), interruption.deferred():
+        run(cut)
+    assert counts[-1] == 12, "the separate run was cut, after the stack had been refused"
+    assert run(cut).metrics == expected.metrics
+    with pytest.raises(RuntimeError, match="item"):
+        run(cell("ReadsLater", "asked", "trainer.max_epochs=3", "trainer.stack_replicas=true"))
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_probes_change_no_number(cell, norm):
     with_probes, without = cell(norm, "with"), cell(norm, "without", "probes=[]")

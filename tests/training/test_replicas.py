@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -7,7 +8,9 @@ from torch import Tensor, nn
 
 from bn_experiments.config import objects, stacking
 from bn_experiments.data.splits import Examples
-from bn_experiments.training.replicas import Replicas, SeparateReplicas, StackedReplicas, clip_gradients
+from bn_experiments.training.clipping import clip_gradients
+from bn_experiments.training.losses import cross_entropy
+from bn_experiments.training.replicas import Replicas, SeparateReplicas, StackedReplicas
 from bn_experiments.training.steps import Steps
 from tests.models.test_models import splits
 
@@ -17,6 +20,7 @@ OPTIMIZERS = {
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-2, fused=True),
 }
 REPLICAS, STEPS, BATCH = 10, 5, 8
+CROSS_ENTROPY = partial(cross_entropy, label_smoothing=0.0)
 
 
 def networks(compose_cell, *overrides: str) -> list[nn.Module]:
@@ -37,7 +41,11 @@ def batches(steps: int = STEPS) -> tuple[Examples, Tensor]:
 def train_together(replicas: Replicas, optimizer, clip: float | None = None) -> Tensor:
     """Trains the replicas with the code under test, each part with its own optimizer; their losses (K, R)."""
     examples, index = batches()
-    steps = [(Steps(part, [optimizer(part.module.parameters())], clip), part.replicas) for part in replicas.parts()]
+    clips = partial(clip_gradients, max_norm=clip) if clip else None
+    steps = [
+        (Steps(part, [optimizer(part.module.parameters())], CROSS_ENTROPY, clips), part.replicas)
+        for part in replicas.parts()
+    ]
     return torch.cat([step(examples, index[:, which]).view(STEPS, -1) for step, which in steps], dim=1)
 
 

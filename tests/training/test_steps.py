@@ -1,16 +1,22 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import _update_param_group_val
 
+from benchmarks import people
 from bn_experiments.config import build, objects
+from bn_experiments.training.attributes import attributes, changed
+from bn_experiments.training.captured import CapturedSteps
+from bn_experiments.training.clipping import clip_gradients
 from bn_experiments.training.optimizers import put_rates_on_device
 from bn_experiments.training.replicas import Part, SeparateReplicas, StackedReplicas
 from bn_experiments.training.snapshot import Snapshot
-from bn_experiments.training.steps import CapturedSteps, Steps
+from bn_experiments.training.steps import Steps
 from tests.training.test_replicas import (
+    CROSS_ENTROPY,
     NORMS,
     OPTIMIZERS,
     REPLICAS,
@@ -27,7 +33,8 @@ MODEL = ("model=mlp", "norm=bn", "model.dropout=0.3", "model.hidden=[12,8]")
 
 def step_of(module: nn.Module, optimizer, clip: float | None = None) -> Steps:
     module = copy.deepcopy(module)
-    return Steps(Part.of(module), [optimizer(module.parameters())], clip)
+    clips = partial(clip_gradients, max_norm=clip) if clip else None
+    return Steps(Part.of(module), [optimizer(module.parameters())], CROSS_ENTROPY, clips)
 
 
 @pytest.mark.parametrize("clip", [None, 2.0])
@@ -68,6 +75,26 @@ def test_in_mixed_precision_every_step_sees_the_weights_that_the_last_one_left(c
         ends.append(step.part.module.state_dict())
     for name, tensor in ends[0].items():
         assert torch.equal(ends[1][name], tensor), name
+
+
+@pytest.mark.parametrize("norm", [people.Shifted, people.ShiftedAttribute, people.KeepsGraph])
+def test_state_that_is_shifted_or_keeps_its_graph_is_what_plain_torch_makes_of_it(norm):
+    torch.manual_seed(0)
+    examples, index = batches()
+    singles = [nn.Sequential(nn.Flatten(), nn.Linear(20, 4), norm(4), nn.Linear(4, 10)).double() for _ in range(2)]
+    alone, losses, _ = train_alone(singles[1], OPTIMIZERS["sgd"], 1)
+    step = step_of(singles[1], OPTIMIZERS["sgd"])
+    assert torch.equal(step(examples, index[:, 1]), losses)
+    for name, tensor in alone[2].state_dict().items():
+        assert torch.equal(step.part.module[2].state_dict()[name], tensor), name
+    held = attributes(copy.deepcopy(step.part.module))  # a graph would forbid the copy
+    assert not changed(attributes(alone), held)
+    if norm is people.Shifted:
+        stack = StackedReplicas(singles)
+        (part,) = stack.parts()
+        together = Steps(part, [OPTIMIZERS["sgd"](stack.parameters())], None)(examples, index[:, :2])
+        torch.testing.assert_close(together[:, 1], losses, rtol=1e-9, atol=1e-12)
+        assert_same_network(stack.replica(1), alone)
 
 
 # Captured steps
@@ -222,7 +249,7 @@ def test_steps_that_cannot_be_captured_are_taken_eagerly_as_if_that_had_not_been
     assert (ours.calls, ours.seen) == (theirs.calls, theirs.seen)
     assert take.refused == REFUSED[capture]
     assert len(attempts) == 1
-    (line,) = [record.message for record in caplog.records if record.name == "bn_experiments.training.steps"]
+    (line,) = [record.message for record in caplog.records if record.name == "bn_experiments.training.captured"]
     assert line == f"the training step cannot be captured as a CUDA graph, so it is slower: {take.refused}"
 
 
@@ -233,7 +260,8 @@ def test_a_step_of_our_networks_leaves_nothing_in_python(compose_cell, model, st
         config = compose_cell(f"model={model}", f"norm={norm}", f"trainer.stack_replicas={stacked}").config
         splits = objects.splits(config)
         part = build.replicas(config, splits, stacked).parts()[0]
-        steps = Steps(part, [objects.optimizer(config)(part.module)], 1.0)
+        clip = partial(clip_gradients, max_norm=1.0)
+        steps = Steps(part, [objects.optimizer(config)(part.module)], CROSS_ENTROPY, clip)
         examples = splits.train.to(torch.device("cpu"), torch.float32)
         index = torch.arange(20).view(2, 1, 10).expand(-1, 2, -1)[:, part.replicas]  # (K, R, B) or (K, B)
         steps(examples, index)
@@ -295,3 +323,18 @@ def test_a_step_that_reads_a_number_off_the_device_trains_eagerly_with_its_dropo
     assert take.refused
     assert torch.cuda.get_sync_debug_mode() == 0
     assert_same_network(captured.part.module, eager.part.module)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs CUDA")
+@pytest.mark.parametrize("norm", ["bn", "gn", "ln"])
+@pytest.mark.parametrize("which", [slice(None), 2], ids=["stack", "one network"])
+def test_a_cuda_graph_in_mixed_precision_trains_as_eager_steps_do(compose_cell, which, norm):
+    singles = [network.float() for network in networks(compose_cell, *MODEL, f"norm={norm}")]
+    part = (StackedReplicas(singles) if isinstance(which, slice) else singles[which]).cuda()
+    eager, captured = (step_of(part, CAPTURABLE["adam"]) for _ in range(2))
+    take = CapturedSteps(captured)
+    examples, index = batches(12)
+    examples, index = examples.to(torch.device("cuda"), torch.float32), index[:, which].cuda()
+    with torch.autocast("cuda", torch.bfloat16):
+        torch.testing.assert_close(take(examples, index), eager(examples, index), rtol=1e-6, atol=1e-6)
+    assert take.refused is None
