@@ -16,6 +16,8 @@ from bn_experiments.training.replicas import Replicas
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+ELEMENTWISE = {nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish}
+ELEMENTWISE |= {nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.Hardtanh, nn.Hardsigmoid, nn.Softplus, nn.Softsign}
 PERCENTILES = (15, 50, 85)  # the percentiles of Ioffe & Szegedy 2015, arXiv:1502.03167, figure 1
 
 
@@ -50,28 +52,40 @@ def hidden_activations(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """The signal in the hidden layers: the input and the output of each norm and of each activation.
 
     Labels are `<layer>.norm_in`, `<layer>.norm_out`, `<layer>.pre_activation` and `<layer>.activation`, in the order
-    of the forward pass. What a module sees in several calls, such as the steps of a recurrent network, is put
-    together along the batch.
+    of the forward pass. A layer is named by the module that holds its norm or activation as `norm` or `activation`, or
+    else, as in existing networks, by the norm or activation itself. What a module sees in several calls, such as the
+    steps of a recurrent network, is put together.
 
     Args:
-        network: A network whose norms are called `norm`, and whose activations are called `activation`.
+        network: A network.
         x: A batch (B, ...).
 
     Returns:
-        The activations at each point, (B, F, ...), by label.
+        The activations at each point, (B, F, ...), or (N,) where the calls differ in shape, by label.
     """
     seen: dict[str, list[Tensor]] = {}
-    names = {"norm": ("norm_in", "norm_out"), "activation": ("pre_activation", "activation")}
     norms = norms_of(network)
 
     def see(name: str, before: Tensor, after: Tensor) -> None:
-        owner, _, kind = name.rpartition(".")
-        for label, tensor in zip(names[kind], (before, after), strict=True):
-            seen.setdefault(f"{owner}.{label}".lstrip("."), []).append(tensor)
+        path, _, leaf = name.rpartition(".")
+        layer = path if leaf in ("norm", "activation") else name
+        labels = ("norm_in", "norm_out") if name in norms else ("pre_activation", "activation")
+        for label, tensor in zip(labels, (before, after), strict=True):
+            seen.setdefault(f"{layer}.{label}".lstrip("."), []).append(tensor)
 
-    watched = {name: m for name, m in network.named_modules() if name in norms or name.endswith("activation")}
-    watch(network, x, watched, see)
-    return {label: torch.cat(tensors) for label, tensors in seen.items()}
+    watch(network, x, {name: m for name, m in network.named_modules() if name in norms or _is_activation(name, m)}, see)
+    return {label: _joined(tensors) for label, tensors in seen.items()}
+
+
+def _is_activation(name: str, module: nn.Module) -> bool:
+    """Whether a module is an activation: by its name, or one of torch's that works element by element."""
+    return name.rpartition(".")[2] == "activation" or type(module) in ELEMENTWISE
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    if len({tensor.shape[1:] for tensor in tensors}) == 1:
+        return torch.cat(list(tensors))
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 class Activations(Probe):

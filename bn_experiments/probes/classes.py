@@ -6,6 +6,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from bn_experiments.data.batches import BatchSize
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading, TrainingBatch
 from bn_experiments.probes.scoring import MODES, logits_on
@@ -37,11 +38,11 @@ class Classes(Probe):
     in each class, and <mode>_mode_acc (R, C), their share.
 
     Args:
-        batch_size: B, the size of the batches in training mode, on which the answers depend.
+        batch_size: B, the size of the batches in training mode, full for the whole set, on which the answers depend.
         eval_batch_size: The size of the batches in evaluation mode, which changes no number.
     """
 
-    def __init__(self, *, batch_size: PositiveInt, eval_batch_size: PositiveInt):
+    def __init__(self, *, batch_size: BatchSize, eval_batch_size: PositiveInt):
         self.sizes = {"train": batch_size, "eval": eval_batch_size}
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
@@ -64,7 +65,7 @@ class Classes(Probe):
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The test set is scored in training mode."""
-        return [TrainingBatch.of("batch_size", self.sizes["train"], "test", splits)]
+        return TrainingBatch.of_whole("batch_size", self.sizes["train"], "test", splits)
 
 
 def draw_confusion(confusion: Tensor, classes: list[str]) -> "Figure":

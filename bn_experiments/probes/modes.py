@@ -3,6 +3,7 @@
 from pydantic import PositiveInt
 from torch import Tensor
 
+from bn_experiments.data.batches import BatchSize
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading, TrainingBatch
 from bn_experiments.probes.scoring import MODES, SPLITS, scores_by_split
@@ -18,11 +19,11 @@ class Modes(Probe):
     Readings: train_mode_loss, train_mode_acc, eval_mode_loss, eval_mode_acc (R, 3), over train, val and test.
 
     Args:
-        batch_size: B, the size of the batches in training mode.
+        batch_size: B, the size of the batches in training mode, full for whole splits.
         eval_batch_size: The size of the batches in evaluation mode, which changes no number.
     """
 
-    def __init__(self, *, batch_size: PositiveInt, eval_batch_size: PositiveInt):
+    def __init__(self, *, batch_size: BatchSize, eval_batch_size: PositiveInt):
         self.sizes = {"train": batch_size, "eval": eval_batch_size}
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
@@ -36,4 +37,5 @@ class Modes(Probe):
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """Every split is scored in training mode."""
-        return [TrainingBatch.of("batch_size", self.sizes["train"], split, splits) for split in SPLITS]
+        sizes = [TrainingBatch.of_whole("batch_size", self.sizes["train"], split, splits) for split in SPLITS]
+        return [batch for batches in sizes for batch in batches]

@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from bn_experiments.data.batches import BatchSize, size_of
 from bn_experiments.data.splits import Examples, Splits
 from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import generator
@@ -74,9 +75,17 @@ class TrainingBatch(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, option: str, size: int, split: str, splits: Splits) -> "TrainingBatch":
+    def of(cls, option: str, size: BatchSize, split: str, splits: Splits) -> "TrainingBatch":
         """The batch that an option asks for: `size` examples of a split, or all of them if they are fewer."""
-        return cls(option, split, min(size, len(getattr(splits, split))))
+        count = len(getattr(splits, split))
+        return cls(option, split, min(size_of(size, count), count))
+
+    @classmethod
+    def of_whole(cls, option: str, size: BatchSize, split: str, splits: Splits) -> "list[TrainingBatch]":
+        """The batches into which `scoring.logits_on` cuts a whole split: one of `size` examples, and a smaller rest."""
+        batch = cls.of(option, size, split, splits)
+        rest = len(getattr(splits, split)) % batch.size
+        return [batch, cls(option, split, rest)] if rest > 1 else [batch]
 
 
 class Probe(ABC):
@@ -114,9 +123,9 @@ class Probe(ABC):
         return []
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
-        """The batches that it puts through networks in training mode, the smallest of each split; by default none.
+        """The batches that it puts through networks in training mode, one of each size; by default none.
 
-        A batch of one example is refused before anything trains, where the norm needs two.
+        One that a network does not take is refused before anything trains: one example, where the norm needs two.
 
         Args:
             splits: The data that will be measured.
@@ -147,21 +156,26 @@ def networks(replicas: Replicas, mode: Mode) -> list[nn.Module]:
 def watch(
     network: nn.Module, x: Tensor, modules: Mapping[str, nn.Module], see: Callable[[str, Tensor, Tensor], None]
 ) -> None:
-    """Puts a batch through a network, without gradients, and looks at what its modules make of it.
+    """Puts a batch through a network, with gradients in training mode alone, and looks at what its modules make of it.
 
     Args:
         network: The network, in the mode that it is to be watched in.
         x: The batch (B, ...).
         modules: Modules of the network by name.
-        see: The function that is called with the name, the input and the output of a module at each of its calls.
+        see: The function that is called with the name, the input and the output of a module at each of its calls;
+            not where one of them is no tensor.
     """
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda _, inputs, output: see(name, inputs[0], output)
+    def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def seen(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+                see(name, inputs[0], output)
+
+        return seen
 
     hooks = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
     try:
-        with torch.no_grad():
+        with torch.set_grad_enabled(network.training):  # by which some norms know the mode
             network(x)
     finally:
         for each in hooks:

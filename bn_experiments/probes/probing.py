@@ -18,6 +18,7 @@ from bn_experiments.probes.probe import Probe, Reading, Schedule
 from bn_experiments.seeds import Stream
 from bn_experiments.system.files import write_whole
 from bn_experiments.training.replicas import Replicas
+from bn_experiments.training.snapshot import Snapshot
 
 FILE = "probes.npz"
 
@@ -80,9 +81,11 @@ class Probing(Callback):
             # Lightning restores its current_epoch after on_fit_start: the readings tell whether epoch 0 is over
             if epoch in record.readings or not record.schedule.is_due(epoch, cast(int, trainer.max_epochs)):
                 continue
-            replicas = copy.deepcopy(cast(Replicas, pl_module.replicas))
+            trained = cast(Replicas, pl_module.replicas)
+            replicas, before = copy.deepcopy(trained), Snapshot(trained)
             with Stream(record.probe.seeds[0], "probe", name, epoch).drawn():
                 reading = record.readings[epoch] = record.probe.measure(replicas, splits)
+            before.put_back()  # what a hook of the copy, which has the original in its closure, wrote there
             record.probe.draw(self.writer, name, reading, splits, epoch)
 
     def arrays(self) -> dict[str, np.ndarray]:

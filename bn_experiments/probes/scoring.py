@@ -6,14 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bn_experiments.data.batches import BatchSize, size_of
 from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.training.attributes import settle
 from bn_experiments.training.replicas import Replicas
 
 MODES = ("eval", "train")  # evaluation first: training mode moves the running statistics
 SPLITS = ("train", "val", "test")
 
 
-def logits_on(examples: Examples, replicas: Replicas, batch_size: int) -> Tensor:
+def logits_on(examples: Examples, replicas: Replicas, batch_size: BatchSize) -> Tensor:
     """The logits of all examples, in their order.
 
     Args:
@@ -25,11 +27,16 @@ def logits_on(examples: Examples, replicas: Replicas, batch_size: int) -> Tensor
     Returns:
         Logits (R, N, C).
     """
-    ends = [*range(0, len(examples), batch_size), len(examples)]
-    if len(ends) > 2 and len(examples) % batch_size == 1:
+    size = size_of(batch_size, len(examples))
+    ends = [*range(0, len(examples), size), len(examples)]
+    if len(ends) > 2 and len(examples) % size == 1:
         del ends[-2]
-    with torch.no_grad():
-        return torch.cat([replicas.forward_shared(examples.slice(a, b)[0]) for a, b in pairwise(ends)], dim=1)
+    logits = []
+    with torch.set_grad_enabled(replicas.training):  # by which some norms know the mode
+        for a, b in pairwise(ends):
+            logits.append(replicas.forward_shared(examples.slice(a, b)[0]).detach())
+            settle(replicas)
+    return torch.cat(logits, dim=1)
 
 
 def loss_and_accuracy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,7 +52,7 @@ def loss_and_accuracy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return losses.double().mean(1).float(), (logits.argmax(-1) == labels).float().mean(1)
 
 
-def scores_by_split(splits: Splits, replicas: Replicas, batch_size: int) -> dict[str, Tensor]:
+def scores_by_split(splits: Splits, replicas: Replicas, batch_size: BatchSize) -> dict[str, Tensor]:
     """The loss and the accuracy of every split, over all of its examples (see `loss_and_accuracy`).
 
     Args:

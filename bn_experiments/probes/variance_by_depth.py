@@ -23,13 +23,18 @@ def unit_variance(x: Tensor) -> Tensor:
 def stages(network: nn.Module) -> dict[str, nn.Module]:
     """The modules that a signal passes from the input to the logits.
 
-    They are the network's children in order, where a `Sequential` stands for its own children.
+    They are the network's children in order, where a `Sequential` stands for its own children, and so does a child
+    that is the only one.
 
     >>> list(stages(nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Linear(2, 1))))
     ['0.0', '0.1', '1']
     """
     found: dict[str, nn.Module] = {}
-    for name, child in network.named_children():
+    children = dict(network.named_children())
+    if len(children) == 1 and len(inner := stages(*children.values())) > 1:
+        (name,) = children
+        return {f"{name}.{key}": part for key, part in inner.items()}
+    for name, child in children.items():
         inner = {f"{name}.{key}": part for key, part in child.named_children()} if type(child) is nn.Sequential else {}
         found |= inner or {name: child}
     return found

@@ -88,11 +88,18 @@ def counts(sweeps: Sequence[SweepContents]) -> dict[str, int]:
 def machines(sweeps: Sequence[SweepContents]) -> dict[str, list[str]]:
     """The machines, versions and commits that the results come from, and what was done in another way, each once."""
     cells = [cell for sweep in sweeps for cell in sweep.cells]
+    sections = [section for sweep in sweeps for section in sweep.sections]
+    arms = {arm.result.config_hash: arm.name for section in sections for arm in section.arms.values()}
+    arm_of = [arms.get(cell.config_hash, cell.cell["norm"]) for cell in cells]
     found = {
         "machine": [cell.device or "unknown" for cell in cells],
         "versions": [", ".join(f"{name} {version}" for name, version in cell.versions.items()) for cell in cells],
         "commit": [cell.git_commit or "none: outside a checkout" for cell in cells],
-        "notes": [f"{note} ({cell.cell['model']}, {cell.cell['norm']})" for cell in cells for note in cell.notes],
+        "notes": [
+            f"{note} ({cell.cell['model']}, {arm})"
+            for cell, arm in zip(cells, arm_of, strict=True)
+            for note in cell.notes
+        ],
     }
     return {name: sorted(set(values)) for name, values in found.items() if values}
 

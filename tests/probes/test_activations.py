@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bn_experiments.models.lenet import LeNet
 from bn_experiments.models.residual_mlp import ResidualMLP
-from bn_experiments.norms.slot import Slot
+from bn_experiments.norms.slot import Slot, mark
 from bn_experiments.probes.activations import Activations, hidden_activations, summary_statistics
 from bn_experiments.probes.probe import fixed_batch
 from bn_experiments.run import run
@@ -26,7 +26,7 @@ def batch_norm(placement: str) -> Slot:
 
 def rms(placement: str) -> Slot:
     """A norm that is a formula of one example, so that what it gives can be computed by hand."""
-    return Slot("bn_experiments.norms.rms.RMSNorm", placement=placement, **PLACE, eps=0.5, affine=True)
+    return Slot("bn_experiments.norms.rms.RMSNorm", placement=placement, **PLACE, over="example", eps=0.5, affine=True)
 
 
 def drawn(network: nn.Module) -> nn.Module:
@@ -108,7 +108,7 @@ def test_numbers_that_are_not_finite_are_not_counted_and_do_no_harm():
 
 @pytest.mark.parametrize("placement", ["pre", "post"])
 def test_a_hidden_layer_shows_what_goes_into_and_out_of_its_norm_and_activation(placement):
-    norm = nn.BatchNorm1d(2, eps=1e-30, dtype=torch.float64)
+    norm = mark(nn.BatchNorm1d(2, eps=1e-30, dtype=torch.float64))
     norm.weight.data, norm.bias.data = torch.tensor([[2.0, 1.0], [-1.0, 0.5]], dtype=torch.float64)
     layer = nn.Linear(1, 2, dtype=torch.float64)
     layer.weight.data, layer.bias.data = torch.tensor([[1.0], [-2.0]]).double(), torch.tensor([0.0, 2.0]).double()

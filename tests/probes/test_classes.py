@@ -150,3 +150,11 @@ def test_names_of_classes_never_become_markup_in_the_report(tmp_path):
     drawn = draw(tmp_path, "classes", lambda norm: read(norm, classes=(HOSTILE, "$x^")))
     assert not any("<script" in drawing.svg for drawing in drawn.values())
     assert HOSTILE in set(drawn["accuracy_by_class"].data["class"])
+
+
+def test_a_rest_of_its_batches_that_the_norm_does_not_take_is_refused(compose_cell):
+    keys = ["norm=ghost", "norm.group_size=3", "data.train_examples=120", "data.batch_size=54"]
+    (line,) = refusals(compose_cell(*keys))  # 1000 test examples leave a batch of 28, and that a group of one
+    assert line.startswith(
+        "probes.classes.batch_size=54: makes a batch of 28 of the 1000 examples of test, which fails"
+    )

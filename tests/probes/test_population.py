@@ -1,17 +1,25 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from benchmarks import people
 from bn_experiments.claims.protocol import Published
 from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.norms.batch import BatchCenter, BatchNorm, BatchScale, L1BatchNorm
 from bn_experiments.norms.per_step import PerStep
+from bn_experiments.norms.running import BatchRenorm, FrozenBatchNorm
 from bn_experiments.probes.population import Population, estimate_population_statistics
 from bn_experiments.probes.population_figures import QUANTITIES
 from bn_experiments.probes.scoring import SPLITS, scores_by_split
 from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
 from bn_experiments.run import run
+from bn_experiments.training.attributes import attributes
 from bn_experiments.training.replicas import SeparateReplicas
+from tests.norms.test_batch import OPTIONS, F, inputs
+from tests.norms.test_running import FREE
 from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, saved, splits_of, steps
 
 
@@ -131,6 +139,17 @@ def test_a_norm_that_cannot_be_estimated_is_refused_before_anything_trains(compo
     assert refusals(compose_cell("model=lstm", "norm=bn", "probes=[population]")) == []
 
 
+@pytest.mark.parametrize(("norm", "kept"), [("ScalarState", "mean"), ("Hooked", "mean"), ("Metered", "meter")])
+def test_state_in_plain_attributes_or_moved_by_a_hook_is_refused_too(compose_cell, norm, kept):
+    network = nn.Sequential(getattr(people, norm)(4))
+    probe = Population(batch_size=8, examples=64, eval_batch_size=8)
+    before = copy.deepcopy(network.state_dict()), attributes(network)
+    (refusal,) = probe.refusals(network, torch.zeros(2, 4))
+    assert f"{norm} changes 0.{kept} in training mode" in str(refusal)
+    assert all(torch.equal(tensor, before[0][name]) for name, tensor in network.state_dict().items())
+    assert attributes(network) == before[1], "it is left as it was"
+
+
 def test_training_goes_on_untouched_and_without_running_statistics_it_is_evaluation_mode(compose_cell):
     for norm in ("none", "ln"):
         cell = compose_cell(f"norm={norm}", "probes=[population]")
@@ -194,3 +213,22 @@ def test_a_batch_of_one_is_refused_where_the_norm_needs_two(compose_cell):
 def test_the_report_has_words_for_its_quantities():
     published = Published("bn", "population/acc", label="test")
     assert words.quantity(published, QUANTITIES) == "accuracy with population statistics, test"
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, L1BatchNorm, BatchScale, BatchCenter])
+def test_population_statistics_are_the_mean_over_batches(kind):
+    norm, batches = kind(F, **OPTIONS).double(), inputs(7, 6, F)
+    one = [copy.deepcopy(norm) for _ in batches]
+    for own, x in zip(one, batches, strict=True):
+        own.momentum = 1.0
+        own(x)
+    norm(100 * batches[0])  # which is to be forgotten
+    estimate_population_statistics(nn.Sequential(norm), batches)
+    for name, value in norm.running.items():
+        torch.testing.assert_close(value, torch.stack([own.running[name] for own in one]).mean(0))
+
+
+@pytest.mark.parametrize("norm", [FrozenBatchNorm(F, **OPTIONS), BatchRenorm(F, **FREE, **OPTIONS)])
+def test_statistics_that_training_reads_cannot_be_estimated_anew(norm):
+    with pytest.raises(Refusal, match=r"running_mean, .*running_.* cannot be estimated anew"):
+        estimate_population_statistics(nn.Sequential(norm), torch.randn(2, 6, F))

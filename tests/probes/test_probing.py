@@ -264,3 +264,13 @@ def test_a_probe_that_asks_for_a_batch_of_one_is_refused_where_the_norm_needs_tw
 @pytest.mark.parametrize("name", NAMES)
 def test_every_probe_is_right_as_its_file_sets_it(compose_cell, name):
     assert check(compose_cell("norm=bn", f"probes=[{name}]")) == []
+
+
+def test_a_norm_that_knows_the_mode_by_gradients_reads_as_one_that_knows_it_by_its_flag(compose_cell):
+    readings = []
+    for norm in ("Textbook", "AssignedBuffers"):
+        own = ["norm=none", f"norm._target_=benchmarks.people.{norm}", f"name={norm}", "trainer.stack_replicas=false"]
+        fit = [name for name in NAMES if not check(compose_cell(*own, *TINY, f"probes=[{name}]"))]
+        assert len(fit) > len(NAMES) / 2, "some may refuse a norm with a rule of its own"
+        readings.append(run(compose_cell(*own, *TINY, f"probes=[{','.join(fit)}]")).probes)
+    assert readings[0] == readings[1]

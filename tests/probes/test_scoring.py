@@ -101,6 +101,13 @@ def test_in_training_mode_batch_norm_uses_the_statistics_of_the_batch(kind):
         torch.testing.assert_close(logits, torch.cat([by_hand(network, data.x[:4]), by_hand(network, data.x[4:])]))
 
 
+def test_a_full_batch_is_all_of_a_split():
+    replicas = SeparateReplicas([network.train() for network in networks(2, norm=True)])
+    found = logits_on(examples(7), replicas, "full")
+    assert torch.equal(found, logits_on(examples(7), replicas, 7))
+    assert not torch.equal(found, logits_on(examples(7), replicas, 4))
+
+
 def test_the_scores_are_those_of_each_split():
     parts = {name: examples(count, seed=count) for name, count in {"train": 9, "val": 5, "test": 7}.items()}
     made = networks(2, norm=True)

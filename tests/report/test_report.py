@@ -4,6 +4,7 @@ import json
 import os
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
@@ -17,6 +18,7 @@ from bn_experiments.report import FILE, write_page
 from bn_experiments.report.__main__ import main
 from bn_experiments.report.contents import collect
 from bn_experiments.report.drawings import drawings
+from bn_experiments.report.page import machines
 from bn_experiments.statistics.intervals import mean_interval, prediction_interval
 from tests.cells_by_hand import ORIGIN
 from tests.probes.drawn import HOSTILE
@@ -469,3 +471,13 @@ def test_a_long_curve_is_drawn_in_means_of_at_most_150_points(tmp_path):
     expected = values[:, : 143 * 7].reshape(REPLICAS, 143, 7).mean(axis=(0, 2))
     assert drawn.data["mean"].tolist() == pytest.approx(expected.tolist())
     assert drawn.data["step"].tolist()[:2] == [4.0, 11.0]
+
+
+def test_a_note_names_the_arm_as_the_table_does():
+    cell = SimpleNamespace(
+        notes=["it trains alone"], cell={"model": "mlp", "norm": "none"}, config_hash="a", device="cpu", versions={},
+        git_commit="b",
+    )  # fmt: skip
+    arm = SimpleNamespace(name="MyNorm", result=cell)
+    sweep = SimpleNamespace(cells=[cell], sections=[SimpleNamespace(arms={"MyNorm": arm})])
+    assert machines([sweep])["notes"] == ["it trains alone (mlp, MyNorm)"]
