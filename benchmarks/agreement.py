@@ -58,6 +58,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "benchmarks.people.adamw_by_names": {"lr": 0.01, "weight_decay": 0.1, "decay": "all"},
     "benchmarks.people.Lars": {"lr": 0.01, "decay": "all"},
     "benchmarks.people.GloballyClipped": {"lr": 0.1, "momentum": 0.9, "decay": "all"},
+    "benchmarks.people.LazyMomentum": {"lr": 0.01, "decay": "all"},
+    "benchmarks.people.Lookahead": {"lr": 0.1, "decay": "all"},
     "timm.optim.Lamb": {"lr": 0.01, "decay": "all"},
 }
 NETWORKS = ("Tokens", "Attention", "Kaiming", "Shared", "Frozen")

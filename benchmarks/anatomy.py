@@ -58,8 +58,8 @@ def anatomy(workload: Workload, replicas: int, flops_per_s: float, bytes_per_s: 
     config = workload.cell(Path(), replicas).config
     splits = objects.splits(config).to(torch.device("cpu"), torch.float32)
     networks = build.replicas(config, splits, stacking.stacks(config, splits, "cpu")).train()
-    make = objects.optimizer(config)
-    steps = [(Steps(part, [make(part.module)], None), part.replicas) for part in networks.parts()]
+    make, loss = objects.optimizer(config), objects.losses(config).train
+    steps = [(Steps(part, [make(part.module)], loss, None), part.replicas) for part in networks.parts()]
     index = torch.randint(len(splits.train), (replicas, STEPS, config["data"]["batch_size"]))
 
     def block() -> None:

@@ -40,7 +40,7 @@ class Affine(nn.Module):
 
 
 class PlainAttributes(Affine):
-    """Running statistics in plain attributes, told apart by whether gradients are on, as in a well-known textbook."""
+    """Running statistics in plain attributes, detached; whether gradients are on tells it the mode."""
 
     def __init__(self, width: int):
         super().__init__(width)
@@ -54,6 +54,19 @@ class PlainAttributes(Affine):
             mean, var = self.moments(x)
             self.moving_mean = ((1 - MOMENTUM) * self.moving_mean + MOMENTUM * mean).detach()
             self.moving_var = ((1 - MOMENTUM) * self.moving_var + MOMENTUM * var).detach()
+        return self.scaled((x - wide(mean, x)) / (wide(var, x) + 1e-5).sqrt())
+
+
+class Textbook(PlainAttributes):
+    """The same with `.data`, as a well-known textbook has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            y = (x - wide(self.moving_mean, x)) / (wide(self.moving_var, x) + 1e-5).sqrt()
+            return self.scaled(y)
+        mean, var = self.moments(x)
+        self.moving_mean = ((1 - MOMENTUM) * self.moving_mean + MOMENTUM * mean).data
+        self.moving_var = ((1 - MOMENTUM) * self.moving_var + MOMENTUM * var).data
         return self.scaled((x - wide(mean, x)) / (wide(var, x) + 1e-5).sqrt())
 
 
@@ -87,6 +100,54 @@ class InPlaceBuffers(AssignedBuffers):
             with torch.no_grad():
                 self.moving_mean.mul_(1 - MOMENTUM).add_(MOMENTUM * mean)
                 self.moving_var.mul_(1 - MOMENTUM).add_(MOMENTUM * var)
+        return self.scaled((x - wide(mean, x)) / (wide(var, x) + 1e-5).sqrt())
+
+
+class Shifted(Affine):
+    """The mean of the batch before the last one, in buffers that are shifted into each other."""
+
+    last: Tensor
+    older: Tensor
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.register_buffer("last", torch.zeros(width))
+        self.register_buffer("older", torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.scaled(x - wide(self.older, x))
+        if self.training:
+            self.older = self.last
+            self.last = x.detach().mean(axes(x))
+        return y
+
+
+class ShiftedAttribute(Affine):
+    """The same with the older one in a plain attribute, which is there from the first pass on."""
+
+    last: Tensor
+    older: Any  # None, then a tensor
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.register_buffer("last", torch.zeros(width))
+        self.older = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.older is None else x - wide(self.older, x)
+        if self.training:
+            self.older, self.last = self.last, x.detach().mean(axes(x))
+        return self.scaled(y)
+
+
+class KeepsGraph(Affine):
+    """The last mean in a plain attribute to look at, with the graph of its gradients."""
+
+    last_mean: Any
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, var = self.moments(x)
+        self.last_mean = mean
         return self.scaled((x - wide(mean, x)) / (wide(var, x) + 1e-5).sqrt())
 
 
@@ -254,6 +315,129 @@ class OpaqueState(Affine):
         return self.scaled(x * (1 + sum(self.queue)))
 
 
+class Meter:
+    """An average that is kept outside of torch."""
+
+    def __init__(self) -> None:
+        self.value: Any = 0.0
+
+    def update(self, new: Tensor) -> None:
+        self.value = (1 - MOMENTUM) * self.value + MOMENTUM * new
+
+
+class Metered(Affine):
+    """A running mean in a helper object, which evaluation alone reads."""
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.meter = Meter()
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(axes(x))
+        if self.training:
+            self.meter.update(mean.detach())
+        return self.scaled(x - wide(mean if self.training else mean * 0 + self.meter.value, x))
+
+
+class NumPyState(Affine):
+    """A running mean in an array of NumPy, which evaluation alone reads."""
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.mean = np.zeros(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(axes(x))
+        if self.training:
+            self.mean = (1 - MOMENTUM) * self.mean + MOMENTUM * mean.detach().cpu().numpy()
+        return self.scaled(x - wide(mean if self.training else torch.as_tensor(self.mean, dtype=x.dtype), x))
+
+
+class NoisyInTheLastBatch(Affine):
+    """A group norm over examples that fills up its last group with random examples of the batch."""
+
+    size = 50
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = len(x)
+        if self.training and count % self.size:
+            x = torch.cat([x, x[torch.randint(count, (self.size - count % self.size,))]])
+        if self.training:
+            groups = x.view(len(x) // self.size, self.size, *x.shape[1:])
+            x = (groups - groups.mean(1, keepdim=True)).view_as(x)[:count]
+        return self.scaled(x)
+
+
+class Coin(Affine):
+    """A batch norm without a scale of the variance or a layer norm, as its constructor draws."""
+
+    def __init__(self, width: int, share: float = 0.5):
+        super().__init__(width)
+        self.by_example = random.random() < share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaled(x - (x.mean(1, keepdim=True) if self.by_example else x.mean(0)))
+
+
+class ReadsLater(Affine):
+    """A clip at a number that it reads off a tensor, from its tenth pass on."""
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += self.training
+        if self.passes > 9:
+            x = x.clamp(max=3 * x.std().item())
+        return self.scaled(x)
+
+
+class Hooked(Affine):
+    """A running mean that a hook keeps, which has the module in its closure."""
+
+    mean: Tensor
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.register_buffer("mean", torch.zeros(width))
+
+        def keep(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+            if self.training:
+                self.mean.lerp_(given[0].detach().mean(axes(given[0])), MOMENTUM)
+
+        self.register_forward_hook(keep)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaled(x - wide(self.mean, x))
+
+
+class ScalarState(Affine):
+    """One running mean for all channels, a Python number."""
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.mean = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean = (1 - MOMENTUM) * self.mean + MOMENTUM * x.mean().item()
+        return self.scaled(x - self.mean)
+
+
+class IntegerParameter(Affine):
+    """A count of its passes in a parameter without a gradient."""
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.passes = nn.Parameter(torch.tensor(0), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.passes.add_(1)
+        return self.scaled(x)
+
+
 class Mixing(Affine):
     """One statistic of the whole batch, all channels together."""
 
@@ -304,6 +488,41 @@ class GloballyClipped(torch.optim.SGD):
         own = [one for group in self.param_groups for one in group["params"]]
         nn.utils.clip_grad_norm_(own, 0.5)
         return super().step(closure)
+
+
+class LazyMomentum(torch.optim.Optimizer):
+    """Momentum in a list that the first step makes."""
+
+    moved: Any = None
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        own = [one for group in self.param_groups for one in group["params"]]
+        if self.moved is None:
+            self.moved = [torch.zeros_like(one) for one in own]
+        for one, moved in zip(own, self.moved, strict=True):
+            one.sub_(moved.mul_(0.9).add_(one.grad), alpha=self.param_groups[0]["lr"])
+
+
+class Lookahead(torch.optim.SGD):
+    """Lookahead (Zhang et al. 2019, arXiv:1907.08610), which goes back to slow weights at each fifth step."""
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float):
+        super().__init__(params, lr=lr)
+        self.taken = 0
+        self.slow = [one.detach().clone() for group in self.param_groups for one in group["params"]]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        super().step(closure)
+        self.taken += 1
+        own = [one for group in self.param_groups for one in group["params"]]
+        for one, slow in zip(own, self.slow, strict=True):
+            if self.taken % 5 == 0:
+                one.copy_(slow.lerp_(one, 0.5))
 
 
 class Tokens(nn.Module):

@@ -6,6 +6,7 @@ import pytest
 
 from bn_experiments.config.check import check
 from bn_experiments.run import run
+from tests.pairs import of_pair, pairs, refusal
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -14,16 +15,15 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
-MODELS_AND_NORMS = [
-    (model, norm) for model in options("model") for norm in options("norm") if norm != "in" or model == "lenet"
-]
-OTHERS = [f"{group}={option}" for group in ("optimizer", "scheduler", "trainer") for option in options(group)]
+OTHERS = [f"{group}={option}" for group in ("optimizer", "scheduler", "loss", "trainer") for option in options(group)]
 SLOT = ["norm.placement=post", "norm.bias=keep", "norm.scale_init=uniform", "norm.scale_init=0.1", "norm.layers=linear"]
 SLOT += ["norm.eps=1e-3", "norm.momentum=null", "norm.affine=false"]
 MODEL = ["model.activation=sigmoid", "model.dropout=0.5", "init=he_uniform", "trainer.gradient_clip_norm=1.0"]
 DATA = ["data.shuffle=false", "data.drop_last=true", "data.normalization=train", "data.val_split=random"]
 DATA += ["data.val_split=test", "data.normalization=given data.mean=0.1 data.std=2"]
+DATA += ["data.batch_size=full", "data=gaussian", "augmentation=[shift,scale,cutout]", "augmentation=[]"]
 TRAINER = ["trainer.precision=64-true", "trainer.precision=bf16-mixed", "trainer.stack_replicas=false"]
+TRAINER += ["trainer.adaptive_clip_factor=0.01", "optimizer.groups.norms.lr=0.1", "scheduler.interval=step"]
 TRAINER += ["trainer.deterministic=false", "trainer.deterministic=warn", "trainer.steps_per_execution=1"]
 PROBES = [f"probes=[{option}]" for option in options("probes")]
 PROBES += ["probes=[]"]
@@ -36,9 +36,12 @@ def one_epoch(compose_cell, *overrides: str):
     return run(cell)
 
 
-@pytest.mark.parametrize(("model", "norm"), MODELS_AND_NORMS)
+@pytest.mark.parametrize(("model", "norm"), pairs())
 def test_every_model_trains_with_every_norm(compose_cell, model, norm):
-    result = one_epoch(compose_cell, f"model={model}", f"norm={norm}")
+    if refusal(norm, model):
+        pytest.skip("the norm has no place in the model")
+    without_rest = ["norm.group_size=2"] if norm == "ghost" else []
+    result = one_epoch(compose_cell, *of_pair(model, norm), *without_rest)
     assert not any(result.diverged)
 
 
@@ -46,6 +49,44 @@ def test_every_model_trains_with_every_norm(compose_cell, model, norm):
 def test_every_option_trains(compose_cell, option):
     result = one_epoch(compose_cell, *option.split())
     assert not any(result.diverged)
+
+
+@pytest.mark.parametrize("option", ["crop", "flip", "cutout", "crop,flip,cutout,scale"])
+def test_every_augmentation_of_images_trains(compose_cell, option):
+    images = ["data=gaussian", "data.shape=[3,18,18]", "model=lenet", "norm=bn", f"augmentation=[{option}]"]
+    assert not any(one_epoch(compose_cell, *images).diverged)
+
+
+def test_a_full_batch_trains_to_the_numbers_of_a_batch_that_is_as_large_as_the_split(compose_cell):
+    keys = ["norm=bn", "trainer.max_epochs=3", "data.train_examples=200"]
+    sizes = {
+        "name=full": "data.batch_size=full",
+        "name=large": "data.batch_size=180",
+        "name=larger": "data.batch_size=90",
+    }
+    full, large, larger = (
+        run(compose_cell(*keys, name, size, "data.shuffle=false")).metrics for name, size in sizes.items()
+    )
+    assert full == large != larger
+
+
+def test_a_users_own_augmentation_needs_no_change_to_the_code(compose_cell):
+    own = ["norm=none", "+augmentation.mine._target_=tests.test_config.Fading", "probes=[]"]
+    plain = one_epoch(compose_cell, "norm=none", "probes=[]")
+    same, faded = (one_epoch(compose_cell, *own, f"+augmentation.mine.by={by}") for by in (0.0, 0.5))
+    assert same.metrics == plain.metrics != faded.metrics
+
+
+class Fading:
+    """A user's augmentation."""
+
+    draws = 1
+
+    def __init__(self, *, by: float):
+        self.by = by
+
+    def __call__(self, x, u):
+        return x * (1 - self.by * u[:, :, None])
 
 
 @pytest.mark.parametrize("option", LENET)

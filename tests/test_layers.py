@@ -11,8 +11,8 @@ import bn_experiments
 PACKAGE = Path(bn_experiments.__file__).parent
 
 # from the ground up: each part may import those before it
-LAYERS = ["seeds", "refusal", "signatures", "system", "statistics", "norms", "models", "data", "records", "training"]
-LAYERS += ["norms.examine", "claims", "figures", "probes", "report", "config", "run", "sweeps"]
+LAYERS = ["seeds", "counters", "refusal", "signatures", "system", "statistics", "norms", "models", "data", "records"]
+LAYERS += ["training", "norms.examine", "claims", "figures", "probes", "report", "config", "run", "sweeps"]
 
 
 def modules() -> dict[str, Path]:

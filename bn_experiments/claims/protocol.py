@@ -3,16 +3,17 @@
 import dataclasses
 import inspect
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from hydra.utils import get_object
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bn_experiments.records.quantities import STRICT, Array, Quantity
-from bn_experiments.refusal import Refusal, nearest, unknown_key
+from bn_experiments.refusal import Refusal, nearest, one_line, unknown_key
 from bn_experiments.signatures import allowed
 from bn_experiments.statistics.rules import RULES, Evidence
 from bn_experiments.system.files import write_whole
@@ -60,7 +61,9 @@ class Claim:
             for name, value in self.arguments.items()
             if name not in arrays
         }
-        return RULES[self.rule](**arrays, **numbers)
+        rule = rule_of(self.rule)
+        assert rule is not None
+        return rule(**arrays, **numbers)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,21 @@ class Protocol:
         return plain
 
 
+def rule_of(name: Any) -> Callable[..., Evidence] | None:
+    """The rule with a name of `statistics.rules`, or the function of one's own that a dotted path names.
+
+    Args:
+        name: The name or the path. None is returned where there is no such rule.
+    """
+    if not isinstance(name, str) or "." not in name:
+        return RULES.get(name)
+    try:
+        found = get_object(name)
+    except (Exception, SystemExit):
+        return None
+    return found if callable(found) else None
+
+
 def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[Refusal]]:
     """The protocol that a config's `experiment` describes, or a refusal for each wrong entry."""
     plain = dict(config)
@@ -167,11 +185,12 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
     if not isinstance(claim, Mapping) or not isinstance(claim.get("claim"), str):
         refusals.append(Refusal(key, "no claim", "claim, rule and the rule's arguments", "say what is claimed"))
         return None
-    if claim.get("rule") not in RULES:
-        refusals.append(Refusal(f"{key}.rule", "no such rule", ", ".join(RULES), "choose one", value=claim.get("rule")))
+    if (rule := rule_of(name := claim.get("rule"))) is None:
+        allowed = f"{', '.join(RULES)}, or the dotted path of a function that gives Evidence"
+        refusals.append(Refusal(f"{key}.rule", "no such rule", allowed, "choose one", value=name))
         return None
     arguments = {name: value for name, value in claim.items() if name not in ("claim", "rule")}
-    parameters = inspect.signature(RULES[claim["rule"]]).parameters
+    parameters = inspect.signature(rule).parameters
     needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
     if not needed <= set(arguments) <= set(parameters):
         allowed = f"{', '.join(parameters)}, of which {', '.join(sorted(needed))} must be there"
@@ -195,11 +214,12 @@ def _objection(claim: Claim) -> str | None:
     """The error of the claim's rule on its arguments, tried on three replicas; None if there is no error."""
     if not claim.quantities:
         return "nothing of it is measured"
+    tried = {name: np.ones((3, 3) if _is_curve(q) else 3) for name, q in claim.quantities.items()}
     try:
-        claim.evidence({name: np.ones((3, 3) if _is_curve(q) else 3) for name, q in claim.quantities.items()})
-    except (TypeError, ValueError) as error:
-        return str(error)
-    return None
+        found = claim.evidence(tried)
+    except Exception as error:
+        return one_line(error)
+    return None if isinstance(found, Evidence) else f"gives {type(found).__name__}, not Evidence"
 
 
 def _is_curve(quantity: Quantity) -> bool:

@@ -12,10 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.records.identity import BASELINE, NO_NUMBERS, OF_COMMAND, SEEDS, flat
 
-GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "trainer")
+GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "loss", "trainer")
 NAMED = GROUPS[:4]  # the groups whose options stand in every cell's name
 WHOLE = "|".join([*SEEDS, *OF_COMMAND, "experiment", "hydra"])  # with all keys below them
 NOT_IN_NAME = re.compile(rf"^(({WHOLE})([./].*)?|trainer\.({'|'.join(NO_NUMBERS)})|{'|'.join(NAMED)})$")
+EXISTING = "bn_experiments.models.existing."  # functions that make other people's networks
 FOLDERS = re.compile(r"hydra\.(run|sweep)(\.|$)")  # Hydra's keys that say where it writes; a command sets none of them
 PLAIN = re.compile(r"[\w./@]+=(\[[\w.,+ -]*\]|[\w.,+-]*)")  # what a name shows in full
 
@@ -163,7 +164,8 @@ def initialization_of(target: str) -> str:
     >>> initialization_of("bn_experiments.models.mlp.MLP"), initialization_of("my_package.MyNet")
     ('torch', 'own')
     """
-    return "torch" if str(target).startswith("bn_experiments.") else "own"
+    is_ours = str(target).startswith("bn_experiments.") and not str(target).startswith(EXISTING)
+    return "torch" if is_ours else "own"
 
 
 # `${cell_name:}` and `${init_of:...}` in conf/config.yaml

@@ -14,7 +14,8 @@ from bn_experiments.refusal import Refusal
 
 MOST_NAMED = 3  # cells in a line
 Question = Callable[..., list[Refusal] | None]
-NETWORK = ("data", "model", "norm", "init", "replicas", "probes", "trainer")  # what decides whether networks can train
+# what decides whether networks can train
+NETWORK = ("data", "model", "norm", "init", "loss", "replicas", "probes", "trainer")
 
 
 def check_cells(cells: Sequence[Cell], lost: Collection[str] = (), elsewhere: bool = False) -> list[Refusal]:
@@ -29,9 +30,11 @@ def check_cells(cells: Sequence[Cell], lost: Collection[str] = (), elsewhere: bo
     found = [check(cell, lost, once, elsewhere) for cell in cells]
     alike = [] if lost else list(dict.fromkeys(_alike(joined(cells))))
     if not (lost or alike or any(found)):  # the first step takes torch two seconds
-        found = [once(dry_run.step, cell.config, "optimizer", "scheduler") for cell in cells]
+        found = [once(dry_run.step, cell.config, "optimizer", "scheduler", "data", "trainer") for cell in cells]
     if not (lost or alike or any(found)):
         found = [once(dry_run.training, cell.config, *NETWORK, "optimizer") for cell in cells]
+    if not (lost or alike or any(found)):
+        found = [once(dry_run.seeds, cell.config, *NETWORK, "optimizer", "seed") for cell in cells]
     names: dict[Refusal, list[str]] = {}
     for cell, refusals in zip(cells, found, strict=True):
         for refusal in dict.fromkeys(refusals):
@@ -87,6 +90,8 @@ def check(cell: Cell, lost: Collection[str] = (), once: Once | None = None, else
         "": once(options.of_no_group, config, *(key for key in config if key not in options.BESIDE)),
         **{group: once(options.of_group, config, group, "paths", group=group) for group in ("paths", *GROUPS)},
     }
+    changes = [once(options.of_augmentation, config, "augmentation", name=name) for name in config["augmentation"]]
+    found["augmentation"] = [refusal for refusals in changes for refusal in refusals]
     probes = [once(options.of_probe, config, "probes", "data", name=name) for name in config["probes"]]
     found["probes"] = [refusal for refusals in probes for refusal in refusals]
     refusals = [refusal for group in found.values() for refusal in group]
@@ -105,6 +110,10 @@ def _dry_run(cell: Cell, wrong: set[str], once: Once, elsewhere: bool) -> list[R
         refusals += once(dry_run.data_and_network, config, *NETWORK, **names, elsewhere=elsewhere)
     elif makes_data:
         refusals += once(dry_run.data, config, "data")
+    for name in config["augmentation"] if makes_data and "augmentation" not in wrong else ():
+        refusals += once(dry_run.augmentation, config, "data", "augmentation", name=name)
+    if makes_data and not refusals and "loss" not in wrong:
+        refusals += once(dry_run.loss, config, "loss", "data")
     if "optimizer" not in wrong:
         refusals += once(dry_run.takes_options, config, "optimizer")
     return refusals

@@ -7,10 +7,13 @@ import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from bn_experiments.config import objects, stacking
 from bn_experiments.config.errors import blamed_on, reason_of
@@ -18,8 +21,11 @@ from bn_experiments.config.objects import Config
 from bn_experiments.data.splits import Splits
 from bn_experiments.norms.slot import norms_of
 from bn_experiments.refusal import Refusal, shown
+from bn_experiments.seeds import generator, global_state
 from bn_experiments.system.memory import refuse_what_does_not_fit
+from bn_experiments.training.attributes import same
 from bn_experiments.training.initialization import initialize
+from bn_experiments.training.schedules import advance
 
 
 def device(config: Config) -> None:
@@ -35,6 +41,29 @@ def device(config: Config) -> None:
 def data(config: Config) -> None:
     """Loads and splits the data, and raises a refusal of what is wrong with it."""
     objects.splits(config)
+
+
+def augmentation(config: Config, name: str) -> None:
+    """Changes two examples, and raises a refusal of an augmentation that cannot, or that replicas could not share."""
+    with blamed_on("data"):
+        shape = tuple(objects.source(config).train_x.shape[1:])
+    with blamed_on(f"augmentation.{name}"):
+        augmentation = objects.augmentation(config, name, shape)
+        x = torch.randn(2, *shape, generator=generator(0, "augmentation"))
+        u = torch.rand(2, augmentation.draws, generator=generator(0, "augmentation"))
+        before = global_state()
+        changed, alone = augmentation(x.clone(), u), augmentation(x[:1].clone(), u[:1])
+        draws = not same(before, global_state())
+    path, got = config["augmentation"][name]["_target_"], None
+    if (changed.shape, changed.dtype) != (x.shape, x.dtype):
+        got = f"makes {changed.dtype} {tuple(changed.shape)} of {x.dtype} {tuple(x.shape)}"
+    elif draws:
+        got = "draws from the global random generators"
+    elif not torch.allclose(changed[:1], alone):
+        got = "makes of an example what depends on the others"
+    if got:
+        allowed = "examples of the same type and shape, each of its own x and u alone"
+        raise Refusal(f"augmentation.{name}._target_", got, allowed, "change it", value=path)
 
 
 def data_and_network(config: Config, model: str, norm: str, elsewhere: bool) -> list[Refusal]:
@@ -55,21 +84,30 @@ def data_and_network(config: Config, model: str, norm: str, elsewhere: bool) -> 
 def _network(config: Config, splits: Splits, model: str, norm: str, device: str | None) -> list[Refusal]:
     bytes_per_number = 8 if config["trainer"]["precision"] == "64-true" else 4
     fits = refuse_what_does_not_fit(config["replicas"], bytes_per_number, device)
-    with torch.device("meta"), fits:
-        network = objects.network(config, splits)
+    with fits:
+        network = objects.outline(config, splits)
     initialize(network, 0, config["init"], objects.slot(config).scale_init)
     parametrized = any(nn.utils.parametrize.is_parametrized(module) for module in network.modules())
     if config["norm"]["_target_"] and not norms_of(network) and not parametrized:
         got = f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none"
         remedy = "choose another model or norm, or set norm.layers"
         raise Refusal("norm", got, "a norm that has a place in the model", remedy, value=norm)
-    return _batches(config, network.to_empty(device="cpu"), splits)
+    return _batches(config, _with_numbers(network), splits)
+
+
+def _with_numbers(network: nn.Module) -> nn.Module:
+    """The network with some numbers, always the same: its initialization would take time, and not every one has one."""
+    some, network = torch.Generator().manual_seed(0), network.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.1, generator=some) if parameter.is_floating_point() else parameter.zero_()
+        for buffer in network.buffers():
+            buffer.zero_()
+    return network
 
 
 def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal]:
-    """Pushes batches through the network, whose weights are whatever the memory held; its counters are zero."""
-    for buffer in network.buffers():
-        buffer.zero_()
+    """Pushes batches through the network."""
     batching, count = objects.batching(config), len(splits.train)
     sizes = batching.sizes(count)
     if not sizes:
@@ -78,44 +116,74 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
         raise Refusal("data.batch_size", got, f"1 to {count}", remedy, value=batching.batch_size)
     for size in sorted(sizes - {1}, reverse=True) or [2]:
         if error := _push(network, splits, size):
-            if size in (batching.batch_size, 2):
+            if size in (objects.batch_size(config, splits), 2):
                 raise error
             got = f"leaves a batch of {size} of the {count} training examples, which fails ({reason_of(error)})"
             remedy = "set data.drop_last=true, or change it"
             raise Refusal("data.batch_size", got, "a size whose rest works", remedy, value=batching.batch_size)
     takes_one = not _push(network, splits, 1)
     if 1 in sizes and not takes_one:
-        remedy = "set data.drop_last=true" if batching.batch_size > 1 else "change the norm"
+        remedy = "set data.drop_last=true" if objects.batch_size(config, splits) > 1 else "change the norm"
         got = f"leaves a batch of one of the {count} training examples, and the norm needs two"
         allowed = "a size that leaves none or more than one"
         raise Refusal("data.batch_size", got, allowed, f"change it, or {remedy}", value=batching.batch_size)
     batch, probes = torch.zeros(2, *splits.input_shape), [objects.probe(config, name) for name in config["probes"]]
     refusals = [refusal for probe in probes for refusal in probe.refusals(network, batch)]
-    return refusals if takes_one else refusals + _probes_of_one(config, splits)
+    return refusals + _batches_of_probes(config, network, splits)
 
 
-def _probes_of_one(config: Config, splits: Splits) -> list[Refusal]:
-    """A refusal of each probe that would put a batch of one example through a network in training mode."""
+def _batches_of_probes(config: Config, network: nn.Module, splits: Splits) -> list[Refusal]:
+    """A refusal of each probe that would put a batch through networks in training mode that they do not take."""
     refusals = []
     for name, keys in config["probes"].items():
-        lonely = [batch for batch in objects.probe(config, name).training_batches(splits) if batch.size == 1]
-        counts = {batch.split: len(getattr(splits, batch.split)) for batch in lonely}
-        if lonely:
-            option, split, _ = min(lonely, key=lambda batch: counts[batch.split])
-            got = f"makes a batch of one of the {counts[split]} examples of {split}, and the norm needs two"
+        batches = objects.probe(config, name).training_batches(splits)
+        failing = {batch: error for batch in batches if (error := _push(network, splits, batch.size))}
+        if failing:
+            (option, split, size), error = min(failing.items(), key=lambda one: len(getattr(splits, one[0].split)))
+            reason = "and the norm needs two" if size == 1 else f"which fails ({reason_of(error)})"
+            count = len(getattr(splits, split))
+            got = f"makes a batch of {'one' if size == 1 else size} of the {count} examples of {split}, {reason}"
             remedy = f"change it or the split, or leave {name} out of probes=[...]"
-            refusals.append(Refusal(f"probes.{name}.{option}", got, "two or more", remedy, value=keys[option]))
+            allowed = "two or more" if size == 1 else "a size whose rest works"
+            refusals.append(Refusal(f"probes.{name}.{option}", got, allowed, remedy, value=keys[option]))
     return refusals
 
 
 def _push(network: nn.Module, splits: Splits, size: int) -> BaseException | None:
     """What goes wrong with a training batch of `size` examples, if anything does."""
+    some = torch.Generator().manual_seed(0)
+    inside: list[tuple[str, nn.Module, tuple[int, ...]]] = []  # the modules that were called and have not returned
+    hooks = []
+    for name, module in network.named_modules():
+        enter = partial(lambda name, module, given: inside.append((name, module, _shape(given))), name)
+        hooks += [
+            module.register_forward_pre_hook(enter),
+            module.register_forward_hook(lambda *_: inside.pop() and None),
+        ]
     try:
-        logits = network(torch.zeros(size, *splits.input_shape))
+        logits = network(torch.randn(size, *splits.input_shape, generator=some))
     except (Exception, SystemExit) as error:
-        return error
+        norms = [called for called in inside if called[1] in norms_of(network).values()]
+        return _named(error, *norms[-1]) if norms else error
+    finally:
+        for hook in hooks:
+            hook.remove()
     due = (size, splits.num_classes)
-    return None if tuple(logits.shape) == due else ValueError(f"it gives {tuple(logits.shape)}, not {due}")
+    if tuple(logits.shape) == due:
+        return None
+    got, allowed = f"gives {tuple(logits.shape)} for a batch of {size}", f"{due}, a number for each class"
+    return Refusal("model", got, allowed, "change its last layer")
+
+
+def _shape(given: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(given[0].shape) if given and isinstance(given[0], torch.Tensor) else ()
+
+
+def _named(error: BaseException, name: str, module: nn.Module, shape: tuple[int, ...]) -> BaseException:
+    """An error of a norm with the norm's place and the shape that it was given."""
+    named = ValueError(f"{name}, {type(module).__name__}, does not take {shape}: {reason_of(error)}")
+    named.__cause__ = error
+    return named
 
 
 @blamed_on("model, norm, optimizer")
@@ -125,8 +193,20 @@ def training(config: Config) -> None:
     Networks, norms and optimizers that are known are not tried (see `stacking.agreement_of`).
     """
     found = stacking.agreement_of(config, objects.splits(config), objects.device(config))
-    if found.alone and config["trainer"]["stack_replicas"] is True:
-        got = f"the network cannot be stacked ({textwrap.shorten(found.alone, 200, placeholder='...')})"
+    if config["trainer"]["stack_replicas"] is True:
+        _refuse_alone(found.alone)
+
+
+@blamed_on("model, norm")
+def seeds(config: Config) -> None:
+    """Raises a refusal where replicas have to be stacked whose constructors make different networks."""
+    if config["trainer"]["stack_replicas"] is True:
+        _refuse_alone(stacking.unlike(config, objects.splits(config)))
+
+
+def _refuse_alone(reason: str | None) -> None:
+    if reason:
+        got = f"the network cannot be stacked ({textwrap.shorten(reason, 200, placeholder='...')})"
         raise Refusal("trainer.stack_replicas=true", got, "auto or false", "set it to auto")
 
 
@@ -156,10 +236,45 @@ def step(config: Config) -> None:
     with _refused(config, "optimizer"):
         optimizer = objects.optimizer(config)(network)
         optimizer.step()
+    schedule = objects.schedule(config, objects.splits(config))
     with _refused(config, "scheduler"):
-        scheduler = objects.scheduler(config)(optimizer)
+        scheduler = schedule.make(optimizer)
+        _steps_by_itself(config, scheduler)
         optimizer.step()  # a scheduler warns where it steps first
-        scheduler.step()
+        advance(scheduler)
+
+
+def _steps_by_itself(config: Config, scheduler: Any) -> None:
+    """Raises a refusal of what is no scheduler of torch's, and of one that waits for a metric."""
+    path, got = config["scheduler"]["_target_"], ""
+    allowed = "a class or function that makes a torch.optim.lr_scheduler.LRScheduler of an optimizer"
+    if not isinstance(scheduler, LRScheduler):
+        got = "makes no scheduler of torch's"
+    elif needed := [name for name, one in signature(scheduler.step).parameters.items() if one.default is one.empty]:
+        got = f"its step needs {', '.join(needed)}, and one rate serves all replicas, each with values of its own"
+        allowed = "a scheduler whose rates follow from the step alone"
+    if got:
+        raise Refusal("scheduler._target_", got, allowed, "choose another one, such as scheduler=step", value=path)
+
+
+@blamed_on("loss")
+def loss(config: Config) -> None:
+    """Raises a refusal of a loss that gives no number for each example, or another one in a stack than alone."""
+    classes, path = objects.splits(config).num_classes, config["loss"]["_target_"]
+    train, _ = objects.losses(config)
+    logits = torch.linspace(-2, 2, 6 * classes, dtype=torch.float64).view(2, 3, classes).requires_grad_()
+    y = torch.arange(6).view(2, 3) % classes
+    stacked, alone = train(logits, y), [train(*pair) for pair in zip(logits, y, strict=True)]
+    shapes = [tuple(losses.shape) for losses in (stacked, *alone)]
+    allowed = "a function of logits (..., B, C) and y (..., B) that gives the loss (..., B) of each example"
+    got = ""
+    if shapes != [(2, 3), (3,), (3,)]:
+        got = f"gives {shapes[0]} for logits (2, 3, {classes}), and {shapes[1]} for logits (3, {classes})"
+    elif not torch.allclose(stacked, torch.stack(alone), equal_nan=True):
+        got = "gives other numbers for a stack of replicas than for each of them"
+    if got:
+        raise Refusal("loss._target_", got, allowed, "change it, so that it keeps the leading axes apart", value=path)
+    torch.autograd.grad(stacked.sum(), logits)
 
 
 @contextmanager
@@ -167,6 +282,8 @@ def _refused(config: Config, group: str) -> Iterator[None]:
     """Within it, an error becomes the refusal of options of a group; torch tends to name the argument."""
     try:
         yield
+    except Refusal:
+        raise
     except (Exception, SystemExit) as error:
         reason, target = reason_of(error), config[group]["_target_"]
         named = [

@@ -1,32 +1,47 @@
 """From a configuration to the objects that it describes, one by one; nothing below sees a configuration."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.utils import get_object
 from torch import nn, optim
 
-from bn_experiments.data.batches import Batching
+from bn_experiments.data.augmented import Augmentation
+from bn_experiments.data.batches import Batching, size_of
 from bn_experiments.data.sources import Source
 from bn_experiments.data.splits import Splits, split
 from bn_experiments.data.valid import valid
-from bn_experiments.norms.slot import Slot, registered
+from bn_experiments.norms.slot import KEPT, Slot, registered
 from bn_experiments.probes.probe import Probe, Schedule
 from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.seeds import Stream
 from bn_experiments.signatures import accepted
-from bn_experiments.training.decay import parameter_groups
+from bn_experiments.training.clipping import clip_adaptively, clip_gradients
+from bn_experiments.training.decay import parameter_groups, set_ones
 from bn_experiments.training.initialization import initialize
+from bn_experiments.training.losses import Losses
+from bn_experiments.training.roles import find_roles
+from bn_experiments.training.schedules import Length, RateSchedule
+from bn_experiments.training.steps import Clip
 
 Config = Mapping[str, Any]
 ELEMENTWISE: tuple[Any, ...] = (optim.Adadelta, optim.Adagrad, optim.Adam, optim.Adamax, optim.AdamW, optim.ASGD)
 ELEMENTWISE += (optim.NAdam, optim.RAdam, optim.RMSprop, optim.Rprop, optim.SGD)
-KNOWN_MODELS = [f"bn_experiments.models.{name}" for name in ("mlp.MLP", "lenet.LeNet", "lstm.LSTM")]
+KNOWN_MODELS = [f"bn_experiments.models.{name}" for name in ("mlp.MLP", "lenet.LeNet", "lstm.LSTM", "rnn.RNN")]
+KNOWN_MODELS += [f"bn_experiments.models.{name}" for name in ("vgg.VGG", "resnet.ResNet", "transformer.Transformer")]
 KNOWN_MODELS += ["bn_experiments.models.residual_mlp.ResidualMLP"]
-KNOWN_NORMS = ["None", "bn_experiments.norms.rms.RMSNorm", "bn_experiments.norms.weight.weight_norm"]
+KNOWN_MODELS += ["bn_experiments.models.existing.sources.of_torchvision"]  # with none of torchvision's own options
+OUR_NORMS = ["batch.BatchCenter", "batch.BatchScale", "batch.L1BatchNorm", "ghost.GhostBatchNorm"]
+OUR_NORMS += ["running.BatchRenorm", "running.FrozenBatchNorm", "noisy.NoisyBatchNorm", "layer.LayerNorm"]
+OUR_NORMS += ["rms.RMSNorm"]
+OUR_NORMS += ["fused.FilterResponseNorm", "fused.EvoNormS0", "fused.EvoNormB0"]
+OUR_NORMS += ["pointwise.DynamicTanh", "pointwise.DynamicErf", "matrix.spectral_norm", "matrix.orthogonal"]
+OUR_NORMS += [f"weight.{name}" for name in ("weight_norm", "weight_standardization", "scaled_weight_standardization")]
+KNOWN_NORMS = ["None", KEPT, *(f"bn_experiments.norms.{name}" for name in OUR_NORMS)]
 KNOWN_NORMS += [f"torch.nn.{name}" for name in ("BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm")]
 
 
@@ -72,6 +87,29 @@ def batching(config: Config) -> Batching:
     return Batching(**accepted(Batching, options(config, "data")))
 
 
+def batch_size(config: Config, splits: Splits) -> int:
+    """The number of examples in a training batch."""
+    return size_of(config["data"]["batch_size"], len(splits.train))
+
+
+def augmentation(config: Config, name: str, input_shape: Sequence[int]) -> Augmentation:
+    """The augmentation of that name.
+
+    Args:
+        config: The configuration.
+        name: The name that the config gives it.
+        input_shape: The shape of an example, for one that asks for it.
+    """
+    make = target(config["augmentation"], name, "augmentation.")
+    given = {**options(config["augmentation"], name), "input_shape": input_shape}
+    return cast(Augmentation, make(**accepted(make, given)))
+
+
+def augmentations(config: Config, input_shape: Sequence[int]) -> dict[str, Augmentation]:
+    """What changes the training examples, by name, in the order of the names: as typed, the order changes no number."""
+    return {name: augmentation(config, name, input_shape) for name in sorted(config["augmentation"])}
+
+
 def slot(config: Config) -> Slot:
     """The norm of this arm."""
     return Slot(config["norm"]["_target_"], **options(config, "norm"))
@@ -83,6 +121,21 @@ def network(config: Config, splits: Splits) -> nn.Module:
     return target(config, "model")(**given, **options(config, "model"))
 
 
+def outline(config: Config, splits: Splits) -> nn.Module:
+    """One network without its numbers, on torch's meta device, as it is before it is initialized.
+
+    A constructor that reads a number off a tensor, or mixes devices, makes it with numbers first.
+    """
+    try:
+        with torch.device("meta"):
+            return registered(network(config, splits)).to("meta")
+    except Refusal:
+        raise
+    except Exception:
+        with Stream(0, "network").drawn():
+            return registered(network(config, splits)).to("meta")
+
+
 def initial_network(config: Config, splits: Splits, seed: int) -> nn.Module:
     """The network of the replica with a seed, as it is before training.
 
@@ -92,6 +145,9 @@ def initial_network(config: Config, splits: Splits, seed: int) -> nn.Module:
     with Stream(seed, "network").drawn():
         made = registered(network(config, splits))
     initialize(made, seed, config["init"], slot(config).scale_init)
+    if set_ones(config["optimizer"].get("groups", {})) or config["trainer"].get("adaptive_clip_factor"):
+        with Stream(seed, "roles").drawn():
+            find_roles(made, splits.input_shape)
     return made
 
 
@@ -104,22 +160,32 @@ def optimizer(config: Config, captured: bool = False) -> Callable[[nn.Module], t
     """Makes an optimizer of a network or a stack, one whose step can be captured as a CUDA graph where it is.
 
     The first argument of the target says what it takes: `named_parameters`, the `model`, or else the parameters; with
-    `decay: weights` in groups (see `training.decay`).
+    `decay: weights`, or settings of `groups`, in groups (see `training.decay`).
+
+    Raises:
+        Refusal: There are settings of groups, and the target takes no groups of parameters.
     """
     make, own = target(config, "optimizer"), options(config, "optimizer")
-    decay = own.pop("decay")
-    if own.get("weight_decay") == 0:
+    decay, groups = own.pop("decay"), set_ones(own.pop("groups", {}))
+    if own.get("weight_decay") == 0 and not groups:
         decay = "all"  # the same numbers, by one kernel in place of two
     if captured and make is not torch.optim.SGD:
         own["capturable"] = True
     takes = next(iter(signature(make).parameters), "params")
+    if groups and takes in ("named_parameters", "model", "network"):
+        got, allowed = (
+            f"{config['optimizer']['_target_']} takes {takes}",
+            "an optimizer that takes groups of parameters",
+        )
+        raise Refusal(f"optimizer.groups.{next(iter(groups))}", got, allowed, "set its values to null")
 
     def made(network: nn.Module) -> torch.optim.Optimizer:
         if takes == "named_parameters":
             return make(network.named_parameters(), **own)
         if takes in ("model", "network"):
             return make(network, **own)
-        return make(network.parameters() if decay == "all" else parameter_groups(network, decay), **own)
+        whole = decay == "all" and not groups
+        return make(network.parameters() if whole else parameter_groups(network, decay, groups), **own)
 
     return made
 
@@ -132,12 +198,39 @@ def acts_elementwise(config: Config) -> bool:
 def is_known(config: Config) -> bool:
     """Whether the tests compare stacks of the network, with this norm and this optimizer, with runs alone."""
     norm = str(config["norm"]["_target_"]).replace("{dim}d", "")
-    return config["model"]["_target_"] in KNOWN_MODELS and norm in KNOWN_NORMS and acts_elementwise(config)
+    further = options(config, "model").keys() - signature(target(config, "model")).parameters
+    is_known_model = config["model"]["_target_"] in KNOWN_MODELS and not further
+    return is_known_model and norm in KNOWN_NORMS and acts_elementwise(config)
 
 
-def scheduler(config: Config) -> Callable[..., torch.optim.lr_scheduler.LRScheduler]:
-    """Makes a scheduler of an optimizer."""
-    return partial(target(config, "scheduler"), **options(config, "scheduler"))
+def schedule(config: Config, splits: Splits) -> RateSchedule:
+    """How the learning rate changes over the run."""
+    size, count = batch_size(config, splits), len(splits.train)
+    steps = count // size if batching(config).drop_last else math.ceil(count / size)
+    length = Length(config["trainer"]["max_epochs"], steps)
+    return RateSchedule.of(target(config, "scheduler"), options(config, "scheduler"), length)
+
+
+def loss_options(config: Config) -> dict[str, Any]:
+    """The options of the loss; no label smoothing asks for nothing, so a loss of one's own need not take it."""
+    own = options(config, "loss")
+    if own.get("label_smoothing") == 0 and not accepted(target(config, "loss"), {"label_smoothing": 0}):
+        del own["label_smoothing"]
+    return own
+
+
+def losses(config: Config) -> Losses:
+    """What training minimizes, and what the splits are scored with."""
+    return Losses.of(partial(target(config, "loss"), **loss_options(config)))
+
+
+def clip(config: Config) -> Clip | None:
+    """The function that limits the gradients of each replica, if any does."""
+    trainer = config["trainer"]
+    if (factor := trainer["adaptive_clip_factor"]) is not None:
+        return partial(clip_adaptively, factor=factor, eps=trainer["adaptive_clip_eps"])
+    max_norm = trainer["gradient_clip_norm"]
+    return None if max_norm is None else partial(clip_gradients, max_norm=max_norm)
 
 
 def probe(config: Config, name: str) -> Probe:

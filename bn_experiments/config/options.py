@@ -17,24 +17,26 @@ from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.probe import Schedule
 from bn_experiments.refusal import Refusal
 from bn_experiments.signatures import problems
-from bn_experiments.training.decay import parameter_groups
+from bn_experiments.training.decay import Groups, GroupSettings, parameter_groups
 from bn_experiments.training.initialization import initialize
+from bn_experiments.training.schedules import takes_interval, unset_of
 
 NAME = "a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _"
-BESIDE = (*GROUPS, "paths", "probes")  # the keys that hold keys
+BESIDE = (*GROUPS, "augmentation", "paths", "probes")  # the keys that hold keys
 PASSED = {  # the arguments that code passes, so that no config sets them
     "data": ["source"],
     "model": ["input_shape", "num_classes", "norm"],
     "norm": ["target", "options"],
     "optimizer": ["params", "network", "model", "named_parameters"],
     "scheduler": ["optimizer"],
+    "loss": ["logits", "y"],
 }
 # (Type, default) where torch's signatures leave open what its classes get wrong late, or without naming the key
 NARROWED: dict[str, dict[str, tuple[Any, Any]]] = {
     "data": {"root": (Annotated[str, Field(min_length=1)], ...)},
     "norm": {"num_groups": (PositiveInt, ...), "eps": (NonNegativeFloat, None)},
     "optimizer": {"lr": (Annotated[float, Field(gt=0)], ...)},
-    "scheduler": {"step_size": (PositiveInt, ...), "T_max": (PositiveInt, ...)},
+    "scheduler": {"step_size": (PositiveInt, ...), "T_max": (PositiveInt | None, ...)},
 }
 
 
@@ -69,6 +71,8 @@ class TrainerOptions:
     steps_per_execution: PositiveInt
     stack_replicas: Literal["auto"] | bool
     gradient_clip_norm: Annotated[float, Field(gt=0)] | None
+    adaptive_clip_factor: Annotated[float, Field(gt=0)] | None
+    adaptive_clip_eps: Annotated[float, Field(gt=0)]
     deterministic: Literal["warn"] | bool
     log_every_n_steps: PositiveInt
     checkpoint_every_n_steps: PositiveInt
@@ -110,6 +114,18 @@ def of_probe(config: Config, name: str) -> list[Refusal]:
     return wrong
 
 
+@blamed_on("augmentation")
+def of_augmentation(config: Config, name: str) -> list[Refusal]:
+    """What is wrong with the options of an augmentation."""
+    keys = config["augmentation"][name]
+    if not isinstance(keys, dict) or "_target_" not in keys:
+        allowed = "keys with a _target_"
+        raise Refusal(f"augmentation.{name}", "is no augmentation", allowed, "choose one with augmentation=[...]")
+    target = objects.target(config["augmentation"], name, "augmentation.")
+    own = objects.options(config["augmentation"], name)
+    return problems(own, f"augmentation.{name}", target, given=["input_shape"])
+
+
 def of_group(config: Config, group: str) -> list[Refusal]:
     """What is wrong with the options of any other group, against the signatures of what gets them."""
     options, given = objects.options(config, group), [*PASSED.get(group, ())]
@@ -122,9 +138,30 @@ def of_group(config: Config, group: str) -> list[Refusal]:
             given.append(slot.width_argument)
         if group == "optimizer":
             targets.append(parameter_groups)  # for `decay`, which is no key of torch's
+            if wrong := _of_groups(options.pop("groups", {})):
+                return wrong
+            given.append("groups")
+        if group == "scheduler":
+            targets.append(takes_interval)
+            for name in unset_of(targets[0], options):  # the run gives them
+                options.pop(name, None)
+                given.append(name)
+        if group == "loss":
+            options = objects.loss_options(config)
+        if group == "trainer" and options.get("adaptive_clip_factor") and options.get("gradient_clip_norm"):
+            got = "the gradient would be clipped twice, by trainer.adaptive_clip_factor too"
+            raise Refusal("trainer.gradient_clip_norm", got, "one of both", "set one to null")
         if group == "data":
             targets += [split, Batching]
             if options.get("root") == config["paths"].get("data_dir"):  # which has a line of its own
                 del options["root"]
                 given.append("root")
         return problems(options, group, *targets, given=given, narrowed=NARROWED.get(group))
+
+
+def _of_groups(groups: Config) -> list[Refusal]:
+    """What is wrong with the settings of kinds of parameters."""
+    key = "optimizer.groups"
+    if not isinstance(groups, dict) or (wrong := problems(groups, key, Groups)):
+        return wrong if isinstance(groups, dict) else [Refusal(key, "is no group of keys", "keys", "leave it out")]
+    return [one for kind in groups for one in problems(groups[kind], f"{key}.{kind}", GroupSettings)]

@@ -17,7 +17,8 @@ MAKE_NUMBERS = tuple(f"bn_experiments.{part}" for part in ("norms", "models", "d
 ROOTS = tuple(  # which every cell uses; what they import counts too, and what the cell's own targets import
     f"bn_experiments.{module}"
     for module in ("data.datamodule", "norms.slot", "probes.probing", "training.initialization", "training.trainer",
-                   "training.curves", "training.decay", "training.module")
+                   "training.captured", "training.clipping", "training.curves", "training.decay", "training.module",
+                   "training.roles", "training.schedules")
 )  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "numpy")  # beside those that a target comes from
 
@@ -42,10 +43,9 @@ def code(config: Config) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _targets(node: Any) -> Iterator[str]:
-    """Every `_target_` of a configuration, at any depth."""
+    """Every `_target_` of a configuration, at any depth, and the `target` of a network of one's own."""
     if isinstance(node, Mapping):
-        if isinstance(path := node.get("_target_"), str):
-            yield path
+        yield from (path for key in ("_target_", "target") if isinstance(path := node.get(key), str) and "." in path)
         node = list(node.values())
     for value in node if isinstance(node, list | tuple) else ():
         yield from _targets(value)

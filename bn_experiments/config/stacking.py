@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -10,6 +11,7 @@ from bn_experiments.config.objects import Config
 from bn_experiments.data.splits import Splits
 from bn_experiments.refusal import one_line
 from bn_experiments.training.agreement import Agreement, Trial, agreement
+from bn_experiments.training.attributes import changed, memories
 from bn_experiments.training.replicas import StackedReplicas
 
 # Above this many floating-point operations a forward step of one replica, stacking gains nothing on a CPU,
@@ -35,13 +37,13 @@ def agreement_of(config: Config, splits: Splits, device: str) -> Agreement:
     Networks of this package with norms and optimizers of torch and of this package are compared in its tests; all
     others are tried here.
     """
-    stacked, options, mixed = stacks(config, splits, device), config["trainer"], None
-    if stacked and options["precision"] == "bf16-mixed":
-        stacked, mixed = False, "torch has no rules for stacks of norms in mixed precision"
+    stacked = stacks(config, splits, device)
+    mixed = stacked and config["trainer"]["precision"] == "bf16-mixed"
+    reason = unstackable_in_mixed_precision(config, splits, device) if mixed else None
     if objects.is_known(config):
-        return Agreement(mixed or (unstackable(config, splits) if stacked else None), None, False)
-    found = tried(config, splits, device, stacked)
-    return replace(found, alone=mixed or found.alone)
+        return Agreement(reason or (unstackable(config, splits) if stacked else None), None, False)
+    found = tried(config, splits, device, stacked and not reason)
+    return replace(found, alone=reason or found.alone)
 
 
 def tried(config: Config, splits: Splits, device: str, stacked: bool) -> Agreement:
@@ -59,21 +61,55 @@ def tried(config: Config, splits: Splits, device: str, stacked: bool) -> Agreeme
             make=partial(objects.initial_network, config, splits),
             optimizer=objects.optimizer(config),
             elementwise=objects.acts_elementwise(config),
-            clip=config["trainer"]["gradient_clip_norm"],
+            loss=objects.losses(config).train,
+            clip=objects.clip(config),
             examples=splits.train,
-            batch_size=config["data"]["batch_size"],
+            sizes=sorted(objects.batching(config).sizes(len(splits.train)), reverse=True),
             stacks=stacked,
             device=at,
         )
     )
 
 
+def unlike(config: Config, splits: Splits) -> str | None:
+    """What the constructors of the replicas made different beside parameters and buffers; None if nothing.
+
+    A stack has the modules of one network, with its plain attributes: what a constructor draws there, as a coin that
+    decides on the kind of a layer, would be the same in all replicas.
+    """
+    if objects.is_known(config):
+        return None
+    first, *others = objects.seeds(config)
+
+    def made(seed: int) -> dict[str, Any]:
+        network = objects.initial_network(config, splits, seed)
+        return memories(network) | {path: type(module).__qualname__ for path, module in network.named_modules()}
+
+    own = made(first)
+    for seed in others:
+        if names := changed(own, made(seed)):
+            return f"{names[0]} differs between the networks of the seeds {first} and {seed}"
+    return None
+
+
 def unstackable(config: Config, splits: Splits) -> str | None:
     """Why `torch.vmap` does not take the network, as where it reads a number off a tensor; None if it does."""
     try:
+        pair = StackedReplicas([objects.outline(config, splits) for _ in range(2)])
         with torch.device("meta"):
-            pair = StackedReplicas([objects.network(config, splits) for _ in range(2)])
-            pair(torch.empty(2, config["data"]["batch_size"], *splits.input_shape))
+            pair(torch.empty(2, objects.batch_size(config, splits), *splits.input_shape))
+    except Exception as error:
+        return one_line(error)
+    return None
+
+
+def unstackable_in_mixed_precision(config: Config, splits: Splits, device: str) -> str | None:
+    """Why a stack cannot take a step in bfloat16, for which rules of `torch.vmap` may lack a kernel; None if it can."""
+    at = "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu"
+    try:
+        pair = StackedReplicas([objects.initial_network(config, splits, seed) for seed in range(2)]).to(at)
+        with torch.autocast(at, torch.bfloat16):
+            pair(torch.zeros(2, config["data"]["batch_size"], *splits.input_shape, device=at)).sum().backward()
     except Exception as error:
         return one_line(error)
     return None
@@ -83,11 +119,14 @@ def forward_flops(config: Config, splits: Splits) -> int:
     """Floating-point operations of one replica's forward pass on a mini-batch, counted undone where it can be."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    counter = FlopCounterMode(display=False)
+    counter, network = FlopCounterMode(display=False), objects.outline(config, splits)
+    some = torch.Generator().manual_seed(0)
+    x = torch.randn(objects.batch_size(config, splits), *splits.input_shape, generator=some)
     try:
         with torch.device("meta"), counter:
-            objects.network(config, splits)(torch.empty(config["data"]["batch_size"], *splits.input_shape))
+            network(torch.empty(x.shape))
     except Exception:  # of a network that reads a number off a tensor
+        network = objects.network(config, splits)
         with counter:
-            objects.network(config, splits)(torch.zeros(config["data"]["batch_size"], *splits.input_shape))
+            network(x)
     return counter.get_total_flops()

@@ -1,6 +1,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -8,6 +9,7 @@ from omegaconf import OmegaConf
 from bn_experiments.claims.arms import unmatched
 from bn_experiments.claims.protocol import CURVES, FINAL, Claim, Protocol, parse, unmeasured
 from bn_experiments.records.quantities import Quantity
+from bn_experiments.statistics.evidence import assess
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted((CONF / "experiment").rglob("*.yaml"))
@@ -95,6 +97,36 @@ def test_what_is_wrong_is_told_in_one_line_with_key_and_remedy(path, value, star
     assert line.startswith(start), line
     assert allowed in line.partition("; allowed: ")[2], line
     assert "\n" not in line
+
+
+def median_difference(left, right):
+    """A rule of one's own, on medians: arms that are equal in every replica give p = 1."""
+    sample = np.asarray(left) - np.asarray(right)
+    return assess(sample - sample.mean() + np.median(sample), 0.0, np.inf, 0.0)
+
+
+def no_evidence(left, right):
+    return 0.5
+
+
+def test_a_rule_of_ones_own_judges_by_its_dotted_path():
+    protocol, refusals = parse(changed("claims.0.rule", f"{__name__}.median_difference"))
+    assert refusals == []
+    sample = np.array([1.0, 2.0, 3.0, 10.0])
+    found = protocol.claims[0].evidence({"left": sample, "right": np.zeros(4)})
+    assert found.estimate == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        ("no_evidence", "experiment.claims[0]: gives float, not Evidence"),
+        ("nothing", "experiment.claims[0].rule=tests.claims.test_protocol.nothing: no such rule"),
+    ],
+)
+def test_what_is_no_rule_is_refused(rule, line):
+    (refusal,) = parse(changed("claims.0.rule", f"{__name__}.{rule}"))[1]
+    assert str(refusal).startswith(line)
 
 
 def test_a_block_without_a_title_is_refused():

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,11 +11,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from torch import nn
 
 from bn_experiments.config import build, dry_run
 from bn_experiments.config import check as checks
 from bn_experiments.config.cells import GROUPS, cell_of
 from bn_experiments.config.check import Once
+from bn_experiments.norms.slot import Slot
 from bn_experiments.system import memory
 
 ABOVE_0, FROM_0 = "a whole number above 0", "a whole number of at least 0"
@@ -22,12 +25,35 @@ WIDTHS = "a list of 1 or more whole numbers above 0"
 NAME = "a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _"
 PROBABILITY = "a number of at least 0 and below 1"
 SHARE = "a number above 0 and below 1"
-ACTIVATIONS = "relu, sigmoid, tanh, gelu, silu, elu, leaky_relu or softplus"
+ACTIVATIONS = "relu, sigmoid, tanh, gelu, silu, elu, leaky_relu, softplus or identity"
 RATE = "a number above 0"
+DATA = "bn_experiments.data.augmentation"
 TOP = (
-    "baseline, data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, "
-    "stale, trainer"
+    "augmentation, baseline, data, experiment, init, loss, model, name, norm, optimizer, paths, probes, replicas, "
+    "scheduler, seed, stale, trainer"
 )
+
+
+class Shorter:
+    draws = 1
+
+    def __call__(self, x, u):
+        return x[..., 1:]
+
+
+class Drawing(Shorter):
+    def __call__(self, x, u):
+        return x + torch.rand(1)
+
+
+class Mixing(Shorter):
+    def __call__(self, x, u):
+        return x - x.mean()
+
+
+class Raising(Shorter):
+    def __init__(self):
+        raise ValueError("no such mode")
 
 
 def check(*arguments, **keywords):
@@ -72,8 +98,8 @@ def cell_with(data_dir, tmp_path_factory):
         ("replicas=1.5", ABOVE_0),
         ("init=foo", "torch, he_uniform or own"),
         ("paths.data_dir=null", "text that is not empty"),
-        ("data.batch_size=0", ABOVE_0),
-        ("data.batch_size=foo", ABOVE_0),
+        ("data.batch_size=0", f"{ABOVE_0} or full"),
+        ("data.batch_size=foo", f"{ABOVE_0} or full"),
         ("data.shuffle=1", "true or false"),
         ("data.train_examples=0", f"{ABOVE_0} or null"),
         ("data.val_split=foo", "tail, random or test"),
@@ -87,11 +113,11 @@ def cell_with(data_dir, tmp_path_factory):
         ("model.activation=rellu", ACTIVATIONS),
         ("model.dropout=1", PROBABILITY),
         ("model=lenet model.pooling=min", "max or average"),
-        ("model=lenet model.padding=-1", FROM_0),
+        ("model=lenet model.padding=-1", f"{FROM_0} or a list of 1 or more whole numbers of at least 0"),
         ("model=residual_mlp model.width=0", ABOVE_0),
         ("norm.placement=mid", "pre or post"),
         ("norm.affine=foo", "true or false"),
-        ("norm.scale_init=foo", "ones, uniform or a number"),
+        ("norm.scale_init=foo", "ones, uniform, kept or a number"),
         ("norm=gn norm.num_groups=0", ABOVE_0),
         ("optimizer.lr=0", RATE),
         ("optimizer.lr=-0.1", RATE),
@@ -100,7 +126,7 @@ def cell_with(data_dir, tmp_path_factory):
         ("optimizer.lr=fast", RATE),
         ("optimizer=adam optimizer.betas=[0.9]", "a list of 2 numbers"),
         ("scheduler=step scheduler.step_size=0", ABOVE_0),
-        ("scheduler=cosine scheduler.T_max=0", ABOVE_0),
+        ("scheduler=cosine scheduler.T_max=0", f"{ABOVE_0} or null"),
         ("trainer.max_epochs=-1", "a whole number of at least 0"),
         ("trainer.threads=null", ABOVE_0),
         ("trainer.cuda_graph=null", "true or false"),
@@ -121,7 +147,7 @@ def test_a_wrong_value_is_refused_with_the_values_of_its_key(cell_with, override
         ("+foo=1", f"foo: no such key; allowed: {TOP}; leave it out"),
         (
             "+model.foo=1",
-            "model.foo: no such key; allowed: model.activation, model.dropout, model.hidden; leave it out",
+            "model.foo: no such key; allowed: model.activation, model.bias, model.dropout, model.hidden, model.repeat;",
         ),
         ("++paths.data=1", "paths.data: no such key; allowed: paths.data_dir, paths.output_dir; did you mean"),
         ("+trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
@@ -185,13 +211,51 @@ def test_a_key_that_is_unknown_or_missing_is_named_with_a_way_out(cell_with, ove
             "has a place in the model; choose another model or norm, or set norm.layers",
         ),
         ("norm.scale_init=uniform norm.affine=false", "norm.scale_init=uniform: the norm has no scale; allowed: ones"),
-        ("norm=none norm._target_=torch.nn.Flatten", "model, norm: does not work as set (Dimension out of range"),
+        (
+            "norm=none norm._target_=torch.nn.Flatten",
+            "model, norm: does not work as set (hidden.0.norm, Flatten, does not take (100, 100): Dimension out of",
+        ),
         ("optimizer.momentum=-1", "optimizer.momentum=-1: torch.optim.SGD refuses this (Invalid momentum value: -1)"),
         (
             "optimizer.nesterov=true optimizer.momentum=0",
             "optimizer.momentum=0, optimizer.dampening=0.0, optimizer.nesterov=true: torch.optim.SGD refuses this",
         ),
         ("data=image_folder data.train_examples=null", "no images in "),
+        (
+            "+augmentation.mine=3",
+            "augmentation.mine: is no augmentation; allowed: keys with a _target_; choose one with",
+        ),
+        (
+            f"+augmentation.mine._target_={DATA}.Crop +augmentation.mine.padding=4",
+            "augmentation.crop: crops images, and an example is of the shape (1, 40); allowed: data of images "
+            "(channels, H, W); leave it out, or choose shift",
+        ),
+        (
+            f"+augmentation.mine._target_={DATA}.Shift +augmentation.mine.points=40",
+            "augmentation.shift.points=40: not smaller than an example of the shape (1, 40); allowed: 1 to 39; lower",
+        ),
+        (
+            f"+augmentation.mine._target_={DATA}.Shift +augmentation.mine.points=0",
+            "augmentation.mine.points=0: wrong value; allowed: a whole number above 0; change it",
+        ),
+        (
+            f"+augmentation.mine._target_={DATA}.Scale",
+            "augmentation.mine.amount: is missing; allowed: a number above 0 and below 1; set it with",
+        ),
+        ("+augmentation.mine._target_=my.Own", "augmentation.mine._target_=my.Own: cannot be imported ("),
+        *(
+            (
+                f"+augmentation.mine._target_={__name__}.{name}",
+                f"augmentation.mine._target_={__name__}.{name}: {got}; allowed: examples of the same type and shape, "
+                "each of its own x and u alone; change it",
+            )
+            for name, got in {
+                "Shorter": "makes torch.float32 (2, 1, 39) of torch.float32 (2, 1, 40)",
+                "Drawing": "draws from the global random generators",
+                "Mixing": "makes of an example what depends on the others",
+            }.items()
+        ),
+        (f"+augmentation.mine._target_={__name__}.Raising", "augmentation.mine: does not work as set (no such mode)"),
     ],
 )
 def test_what_the_options_make_is_tried_and_refused_in_one_line(cell_with, overrides, line):
@@ -250,9 +314,11 @@ def test_a_network_too_deep_to_make_is_refused_before_it_is_made(cell_with, monk
         "data.batch_size=224 data.drop_last=true",
         "data.batch_size=1 norm=ln",
         "data.batch_size=500",
+        "data.batch_size=full",
+        f"+augmentation.mine._target_={DATA}.Cutout +augmentation.mine.size=39",
         "optimizer=adamw scheduler=cosine trainer.gradient_clip_norm=1",
         "+optimizer.maximize=true",
-        "norm=none norm._target_=bn_experiments.norms.rms.RMSNorm +norm.eps=0.001 +norm.affine=false",
+        "norm=none norm._target_=bn_experiments.norms.rms.RMSNorm +norm.over=example +norm.eps=0.1 +norm.affine=false",
     ],
 )
 def test_what_can_train_is_not_refused(cell_with, overrides):
@@ -393,3 +459,82 @@ def test_cells_that_differ_in_a_key_that_networks_depend_on_are_each_tried(compo
     assert check_cells(cells) == []
     alike = [value for value in VALUES if value.startswith(("optimizer", "seed"))]
     assert len(tried) == len(VALUES) - len(alike) + 1
+
+
+class ReadsNumbers(nn.Module):
+    """A network whose constructor reads numbers off a tensor, and which keeps one in a plain attribute."""
+
+    def __init__(self, input_shape, num_classes, norm):
+        super().__init__()
+        self.rates = [rate.item() for rate in torch.linspace(0.5, 1, 2)]
+        self.scale = torch.tensor([0.5])
+        self.fc, self.output = nn.Linear(40, 8), nn.Linear(8, num_classes)
+        made = norm.fill(self.fc)
+        self.bn1 = nn.Identity() if made is None else made
+
+    def forward(self, x):
+        return self.output(self.bn1(self.fc(x.flatten(1)) * self.scale * self.rates[0]))
+
+
+class Asserts(nn.Module):
+    """A norm that asserts that there is something to normalize."""
+
+    def __init__(self, num_features):
+        super().__init__()
+
+    def forward(self, x):
+        spread = x.std(0)
+        if self.training:
+            assert bool(x.isfinite().all()), "nan in the input"
+            assert bool((spread > 0).all()), "no spread"
+        return (x - x.mean(0)) / spread
+
+
+class IgnoresTheSlot(ReadsNumbers):
+    """A network with a norm of its own that never asks for the arm's."""
+
+    def __init__(self, input_shape, num_classes, norm):
+        super().__init__(input_shape, num_classes, Slot(None, layers="all"))
+        self.norm = nn.LayerNorm(8)
+
+
+def of_class(cell, name, **norm):
+    config = {**cell.config, "model": {"_target_": f"{__name__}.{name}"}, "init": "own"}
+    config["norm"] = {**config["norm"], **norm}
+    return replace(cell, config=config)
+
+
+def test_a_network_may_read_numbers_keep_tensors_and_name_its_norms_as_it_likes(compose_cell):
+    assert check_cells([of_class(compose_cell("norm=bn"), "ReadsNumbers")]) == []
+
+
+def test_a_norm_may_assert_what_is_true_of_data(compose_cell):
+    cell = compose_cell("norm=none", f"norm._target_={__name__}.Asserts")
+    assert check_cells([cell]) == []
+
+
+def test_a_network_that_ignores_the_slot_is_refused_with_a_norm(compose_cell):
+    (refusal,) = check_cells([of_class(compose_cell("norm=bn"), "IgnoresTheSlot")])
+    assert "norm=bn: adds nothing to model=mlp" in str(refusal)
+
+
+class TakesThreeAxes(nn.Module):
+    """A norm that takes three axes alone, and does not say so."""
+
+    def __init__(self, width):
+        super().__init__()
+
+    def forward(self, x):
+        if x.dim() != 3:
+            raise AssertionError
+        return x
+
+
+def test_a_norm_that_refuses_a_shape_is_named_with_its_layer_and_the_shape(compose_cell):
+    cell = compose_cell(
+        "norm=none", "norm._target_=tests.config.test_check.TakesThreeAxes", "model.hidden=[8]", "data.batch_size=50"
+    )
+    assert [str(one) for one in check(cell)] == [
+        "model, norm: does not work as set (hidden.0.norm, TakesThreeAxes, does not take (50, 8): AssertionError); "
+        "allowed: what the class takes; change the keys of model, norm"
+    ]

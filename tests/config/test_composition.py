@@ -17,8 +17,8 @@ from bn_experiments.sweeps.command_line import refuse
 
 ROOT = Path(__file__).parents[2]
 TOP = (
-    "baseline, data, experiment, init, model, name, norm, optimizer, paths, probes, replicas, scheduler, seed, stale, "
-    "trainer"
+    "augmentation, baseline, data, experiment, init, loss, model, name, norm, optimizer, paths, probes, replicas, "
+    "scheduler, seed, stale, trainer"
 )
 MODELS, NORMS = (
     ", ".join(sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml"))) for group in ("model", "norm")
@@ -30,6 +30,7 @@ EXPERIMENT_MISSPELT = (
     + "; did you mean experiment=notebooks/udl_residual?"
 )
 NO_FOO = f"foo: no such key; allowed: {TOP}; leave it out"
+MLP_KEYS = "model.activation, model.bias, model.dropout, model.hidden, model.repeat"
 MODEL_FOO = f"model=foo: no such option; allowed: {MODELS}; choose one, or add conf/model/foo.yaml"
 NORM_BAR = f"norm=bar: no such option; allowed: {NORMS}; choose one, or add conf/norm/bar.yaml"
 INTERVAL = (
@@ -37,7 +38,8 @@ INTERVAL = (
     "range(...) or a list of values, such as 1,2,3; name the values of the grid"
 )
 LR_0 = "optimizer.lr=0: wrong value; allowed: a number above 0; change it, or leave it out for the default"
-BATCH_0 = "data.batch_size=0: wrong value; allowed: a whole number above 0; change it, or leave it out for the default"
+DEFAULT = "change it, or leave it out for the default"
+BATCH_0 = f"data.batch_size=0: wrong value; allowed: a whole number above 0 or full; {DEFAULT}"
 
 
 @functools.cache
@@ -77,10 +79,9 @@ def told(data_dir, tmp_path, monkeypatch):
         ("data.batchsize=3", "did you mean data.batch_size?"),
         (
             "model.foo=1",
-            "model.foo: no such key; allowed: model.activation, model.dropout, model.hidden; leave it out, or write "
-            "+model.foo if its class takes it",
+            f"model.foo: no such key; allowed: {MLP_KEYS}; leave it out, or write +model.foo if its class takes it",
         ),
-        ("model={foo: 1}", "model.foo: no such key; allowed: model.activation, model.dropout, model.hidden; leave it"),
+        ("model={foo: 1}", f"model.foo: no such key; allowed: {MLP_KEYS}; leave it"),
         ("seed.foo=1", f"seed.foo: no such key; allowed: {TOP}; leave it out"),
         ("data.train_examples.foo=1", "data.train_examples.foo: no such key; allowed: data.batch_size, "),
         ("model.hidden.foo=1", "model.hidden.foo: no such key; allowed: model.activation, "),
@@ -274,8 +275,8 @@ def command(data_dir, tmp_path, tmp_path_factory, monkeypatch):
             [
                 "replicas=0: wrong value; allowed: a whole number above 0; change it, or leave it out for the default",
                 BATCH_0,
-                "model.activation='re\\nlu': wrong value; allowed: relu, sigmoid, tanh, gelu, silu, elu, leaky_relu or "
-                "softplus; change it, or leave it out for the default",
+                "model.activation='re\\nlu': wrong value; allowed: relu, sigmoid, tanh, gelu, silu, elu, leaky_relu, "
+                "softplus or identity; change it, or leave it out for the default",
             ],
             ["torch"],
         ),

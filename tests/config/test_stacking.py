@@ -1,16 +1,19 @@
 """Networks, norms and optimizers as people write them: stacked as alone, or known not to be."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from benchmarks.people import Shared
 from bn_experiments.config import objects, stacking
+from bn_experiments.config.build import build
+from bn_experiments.config.check import check_cells
 from bn_experiments.training.agreement import Agreement
 from bn_experiments.training.replicas import StackedReplicas
-from tests.conftest import CONF
 from tests.models.test_models import splits
+from tests.pairs import SMALL, of_pair, pairs, refusal
 
 ALONE = {  # what differs in a stack
     "LazyState": "moving_mean keeps a tensor",
@@ -21,11 +24,26 @@ ALONE = {  # what differs in a stack
     "OwnGenerator": "differs in a stack",
     "Branching": "attempting to use a Tensor in some data-dependent control flow",
     "Remembering": "last keeps a tensor",
+    "ShiftedAttribute": "older keeps a tensor",
+    "KeepsGraph": "last_mean keeps a tensor",
+    "Metered": "meter keeps a tensor",
+    "NumPyState": "Cannot access data pointer",
+    "NoisyInTheLastBatch": "a pass draws random numbers",
+    "IntegerParameter": "cannot assign",
+    "Textbook": "data",
+    "Hooked": "vmap",
 }
-ANEW = {"OpaqueState": "differs after it", "OwnGenerator": "differs after it"}
+ANEW = {
+    "OpaqueState": "norm.queue, which a checkpoint does not hold",
+    "OwnGenerator": "norm.generator, which a checkpoint does not hold",
+    "Metered": "norm.meter, which a checkpoint does not hold",
+    "NumPyState": "norm.mean, which a checkpoint does not hold",
+}
 NORMS = ["PlainAttributes", "AssignedBuffers", "InPlaceBuffers", "NotPersistent", "AssignedRenorm", "InPlaceRenorm"]
 NORMS += ["LazyState", "Ghost", "Noisy", "NoisyByPython", "NoisyByNumPy", "Counting", "Branching", "Mixing"]
 NORMS += ["NoisyInEvaluation", "OwnGenerator", "DrawsInConstructor", "Remembering", "OpaqueState"]
+NORMS += ["Shifted", "ShiftedAttribute", "KeepsGraph", "Metered", "NumPyState", "NoisyInTheLastBatch"]
+NORMS += ["Textbook", "Hooked", "IntegerParameter", "ReadsLater"]
 TORCHS = ["BatchNorm1d", "LayerNorm", "RMSNorm", "SyncBatchNorm"]
 NETWORKS = ["Tokens", "Attention", "Kaiming", "Shared", "Frozen"]
 OPTIMIZERS = {
@@ -41,14 +59,29 @@ OPTIMIZERS = {
     "torch.optim.Adadelta": {"lr": 0.1, "decay": "all"},
 }
 
+VARIANTS = [  # of what a network is made of
+    "model=resnet model.pre_activation=true model.shortcut=B model.branch_scale=skipinit model.branch_scale_start=0.5",
+    "model=resnet norm=none model.branch_scale=fixup",
+    "model=residual_mlp model.norm_position=last model.branch_scale=layer_scale model.branch_scale_start=0.1",
+    "model=residual_mlp model.branch_scale=rezero model.dropout=0.5",
+    "model=transformer model.norm_position=post model.pooling=class_token model.dropout=0.5",
+    "model=vgg norm.placement=post model.hidden=[8] model.dropout=0.5",
+    "model=rnn model.recurrent_init=identity norm.scale_init=0.1",
+    "model=mlp model.repeat=2 model.bias=false model.activation=identity",
+    "model=lenet model.padding=[2,0]",
+]
 
-def found(compose_cell, *overrides, network=None, optimizer=None):
-    config = copy.deepcopy(compose_cell("data.batch_size=20", *overrides).config)
+
+STATEFUL = {"benchmarks.people.LazyMomentum": "moved", "benchmarks.people.Lookahead": "taken"}
+
+
+def found(compose_cell, *overrides, network=None, optimizer=None, batch_size=20):
+    config = copy.deepcopy(compose_cell(f"data.batch_size={batch_size}", *overrides).config)
     if network:
         config["model"] = {"_target_": f"benchmarks.people.{network}"}
         config["init"] = "own"
     if optimizer:
-        config["optimizer"] = {"_target_": optimizer, **OPTIMIZERS[optimizer]}
+        config["optimizer"] = {"_target_": optimizer, **(OPTIMIZERS.get(optimizer) or {"lr": 0.01, "decay": "all"})}
     return stacking.agreement_of(config, objects.splits(config), "cpu")
 
 
@@ -56,8 +89,10 @@ def found(compose_cell, *overrides, network=None, optimizer=None):
     "norm", [*(f"benchmarks.people.{name}" for name in NORMS), *(f"torch.nn.{name}" for name in TORCHS)]
 )
 def test_norms_as_people_write_them_agree_or_are_known_not_to(compose_cell, norm):
-    agreement = found(compose_cell, "model.hidden=[8]", "norm=none", f"norm._target_={norm}")
     name = norm.rpartition(".")[2]
+    rest = [f"data.drop_last={name == 'Ghost'}"]  # which takes no batch of five
+    size = 50 if name == "NoisyInTheLastBatch" else 20
+    agreement = found(compose_cell, "model.hidden=[8]", "norm=none", f"norm._target_={norm}", *rest, batch_size=size)
     assert (agreement.alone is None) == (name not in ALONE), agreement
     assert ALONE.get(name, "") in (agreement.alone or "")
     assert (agreement.anew is None) == (name not in ANEW), agreement
@@ -76,20 +111,58 @@ def test_optimizers_as_people_write_them_agree(compose_cell, optimizer):
     assert (agreement.alone, agreement.anew) == (None, None)
 
 
-@pytest.mark.parametrize("norm", sorted(file.stem for file in (CONF / "norm").glob("*.yaml")))
-@pytest.mark.parametrize("model", sorted(file.stem for file in (CONF / "model").glob("*.yaml")))
+@pytest.mark.parametrize(("optimizer", "kept"), STATEFUL.items())
+def test_what_an_optimizer_keeps_beside_its_state_is_found_and_named(compose_cell, optimizer, kept):
+    agreement = found(compose_cell, "norm=bn", network="Kaiming", optimizer=optimizer)
+    assert agreement.anew == f"the optimizer keeps {kept}, which a checkpoint does not hold"
+    assert agreement.alone is None
+
+
+def test_replicas_whose_constructors_make_different_layers_are_trained_one_by_one(compose_cell):
+    coin = ["norm=none", "norm._target_=benchmarks.people.Coin", "+norm.share=0.7"]  # alike in the seeds 0 and 1
+    cell = compose_cell("model.hidden=[8]", *coin, "replicas=5")
+    assert stacking.agreement_of(cell.config, objects.splits(cell.config), "cpu").alone is None, "of two seeds"
+    built = build(cell)
+    kinds = [network.hidden[0].norm.by_example for network in built.module.replicas.networks]
+    assert len(set(kinds)) == 2
+    assert built.notes[0].startswith("replicas are trained one by one, for hidden.0.norm.by_example differs between")
+    config = {**cell.config, "trainer": {**cell.config["trainer"], "stack_replicas": True}}
+    reason = stacking.unlike(config, objects.splits(config))
+    refusal = f"the network cannot be stacked ({reason}); allowed: auto or false; set it to auto"
+    assert [str(one) for one in check_cells([replace(cell, config=config)])] == [
+        f"trainer.stack_replicas=true: {refusal}"
+    ]
+
+
+@pytest.mark.parametrize(("model", "norm"), pairs())
 def test_what_is_not_tried_before_a_run_agrees(compose_cell, model, norm):
-    if norm == "in" and model != "lenet":
-        pytest.skip("instance norm has no place in a fully connected network")
-    small = ["model.hidden=8"] if model == "lstm" else []
-    config = compose_cell(f"model={model}", f"norm={norm}", "data.batch_size=8", *small).config
+    if refusal(norm, model):
+        pytest.skip("the norm has no place in the model")
+    config = compose_cell("data.batch_size=10", *of_pair(model, norm)).config
+    assert objects.is_known(config)
+    assert stacking.tried(config, objects.splits(config), "cpu", True) == Agreement(None, None, False)
+
+
+@pytest.mark.parametrize("norm", ["kept", "bn", "none"])
+def test_a_network_of_torchvision_that_is_not_tried_before_a_run_agrees(compose_cell, norm):
+    data = ["data=gaussian", "data.shape=[3,32,32]", "data.examples=64", "data.train_examples=64", "data.batch_size=8"]
+    config = compose_cell("model=torchvision", f"norm={norm}", *data).config
+    assert objects.is_known(config)
+    assert stacking.tried(config, objects.splits(config), "cpu", True) == Agreement(None, None, False)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_that_are_not_tried_before_a_run_agree(compose_cell, variant):
+    overrides = variant.split()
+    small = SMALL.get(overrides[0].partition("=")[2], [])
+    config = compose_cell("data.batch_size=10", *small, *overrides).config  # norm=bn where the variant names none
     assert objects.is_known(config)
     assert stacking.tried(config, objects.splits(config), "cpu", True) == Agreement(None, None, False)
 
 
 @pytest.mark.parametrize("optimizer", objects.ELEMENTWISE, ids=lambda one: one.__name__)
 def test_optimizers_that_are_given_a_stack_whole_agree(compose_cell, optimizer):
-    config = copy.deepcopy(compose_cell("norm=bn", "data.batch_size=8", "model.hidden=[8]").config)
+    config = copy.deepcopy(compose_cell("norm=bn", "data.batch_size=10", "model.hidden=[8]").config)
     config["optimizer"] = {"_target_": f"torch.optim.{optimizer.__name__}", "lr": 0.01, "decay": "weights"}
     assert objects.is_known(config)
     assert stacking.tried(config, objects.splits(config), "cpu", True) == Agreement(None, None, False)
@@ -121,8 +194,8 @@ def test_the_second_replica_and_the_other_arm_start_as_the_seed_alone(compose_ce
 
 
 def test_a_network_of_ones_own_keeps_its_initialization(compose_cell):
-    config = copy.deepcopy(compose_cell("norm=bn", "model._target_=benchmarks.people.Kaiming", "~model.hidden",
-                                        "~model.activation", "~model.dropout").config)  # fmt: skip
+    keys = ["~model.hidden", "~model.repeat", "~model.bias", "~model.activation", "~model.dropout"]
+    config = copy.deepcopy(compose_cell("norm=bn", "model._target_=benchmarks.people.Kaiming", *keys).config)
     assert config["init"] == "own"
     network = objects.initial_network(config, splits((1, 40)), 0)
     assert network.output.bias.eq(0.01).all()

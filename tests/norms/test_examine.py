@@ -106,7 +106,7 @@ NONE, ALL = (0, 0), {"example": (B - 1, B - 1), "channel": (F - 1, F - 1), "posi
         ("torch.nn.GroupNorm", {"num_groups": 2}, *[(NONE, (2, 2), ALL["position"])] * 2),
         (
             "bn_experiments.norms.rms.RMSNorm",
-            {"eps": 1e-5, "affine": True},
+            {"over": "example", "eps": 1e-5, "affine": True},
             *[(NONE, ALL["channel"], ALL["position"])] * 2,
         ),
         ("Mixing", {}, *[tuple(ALL.values())] * 2),
@@ -216,6 +216,16 @@ def test_a_state_that_no_checkpoint_holds_is_found():
     assert not any(agreement.anew for agreement in found("Counting").agreements.values())
 
 
+def test_a_parameter_of_integers_is_no_direction_of_a_derivative():
+    assert found("IntegerParameter").gradients["training"] == RIGHT
+
+
+@pytest.mark.parametrize("name", ["Metered", "NumPyState"])
+def test_a_state_in_an_object_or_an_array_that_evaluation_reads_is_no_state_of_a_checkpoint(name):
+    assert all("which a checkpoint does not hold" in agreement.anew for agreement in found(name).agreements.values())
+    assert "cut, continued        no (the network keeps" in page(name, [], F, B, found(name))
+
+
 def test_other_batch_sizes_are_tried():
     assert set(found("Ghost").sizes["training"]) == {B - 1, 1}
     assert "invalid" in found("Ghost").sizes["evaluation"][B - 1]
@@ -275,6 +285,7 @@ def test_the_exit_status_is_one_where_a_norm_cannot_be_used(capsys):
         (["torch.nn.GroupNorm", "num_groups=2", "afine=true"], "did you mean norm.affine?"),
         (["torch.nn.GroupNorm", "num_groups=5"], "norm.num_groups=5: does not divide the 24 features"),
         (["torch.nn.GroupNorm", "num_groups"], "num_groups: is no option; allowed: key=value"),
+        ([HERE], "is a module, not a class in it; allowed: the dotted path of an installed class; write tests.norms."),
         ([f"{HERE}.NoModule"], "makes no module"),
         (["bn_experiments.norms.weight.weight_norm"], "is a parametrization"),
         ([BATCH_NORM, "--batch-size=24"], "cannot tell examples from features"),

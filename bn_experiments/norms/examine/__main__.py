@@ -5,6 +5,7 @@ import ast
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -71,6 +72,9 @@ def checked(path: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         Refusal: One is wrong, or the path cannot be imported or names no norm with a width.
     """
     slot = Slot(path, **{"layers": "all", **options})
+    if isinstance(slot.import_target(1), ModuleType):
+        got, allowed = "is a module, not a class in it", "the dotted path of an installed class"
+        raise Refusal("norm._target_", got, allowed, f"write {path}.MyNorm", value=path)
     if slot.width_argument == "module":
         got, allowed = "is a parametrization, which normalizes weights", "a class that normalizes features"
         raise Refusal("norm._target_", got, allowed, "train it at once", value=path)

@@ -134,7 +134,8 @@ def gradients(
             return words(error)
         return None
 
-    values = {"input": x} | {name: parameter.detach() for name, parameter in norm.named_parameters()}
+    floats = {name: one.detach() for name, one in norm.named_parameters() if one.is_floating_point()}
+    values = {"input": x} | floats
     return {name: check(name, value) for name, value in values.items()}
 
 

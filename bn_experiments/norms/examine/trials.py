@@ -18,8 +18,9 @@ from bn_experiments.norms.slot import Slot, registered
 from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.seeds import Stream, generator, global_state
 from bn_experiments.training.agreement import Agreement, Trial, agreement
-from bn_experiments.training.attributes import attributes, changed, same, with_tensors
+from bn_experiments.training.attributes import attributes, changed, same, settle, with_tensors
 from bn_experiments.training.initialization import initialize
+from bn_experiments.training.losses import cross_entropy
 
 POSITIONS = {"(B, F)": (), "(B, F, L)": (6,), "(B, F, H, W)": (5, 4)}  # the shapes of a norm's input
 SHAPES = {"all": (*POSITIONS,), "linear": ("(B, F)",), "conv": ("(B, F, L)", "(B, F, H, W)")}  # by norm.layers
@@ -59,7 +60,7 @@ class Subject:
             raise Refusal("norm._target_", got, allowed, "change it", value=self.path) from error
         source = generator(0, "parameters")
         with torch.no_grad():
-            for parameter in norm.parameters():
+            for parameter in filter(torch.is_floating_point, norm.parameters()):
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=source, dtype=torch.float64))
         return norm
 
@@ -69,7 +70,8 @@ class Subject:
         with Stream(0, "training").drawn():
             y = norm.train()(x)
             (y * torch.randn(y.shape, generator=generator(0, "loss"))).sum().backward()
-        return settled(norm)
+        settle(norm)  # as the bench does after a step
+        return norm
 
     def network(self, shape: str, seed: int) -> nn.Module:
         """A small network with the norm in layers that give inputs of a shape."""
@@ -105,14 +107,6 @@ def tried(find: Callable[[], T]) -> T | str:
             return find()
     except (Exception, SystemExit) as error:
         return words(error)
-
-
-def settled(norm: nn.Module) -> nn.Module:
-    """A norm whose buffers hold no gradients, as the bench has it after a step."""
-    for module in norm.modules():
-        for name, buffer in module._buffers.items():
-            module._buffers[name] = None if buffer is None else buffer.detach()
-    return norm
 
 
 def _wrong(y: Any, x: Tensor) -> str | None:
@@ -254,8 +248,8 @@ def moves(subject: Subject, shape: str) -> dict[str, str | None]:
 def agreement_in(subject: Subject, shape: str) -> Agreement:
     """What the bench finds of a network with the norm (see `training.agreement`)."""
     make = partial(subject.network, shape)
-    examples, size = subject.examples(shape), subject.batch_size
-    return agreement(Trial(make, _sgd, elementwise=True, clip=None, examples=examples, batch_size=size, stacks=True))
+    loss, examples, sizes = partial(cross_entropy, label_smoothing=0.0), subject.examples(shape), [subject.batch_size]
+    return agreement(Trial(make, _sgd, True, loss, clip=None, examples=examples, sizes=sizes, stacks=True))
 
 
 def _sgd(network: nn.Module) -> torch.optim.Optimizer:
@@ -268,4 +262,4 @@ def costs_on(subject: Subject, shape: tuple[int, ...]) -> dict[str, Cost]:
     batch_norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}[dim](shape[1])
     x = torch.randn(shape, generator=generator(0, "cost"))
     with Stream(0, "cost").drawn():
-        return costs(subject.slot.make(shape[1], dim), batch_norm, x, settled)
+        return costs(subject.slot.make(shape[1], dim), batch_norm, x, settle)
