@@ -434,7 +434,7 @@ class IntegerParameter(Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            self.passes.add_(1)
+            self.passes += 1  # type: ignore[misc]
         return self.scaled(x)
 
 

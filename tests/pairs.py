@@ -38,8 +38,10 @@ def refusal(norm: str, model: str) -> str | None:
 
 
 def pairs() -> list[Any]:
-    """The models and norms as parameters of a test; most pairs of two rarer ones are slow."""
-    quick = {("mlp", norm) for norm in NORMS} | {(model, "bn") for model in MODELS}
-    quick |= {("lenet", norm) for norm in (*CONVOLUTIONAL, "none")}
+    """The models and norms as parameters of a test; most pairs are slow."""
+    quick = {("mlp", norm) for norm in ("none", "ln", "wn", "ghost", "evonorm_s0")} | {
+        (model, "bn") for model in MODELS
+    }
+    quick |= {("lenet", norm) for norm in CONVOLUTIONAL}
     every = [(model, norm) for model in MODELS for norm in NORMS]
     return [pytest.param(*each, marks=[] if each in quick else pytest.mark.slow) for each in every]

@@ -129,15 +129,20 @@ def _batches(config: Config, network: nn.Module, splits: Splits) -> list[Refusal
         raise Refusal("data.batch_size", got, allowed, f"change it, or {remedy}", value=batching.batch_size)
     batch, probes = torch.zeros(2, *splits.input_shape), [objects.probe(config, name) for name in config["probes"]]
     refusals = [refusal for probe in probes for refusal in probe.refusals(network, batch)]
-    return refusals + _batches_of_probes(config, network, splits)
+    taken = sizes | ({1} if takes_one else set())
+    return refusals + _batches_of_probes(config, network, splits, taken)
 
 
-def _batches_of_probes(config: Config, network: nn.Module, splits: Splits) -> list[Refusal]:
-    """A refusal of each probe that would put a batch through networks in training mode that they do not take."""
+def _batches_of_probes(config: Config, network: nn.Module, splits: Splits, taken: set[int]) -> list[Refusal]:
+    """A refusal of each probe that would put a batch through networks in training mode that they do not take.
+
+    Sizes that are known to be taken are not tried.
+    """
     refusals = []
     for name, keys in config["probes"].items():
         batches = objects.probe(config, name).training_batches(splits)
-        failing = {batch: error for batch in batches if (error := _push(network, splits, batch.size))}
+        untried = [batch for batch in batches if batch.size not in taken]
+        failing = {batch: error for batch in untried if (error := _push(network, splits, batch.size))}
         if failing:
             (option, split, size), error = min(failing.items(), key=lambda one: len(getattr(splits, one[0].split)))
             reason = "and the norm needs two" if size == 1 else f"which fails ({reason_of(error)})"

@@ -40,7 +40,7 @@ FAMILIES = {  # one network of each of torchvision's families with a norm, and t
     "maxvit_t": 79,
 }
 SMALL = ["resnet18", "vgg11_bn", "mobilenet_v3_small", "shufflenet_v2_x0_5", "convnext_tiny"]
-QUICK = ["resnet18", "mobilenet_v3_small", "convnext_tiny", "vit_b_16", "resnet10t", "vit_tiny_patch16_224"]
+QUICK = ["resnet18", "convnext_tiny", "vit_tiny_patch16_224"]
 TIMM = ["resnet10t", "vit_tiny_patch16_224", "convnext_atto", "efficientnet_b0", "mobilenetv3_small_050",
         "mixer_s32_224", "regnety_002", "resnetv2_18", "convmixer_768_32", "levit_128s", "ghostnet_050",
         "cait_xxs24_224", "deit_tiny_patch16_224", "poolformer_s12"]  # fmt: skip

@@ -47,6 +47,7 @@ def accuracies(output):
     return {folder.name: result.metrics["test/acc"] for folder, result in done_below(output).items()}
 
 
+@pytest.mark.slow
 def test_results_of_edited_code_are_refused_and_retrained_or_kept_as_the_command_says(
     data_dir, tmp_path, norm_of_ones_own
 ):

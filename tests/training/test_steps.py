@@ -92,7 +92,7 @@ def test_state_that_is_shifted_or_keeps_its_graph_is_what_plain_torch_makes_of_i
     if norm is people.Shifted:
         stack = StackedReplicas(singles)
         (part,) = stack.parts()
-        together = Steps(part, [OPTIMIZERS["sgd"](stack.parameters())], None)(examples, index[:, :2])
+        together = Steps(part, [OPTIMIZERS["sgd"](stack.parameters())], CROSS_ENTROPY, None)(examples, index[:, :2])
         torch.testing.assert_close(together[:, 1], losses, rtol=1e-9, atol=1e-12)
         assert_same_network(stack.replica(1), alone)
 
