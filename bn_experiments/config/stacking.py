@@ -109,7 +109,8 @@ def unstackable_in_mixed_precision(config: Config, splits: Splits, device: str) 
     try:
         pair = StackedReplicas([objects.initial_network(config, splits, seed) for seed in range(2)]).to(at)
         with torch.autocast(at, torch.bfloat16):
-            pair(torch.zeros(2, config["data"]["batch_size"], *splits.input_shape, device=at)).sum().backward()
+            x = torch.zeros(2, objects.batch_size(config, splits), *splits.input_shape, device=at)
+            pair(x).sum().backward()
     except Exception as error:
         return one_line(error)
     return None

@@ -38,8 +38,8 @@ class MLP(nn.Module):
         hidden: Annotated[list[PositiveInt], Field(min_length=1)],
         activation: ActivationName,
         dropout: Annotated[float, Field(ge=0, lt=1)],
-        repeat: PositiveInt = 1,
-        bias: bool = True,
+        repeat: PositiveInt,
+        bias: bool,
     ):
         super().__init__()
         widths = [math.prod(input_shape), *hidden * repeat]

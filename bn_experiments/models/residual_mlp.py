@@ -98,8 +98,8 @@ class ResidualMLP(nn.Module):
         activation: ActivationName,
         dropout: Annotated[float, Field(ge=0, lt=1)],
         norm_position: NormPosition,
-        branch_scale: Scaling | Literal["fixup"] = "none",
-        branch_scale_start: ScaleStart = 0.0,
+        branch_scale: Scaling | Literal["fixup"],
+        branch_scale_start: ScaleStart,
     ):
         super().__init__()
         if norm_position == "last" and norm.target and norm.placement != "pre":

@@ -15,6 +15,7 @@ from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.seeds import Stream
 
 KEPT = f"{__name__}.kept"
+EVERY_MODULES = frozenset(vars(nn.Module()))  # the attributes that torch gives to every module
 LAYERS = {"conv": (nn.Conv1d, nn.Conv2d), "linear": (nn.Linear,), "all": (nn.Conv1d, nn.Conv2d, nn.Linear)}
 
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bn_experiments.norms.kinds import norms_in
 from bn_experiments.norms.remarks import remarks, scale_of, shift_of
-from bn_experiments.norms.sites import Seen, Site, look, norms_in
-from bn_experiments.norms.slot import Slot, activates, mark
+from bn_experiments.norms.sites import Seen, Site, look
+from bn_experiments.norms.slot import EVERY_MODULES, Slot, activates, mark
 from bn_experiments.refusal import Refusal, one_line
 
 PARTS = ("drop", "act")  # what timm's norms do beside normalizing
-OF_TORCH = frozenset(vars(nn.Module()))
 OWN_ACTIVATION = ("evonorm", "filterresponse", "frn")  # in the names of norms that are their layer's activation too
 
 
@@ -160,7 +160,7 @@ def _held_elsewhere(network: nn.Module) -> set[int]:
     found = set()
     for module in network.modules():
         for key, value in vars(module).items():
-            if key not in OF_TORCH:
+            if key not in EVERY_MODULES:
                 values = (
                     value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
                 )

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bn_experiments.norms.slot import EVERY_MODULES
+
 Attributes = dict[str, Any]  # by name, such as hidden.0.norm.steps
 VALUES = (bool, int, float, complex, str, type(None))
 OF_OPTIMIZERS = ("state", "param_groups")  # which a checkpoint holds
-OF_TORCH = frozenset(vars(nn.Module()))  # what every module has
 
 
 def attributes(network: nn.Module) -> Attributes:
@@ -99,7 +100,7 @@ def settle_attributes(module: nn.Module, held: Collection[int]) -> None:
         held: The memory (see `memory`) that is about to be overwritten, from which attributes get copies.
     """
     attributes = vars(module)
-    for name in attributes.keys() - OF_TORCH:
+    for name in attributes.keys() - EVERY_MODULES:
         if _holds_tensor(attributes[name]):
             attributes[name] = _settled(attributes[name], held)
 
@@ -136,7 +137,7 @@ def _named(network: nn.Module) -> Iterator[tuple[str, Any]]:
     """The attributes of all modules of a network that torch does not give to every module, by name."""
     for path, module in network.named_modules():
         for name, value in vars(module).items():
-            if name not in OF_TORCH:
+            if name not in EVERY_MODULES:
                 yield f"{path}.{name}" if path else name, value
 
 

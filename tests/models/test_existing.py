@@ -14,7 +14,7 @@ from bn_experiments.models.existing.network import Existing, count_draws
 from bn_experiments.models.existing.sources import of_timm, of_torchvision, own
 from bn_experiments.models.existing.stem import keep_size
 from bn_experiments.models.hidden import Dropout
-from bn_experiments.norms.sites import IS_NORM
+from bn_experiments.norms.kinds import IS_NORM
 from bn_experiments.norms.slot import KEPT, Slot, norms_of
 from bn_experiments.refusal import Refusal
 from bn_experiments.training.replicas import StackedReplicas

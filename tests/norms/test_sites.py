@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bn_experiments.norms.sites import Site, look, norms_in
+from bn_experiments.norms.kinds import norms_in
+from bn_experiments.norms.sites import Site, look
 
 
 class Block(nn.Module):

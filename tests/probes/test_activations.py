@@ -162,6 +162,7 @@ def test_a_convolutional_network_shows_its_hidden_layers_in_two_dimensions(place
 @pytest.mark.parametrize(("norm_position", "placement"), [("branch", "pre"), ("branch", "post"), ("trunk", "pre")])
 def test_a_residual_network_shows_each_links_norm_and_activation(norm_position, placement):
     options = {"links": 2, "width": 4, "activation": "tanh", "dropout": 0.0, "norm_position": norm_position}
+    options |= {"branch_scale": "none", "branch_scale_start": 0.0}
     network = drawn(ResidualMLP((1, 3), 2, rms(placement), **options))
     x = gaussian(5, 1, 3)
     expected = {}

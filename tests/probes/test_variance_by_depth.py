@@ -31,6 +31,8 @@ BATCH_NORM = Slot(
     affine=True,
 )
 SMALL = {"activation": "relu", "dropout": 0.0}
+PLAIN = {"repeat": 1, "bias": True}
+UNSCALED = {"branch_scale": "none", "branch_scale_start": 0.0}
 LENET = {"channels": [2, 3], "kernel_size": 3, "padding": 0, "pooling": "max", "hidden": [5]}
 
 
@@ -51,9 +53,9 @@ def test_unit_variance_of_features_with_positions_is_over_batch_and_positions():
 
 def test_the_stages_are_named_in_the_order_of_the_signal():
     shape = (1, 14, 14)
-    mlp = MLP(shape, 3, BATCH_NORM, hidden=[4, 5], **SMALL)
+    mlp = MLP(shape, 3, BATCH_NORM, hidden=[4, 5], **PLAIN, **SMALL)
     lenet = LeNet(shape, 3, BATCH_NORM, **LENET, **SMALL)
-    residual = ResidualMLP(shape, 3, BATCH_NORM, links=2, width=4, norm_position="branch", **SMALL)
+    residual = ResidualMLP(shape, 3, BATCH_NORM, links=2, width=4, norm_position="branch", **UNSCALED, **SMALL)
     expected = {
         mlp: ["hidden.0", "hidden.1", "output"],
         lenet: ["features.0", "features.1", "hidden.0", "output"],
@@ -65,7 +67,7 @@ def test_the_stages_are_named_in_the_order_of_the_signal():
 
 
 def test_each_stage_has_the_variance_of_its_output():
-    network = MLP((1, 6), 3, NO_NORM, hidden=[4, 5], **SMALL).double()
+    network = MLP((1, 6), 3, NO_NORM, hidden=[4, 5], **PLAIN, **SMALL).double()
     x = gaussian(9, 1, 6).double()
     found = variance_by_depth(network, x)
     h = x.flatten(1).numpy()
@@ -80,7 +82,7 @@ def test_each_stage_has_the_variance_of_its_output():
 
 def wide(norm: Slot, norm_position: str) -> list[float]:
     """The variances of the input and the links of a wide network at its he_uniform start, for Gaussian input."""
-    network = ResidualMLP((1, 512), 2, norm, links=6, width=1024, norm_position=norm_position, **SMALL)
+    network = ResidualMLP((1, 512), 2, norm, links=6, width=1024, norm_position=norm_position, **UNSCALED, **SMALL)
     initialize(network, seed=0, init="he_uniform", scale_init="ones")
     found = variance_by_depth(network.train(), gaussian(512, 1, 512))
     return [variance.item() for name, variance in found.items() if name != "output"]

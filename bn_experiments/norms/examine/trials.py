@@ -78,7 +78,7 @@ class Subject:
         slot = Slot(self.path, **self.options | {"layers": "conv" if POSITIONS[shape] else "linear"})
         shape_of_one, widths = self.examples(shape).x.shape[1:], [self.width] * 2
         with Stream(seed, "network").drawn():
-            make: Callable[..., nn.Module] = partial(MLP, hidden=widths)
+            make: Callable[..., nn.Module] = partial(MLP, hidden=widths, repeat=1, bias=True)
             if POSITIONS[shape]:
                 make = partial(LeNet, channels=widths, kernel_size=3, padding=1, pooling="max", hidden=[8])
             network = make(shape_of_one, 3, slot, activation="relu", dropout=0.0)
