@@ -173,10 +173,7 @@ def optimizer(config: Config, captured: bool = False) -> Callable[[nn.Module], t
         own["capturable"] = True
     takes = next(iter(signature(make).parameters), "params")
     if groups and takes in ("named_parameters", "model", "network"):
-        got, allowed = (
-            f"{config['optimizer']['_target_']} takes {takes}",
-            "an optimizer that takes groups of parameters",
-        )
+        got, allowed = f"{config['optimizer']['_target_']} takes {takes}", "an optimizer that takes groups"
         raise Refusal(f"optimizer.groups.{next(iter(groups))}", got, allowed, "set its values to null")
 
     def made(network: nn.Module) -> torch.optim.Optimizer:

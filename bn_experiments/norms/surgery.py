@@ -1,14 +1,15 @@
 """Surgery: the norms of an existing network are replaced by the norm of an arm, and nothing else of it changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bn_experiments.norms.kinds import norms_in
+from bn_experiments.norms.places import Copy, Place, Shift
 from bn_experiments.norms.remarks import remarks, scale_of, shift_of
 from bn_experiments.norms.sites import Seen, Site, look
 from bn_experiments.norms.slot import EVERY_MODULES, Slot, activates, mark
@@ -16,58 +17,6 @@ from bn_experiments.refusal import Refusal, one_line
 
 PARTS = ("drop", "act")  # what timm's norms do beside normalizing
 OWN_ACTIVATION = ("evonorm", "filterresponse", "frn")  # in the names of norms that are their layer's activation too
-
-
-class Shift(nn.Module):
-    """Adds a number to each channel: x + beta_C. It stands where a norm with a shift was removed.
-
-    Shapes: x (B, C, ...) to (B, C, ...).
-
-    Args:
-        width: The number C of channels; the shift starts at zero.
-    """
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(width))
-
-    def reset_parameters(self) -> None:
-        """Sets the shift to zero."""
-        nn.init.zeros_(self.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Adds the shift to x (B, C, ...)."""
-        return x + self.bias.view(-1, *(1,) * (x.dim() - 2))
-
-
-class Copy(nn.Module):
-    """A copy of x, as a norm makes a new tensor, so that what is changed in place after it changes nothing before."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """A copy of x (B, C, ...)."""
-        return x.clone()
-
-
-class Place(nn.Module):
-    """The place of a norm that had more to do than to normalize, or channels on the last axis.
-
-    Shapes: x (B, C, ...), or (B, ..., C) where the channels are last, to the same shape.
-
-    Args:
-        norm: The norm, which sees (B, C, ...).
-        channels_last: Whether the channels of x are on the last axis.
-        drop: What follows the norm in a layer that is norm, dropout and activation in one.
-        act: The activation of such a layer.
-    """
-
-    def __init__(self, norm: nn.Module, channels_last: bool, drop: nn.Module, act: nn.Module):
-        super().__init__()
-        self.norm, self.channels_last, self.drop, self.act = norm, channels_last, drop, act
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalizes x, and applies what was part of the removed norm."""
-        x = self.norm(x.movedim(-1, 1)).movedim(1, -1) if self.channels_last else self.norm(x)
-        return self.act(self.drop(x))
 
 
 def replace_norms(network: nn.Module, norm: Slot, input_shape: Sequence[int], replaces: str, name: str) -> list[str]:
@@ -98,22 +47,11 @@ def replace_norms(network: nn.Module, norm: Slot, input_shape: Sequence[int], re
         for each in norms.values():
             mark(each)
         return []
-    try:
-        seen = look(network, input_shape)
-    except Exception as error:
-        got = f"{name} cannot take examples of shape {'x'.join(map(str, input_shape))} ({one_line(error)})"
-        allowed, remedy = "a network for such examples", "choose another network, or data of another size"
-        raise Refusal("model", got, allowed, remedy) from error
-    sites = _sites(seen, name, network)
-    chosen = [site for site in sites if _is_chosen(site.name, norms[site.name], replaces)]
-    if not chosen:
-        kinds = ", ".join(dict.fromkeys(type(norms[site.name]).__name__ for site in sites))
-        got = f"is none of the {len(sites)} norms of {name} ({kinds}; the first is {sites[0].name})"
-        allowed = "all, batch, layer, or a pattern of names such as layer1.*"
-        raise Refusal("model.replaces", got, allowed, "change it", value=replaces)
     if norm.placement != "pre":
         got = f"{name} has its norms where they are"
         raise Refusal("norm.placement", got, "pre", "set norm.placement=pre", value=norm.placement)
+    seen = _look(network, input_shape, name)
+    chosen = _chosen(_sites(seen, name, network), norms, replaces, name)
     pairs = []
     for site in chosen:
         removed = norms[site.name]
@@ -159,13 +97,30 @@ def _held_elsewhere(network: nn.Module) -> set[int]:
     """The ids of what modules hold in plain attributes, and in lists, tuples and dictionaries there."""
     found = set()
     for module in network.modules():
-        for key, value in vars(module).items():
-            if key not in EVERY_MODULES:
-                values = (
-                    value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
-                )
-                found |= {id(getattr(one, "__self__", one)) for one in values}
+        for value in (value for key, value in vars(module).items() if key not in EVERY_MODULES):
+            held = list(value.values()) if isinstance(value, dict) else value
+            found |= {id(getattr(one, "__self__", one)) for one in (held if isinstance(held, list | tuple) else [held])}
     return found
+
+
+def _look(network: nn.Module, input_shape: Sequence[int], name: str) -> Seen:
+    try:
+        return look(network, input_shape)
+    except Exception as error:
+        got = f"{name} cannot take examples of shape {'x'.join(map(str, input_shape))} ({one_line(error)})"
+        allowed, remedy = "a network for such examples", "choose another network, or data of another size"
+        raise Refusal("model", got, allowed, remedy) from error
+
+
+def _chosen(sites: Sequence[Site], norms: Mapping[str, nn.Module], replaces: str, name: str) -> list[Site]:
+    """The sites of the norms that are replaced, at least one."""
+    chosen = [site for site in sites if _is_chosen(site.name, norms[site.name], replaces)]
+    if not chosen:
+        kinds = ", ".join(dict.fromkeys(type(norms[site.name]).__name__ for site in sites))
+        got = f"is none of the {len(sites)} norms of {name} ({kinds}; the first is {sites[0].name})"
+        allowed = "all, batch, layer, or a pattern of names such as layer1.*"
+        raise Refusal("model.replaces", got, allowed, "change it", value=replaces)
+    return chosen
 
 
 def _is_chosen(name: str, norm: nn.Module, replaces: str) -> bool:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bn_experiments.norms.places import Place, Shift
 from bn_experiments.norms.slot import KEPT, Slot, norms_of
-from bn_experiments.norms.surgery import Place, Shift, replace_norms
+from bn_experiments.norms.surgery import replace_norms
 from bn_experiments.refusal import Refusal
 
 BN = {"eps": 1e-5, "momentum": 0.1, "affine": True}
