@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
 
-from bn_experiments.config.build import ONE_BY_ONE, build
+from bn_experiments.config.build import ONE_BY_ONE, Built, build
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.origin import origin
 from bn_experiments.records.identity import config_hash
@@ -50,14 +51,9 @@ def run(cell: Cell) -> Result:
         What was written to `result.json`.
     """
     started = time.perf_counter()
-    trainer, module, data, curves, probing, checkpoints, notes = build(cell, refused_later(cell))
-    for note in notes:
-        log.warning(note)
-    checkpoint = checkpoints.found()
-    checkpoints.made_by = made_by(cell, checkpoints.made_by if checkpoint else None)
-    identity, origins = checkpoints.identity, checkpoints.made_by
-    begun = Result("started", cell.choices, cell.config, identity, list(cell.seeds), made_by=origins, notes=notes)
-    begun.write(cell.folder)
+    built = build(cell, refused_later(cell))
+    trainer, module, data, curves, probing, checkpoints, notes = built
+    checkpoint, begun = begin(cell, built)
     setup_s = time.perf_counter() - started
 
     try:
@@ -90,6 +86,19 @@ def run(cell: Cell) -> Result:
     for record in (curves, probing, result):
         record.write(cell.folder)
     return result
+
+
+def begin(cell: Cell, built: Built) -> tuple[Path | None, Result]:
+    """The checkpoint from which a run goes on, if there is one, and its record, which says that it has started."""
+    for note in built.notes:
+        log.warning(note)
+    checkpoints = built.checkpoints
+    checkpoint = checkpoints.found()
+    checkpoints.made_by = made_by(cell, checkpoints.made_by if checkpoint else None)
+    made, seeds = checkpoints.made_by, list(cell.seeds)
+    begun = Result("started", cell.choices, cell.config, checkpoints.identity, seeds, made_by=made, notes=built.notes)
+    begun.write(cell.folder)
+    return checkpoint, begun
 
 
 def refused_later(cell: Cell) -> str | None:

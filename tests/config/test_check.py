@@ -13,7 +13,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch import nn
 
-from bn_experiments.config import build, dry_run
+from bn_experiments.config import build, network_check
 from bn_experiments.config import check as checks
 from bn_experiments.config.cells import GROUPS, cell_of
 from bn_experiments.config.check import Once
@@ -453,8 +453,8 @@ def test_a_cell_is_refused_in_company_as_it_is_alone(compose_cell, wrong):
 
 def test_cells_that_differ_in_a_key_that_networks_depend_on_are_each_tried(compose_cell, monkeypatch):
     tried = []
-    network = dry_run._network
-    monkeypatch.setattr(dry_run, "_network", lambda *arguments: tried.append(arguments[0]) or network(*arguments))
+    network = network_check.network
+    monkeypatch.setattr(network_check, "network", lambda *arguments: tried.append(arguments[0]) or network(*arguments))
     cells = [compose_cell(value) for value in VALUES]
     assert check_cells(cells) == []
     alike = [value for value in VALUES if value.startswith(("optimizer", "seed"))]
