@@ -37,6 +37,11 @@ def refusal(norm: str, model: str) -> str | None:
     return None
 
 
+def slow(*values: Any) -> list[Any]:
+    """Values of a parameter of a test for which it is slow."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def pairs() -> list[Any]:
     """The models and norms as parameters of a test; most pairs are slow."""
     quick = {("mlp", norm) for norm in ("none", "ln", "wn", "ghost", "evonorm_s0")} | {

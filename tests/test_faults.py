@@ -105,7 +105,7 @@ def test_a_folder_that_turns_read_only_costs_what_was_not_written_yet(data_dir, 
     [
         ("Failing", "ZeroDivisionError: on purpose"),
         pytest.param("Hungry", "can't allocate memory", marks=pytest.mark.slow),
-        ("Killing", "its process was killed, for a lack of memory perhaps"),
+        pytest.param("Killing", "its process was killed, for a lack of memory perhaps", marks=pytest.mark.slow),
     ],
 )
 def test_a_cell_that_fails_says_so_and_does_not_stop_the_others(data_dir, tmp_path, failing, reason):

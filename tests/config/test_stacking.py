@@ -13,7 +13,7 @@ from bn_experiments.config.check import check_cells
 from bn_experiments.training.agreement import Agreement
 from bn_experiments.training.replicas import StackedReplicas
 from tests.models.test_models import splits
-from tests.pairs import SMALL, of_pair, pairs, refusal
+from tests.pairs import SMALL, of_pair, pairs, refusal, slow
 
 ALONE = {  # what differs in a stack
     "LazyState": "moving_mean keeps a tensor",
@@ -143,7 +143,7 @@ def test_what_is_not_tried_before_a_run_agrees(compose_cell, model, norm):
     assert stacking.tried(config, objects.splits(config), "cpu", True) == Agreement(None, None, False)
 
 
-@pytest.mark.parametrize("norm", ["kept", "bn", "none"])
+@pytest.mark.parametrize("norm", ["bn", *slow("kept", "none")])
 def test_a_network_of_torchvision_that_is_not_tried_before_a_run_agrees(compose_cell, norm):
     data = [
         "data=gaussian",

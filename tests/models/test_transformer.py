@@ -7,6 +7,7 @@ from bn_experiments.config import objects
 from bn_experiments.models.tokens import Attention, patches
 from bn_experiments.norms.slot import norms_of
 from tests.models.test_models import count, linear, norm_weights, splits
+from tests.pairs import slow
 
 SMALL = ["model.width=12", "model.depth=2", "model.heads=3", "model.hidden=20"]
 PER_TOKEN = ["norm=none", "norm._target_=tests.models.test_transformer.PerToken"]
@@ -90,7 +91,7 @@ def test_patches_are_the_inputs_of_a_convolution_with_their_size_as_stride():
 
 @pytest.mark.parametrize("position", ["pre", "post"])
 @pytest.mark.parametrize("pooling", ["mean", "class_token"])
-@pytest.mark.parametrize("norm", ["none", "bn", "gn", "ln", "rms", "wn"])
+@pytest.mark.parametrize("norm", ["none", "bn", "wn", *slow("gn", "ln", "rms")])
 @pytest.mark.parametrize(("shape", "tokens", "features"), [((1, 40), 10, 4), ((3, 32, 32), 64, 48)])
 def test_it_has_the_weights_of_its_layers(compose_cell, shape, tokens, features, norm, pooling, position):
     options = [*SMALL, f"model.norm_position={position}", f"model.pooling={pooling}", f"norm={norm}"]

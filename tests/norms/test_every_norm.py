@@ -13,7 +13,7 @@ from bn_experiments.config.check import check
 from bn_experiments.norms.slot import norms_of
 from bn_experiments.training.replicas import StackedReplicas
 from tests.models.test_models import splits
-from tests.pairs import CONVOLUTIONAL, NORMS, SMALLER, of_pair, pairs, refusal
+from tests.pairs import CONVOLUTIONAL, NORMS, SMALLER, of_pair, pairs, refusal, slow
 
 R, B, F = 3, 5, 4
 SHAPES = {"features": (B, F), "signals": (B, F, 3), "images": (B, F, 3, 2)}
@@ -47,7 +47,7 @@ def takes(norm: str, shape: str) -> bool:
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["features", "images", *slow("signals")])
 @pytest.mark.parametrize("norm", CLASSES)
 def test_gradients_are_derivatives(compose_cell, norm, shape, training):
     if not takes(norm, shape):
@@ -64,7 +64,7 @@ def test_gradients_are_derivatives(compose_cell, norm, shape, training):
     assert gradcheck(outputs, (x, *(p.detach().clone().requires_grad_() for p in module.parameters())))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["features", "images", *slow("signals")])
 @pytest.mark.parametrize("norm", CLASSES)
 def test_a_stack_gives_what_each_gives_alone(compose_cell, norm, shape):
     if not takes(norm, shape):
@@ -126,7 +126,7 @@ def test_every_norm_trains_in_every_model_or_is_refused_in_one_line(compose_cell
     assert len(norms_of(network)) == 0 or norm in CLASSES
 
 
-@pytest.mark.parametrize("model", ["mlp", "lenet", "residual_mlp"])
+@pytest.mark.parametrize("model", ["mlp", *slow("lenet", "residual_mlp")])
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_arm_starts_from_the_weights_of_the_baseline(compose_cell, norm, model):
     if refusal(norm, model):

@@ -18,6 +18,7 @@ from bn_experiments.training.captured import CapturedSteps
 from bn_experiments.training.module import Classification
 from bn_experiments.training.replicas import StackedReplicas
 from bn_experiments.training.schedules import RateSchedule
+from tests.pairs import slow
 
 TRAINER = {
     "accelerator": "cpu",
@@ -197,7 +198,7 @@ def test_in_double_precision_training_equals_a_loop_in_float64_to_the_last_digit
             torch.testing.assert_close(found, loss.detach(), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("model", ["mlp", "lenet", "lstm", "residual_mlp"])
+@pytest.mark.parametrize("model", ["mlp", "lenet", *slow("lstm", "residual_mlp")])
 @pytest.mark.parametrize("norm", ["none", "bn", "gn", "ln", "rms", "in", "wn"])
 def test_in_mixed_precision_a_stack_is_as_close_to_float32_as_replicas_alone(compose_cell, model, norm):
     if norm == "in" and model != "lenet":
