@@ -129,6 +129,7 @@ def test_a_cell_that_fails_says_so_and_does_not_stop_the_others(data_dir, tmp_pa
     assert all(reason in line for line in told)
 
 
+@pytest.mark.slow
 def test_a_probe_that_raises_costs_its_cell(data_dir, tmp_path):
     bad = "{_target_:tests.failing.BadProbe,at_start:true,every_n_epochs:1,at_end:true}"
     done = train(data_dir, tmp_path, f"+probes.bad={bad}", "norm=bn")

@@ -294,6 +294,7 @@ def test_device_and_memory_of_this_machine_are_not_judged_where_cells_train_else
     assert line.startswith("norm.num_groups=7: "), "all else is"
 
 
+@pytest.mark.slow
 def test_a_network_too_deep_to_make_is_refused_before_it_is_made(cell_with, monkeypatch):
     monkeypatch.setattr(memory, "MOST_TENSORS", 50)
     assert check(cell_with("model=residual_mlp model.links=11")) == []  # 4 tensors a link, and 4

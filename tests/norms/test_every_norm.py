@@ -46,7 +46,7 @@ def takes(norm: str, shape: str) -> bool:
     return shape != "features" or norm not in CONVOLUTIONAL
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training", [True, *slow(False)])
 @pytest.mark.parametrize("shape", ["features", "images", *slow("signals")])
 @pytest.mark.parametrize("norm", CLASSES)
 def test_gradients_are_derivatives(compose_cell, norm, shape, training):
