@@ -1,7 +1,7 @@
 """Statistics of the activations: each hidden layer before and after its norm and its activation."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bn_experiments.data.splits import Splits
 from bn_experiments.norms.slot import norms_of
 from bn_experiments.probes.probe import Mode, Probe, Reading, Split, TrainingBatch, fixed_batch, networks, watch
+from bn_experiments.statistics.histograms import pooled
 from bn_experiments.training.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -21,30 +22,29 @@ ELEMENTWISE |= {nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.Hardtanh, nn.Hardsigmoid, 
 PERCENTILES = (15, 50, 85)  # the percentiles of Ioffe & Szegedy 2015, arXiv:1502.03167, figure 1
 
 
-def summary_statistics(values: Sequence[Tensor], bins: int) -> dict[str, Tensor]:
-    """Mean, population variance, percentiles and histogram of each replica's values.
+def summary_statistics(values: Tensor, bins: int) -> dict[str, Tensor]:
+    """Mean, population variance, percentiles and histogram of values.
 
     Args:
-        values: The values of R replicas, each of any shape.
-        bins: The number of bins of the histogram, between the smallest and the largest finite value of all replicas.
+        values: The values, of any shape.
+        bins: The number of bins of the histogram, between the smallest and the largest finite value.
 
     Returns:
-        mean, variance, percentile_15, percentile_50, percentile_85 (R,), histogram (R, bins), edges (R, bins + 1).
+        mean, variance, percentile_15, percentile_50, percentile_85 (), histogram (bins,), edges (bins + 1,).
 
-    >>> statistics = summary_statistics([torch.arange(101.0)], bins=2)
+    >>> statistics = summary_statistics(torch.arange(101.0), bins=2)
     >>> [statistics[name].item() for name in ("mean", "variance", "percentile_15")]
     [50.0, 850.0, 15.0]
     """
-    arrays = [x.detach().cpu().double().flatten().numpy() for x in values]
-    finite = [x[np.isfinite(x)] for x in arrays]
-    bounds = [bound for x in finite if x.size for bound in (x.min(), x.max())] or [0.0]
-    edges = np.linspace(min(bounds), max(bounds) if max(bounds) > min(bounds) else min(bounds) + 1, bins + 1)
+    x = values.detach().cpu().double().flatten().numpy()
+    finite = x[np.isfinite(x)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
     with np.errstate(invalid="ignore", over="ignore"):  # a replica that diverged has nan or inf
-        percentiles = np.stack([np.percentile(x, PERCENTILES) for x in arrays])
-        reading = {"mean": np.stack([x.mean() for x in arrays]), "variance": np.stack([x.var() for x in arrays])}
-    reading |= {f"percentile_{q}": percentiles[:, i] for i, q in enumerate(PERCENTILES)}
-    reading["histogram"] = np.stack([np.histogram(x, edges)[0] for x in finite])
-    reading["edges"] = np.broadcast_to(edges, (len(arrays), bins + 1))
+        percentiles = np.percentile(x, PERCENTILES)
+        reading = {"mean": x.mean(), "variance": x.var()}
+    reading |= {f"percentile_{q}": percentile for q, percentile in zip(PERCENTILES, percentiles, strict=True)}
+    reading |= {"histogram": np.histogram(finite, edges)[0], "edges": edges}
     return {name: torch.from_numpy(np.array(array)) for name, array in reading.items()}
 
 
@@ -71,7 +71,7 @@ def hidden_activations(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
         layer = path if leaf in ("norm", "activation") else name
         labels = ("norm_in", "norm_out") if name in norms else ("pre_activation", "activation")
         for label, tensor in zip(labels, (before, after), strict=True):
-            seen.setdefault(f"{layer}.{label}".lstrip("."), []).append(tensor)
+            seen.setdefault(f"{layer}.{label}".lstrip("."), []).append(tensor.detach())
 
     watch(network, x, {name: m for name, m in network.named_modules() if name in norms or _is_activation(name, m)}, see)
     return {label: _joined(tensors) for label, tensors in seen.items()}
@@ -92,7 +92,8 @@ class Activations(Probe):
     """Statistics of the hidden layers' activations on a fixed batch of each replica (see `summary_statistics`).
 
     Readings: mean, variance, percentile_15, percentile_50, percentile_85 (R, L), histogram (R, L, bins), edges
-    (R, L, bins + 1), over all units, examples and positions of each of L points of the network.
+    (R, L, bins + 1), over all units, examples and positions of each of L points of the network; each replica's bins are
+    its own.
 
     Args:
         mode: The mode of the networks: train, with the batch's own statistics, or eval, with the running ones.
@@ -107,23 +108,30 @@ class Activations(Probe):
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
         """Summarizes the activations of each replica on its batch."""
         x, _ = fixed_batch(getattr(splits, self.split), self.seeds, self.examples)
-        seen = [hidden_activations(network, x[i]) for i, network in enumerate(networks(replicas, self.mode))]
-        layers = list(seen[0])
-        found = [summary_statistics([activations[layer] for activations in seen], self.bins) for layer in layers]
-        return Reading("layer", layers, {name: torch.stack([each[name] for each in found], dim=1) for name in found[0]})
+        found: list[dict[str, dict[str, Any]]] = []
+        for i, network in enumerate(networks(replicas, self.mode)):  # of one network at a time, for they are many
+            seen = hidden_activations(network, x[i])
+            of_layers = {layer: summary_statistics(values, self.bins) for layer, values in seen.items()}
+            # small arrays that stay would keep the large ones between them from being used again
+            found.append({layer: {q: of[q].tolist() for q in of} for layer, of in of_layers.items()})
+            del seen, of_layers
+        layers = list(found[0])
+        quantities = list(found[0][layers[0]]) if layers else []
+        values = {q: np.array([[of[layer][q] for layer in layers] for of in found]) for q in quantities}
+        return Reading("layer", layers, {q: torch.from_numpy(array) for q, array in values.items()})
 
     def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
         """Draws one histogram for each layer, over all replicas."""
         for i, layer in enumerate(reading.labels):
-            counts, edges = reading.values["histogram"][:, i].sum(0), reading.values["edges"][0, i]
+            counts, edges = pooled(reading.values["histogram"][:, i].numpy(), reading.values["edges"][:, i].numpy())
             middles = (edges[1:] + edges[:-1]) / 2
             writer.add_histogram_raw(
                 f"{tag}/{layer}",
                 min=edges[0].item(),
                 max=edges[-1].item(),
-                num=int(counts.sum()),
+                num=round(counts.sum()),
                 sum=(counts * middles).sum().item(),
-                sum_squares=(counts * middles.square()).sum().item(),
+                sum_squares=(counts * np.square(middles)).sum().item(),
                 bucket_limits=edges[1:].tolist(),
                 bucket_counts=counts.tolist(),
                 global_step=epoch,

@@ -13,6 +13,7 @@ from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import Arm, arms_in, joined
 from bn_experiments.figures.drawing import Drawing, legend, panels, plain
 from bn_experiments.records.quantities import probes
+from bn_experiments.statistics.histograms import pooled
 
 QUANTITIES = {
     "activations/mean": "mean of the activations",
@@ -90,8 +91,9 @@ def _densities(arm: Arm, moment: Literal[0, -1]) -> Iterator[pd.DataFrame]:
     epochs = arrays.get("activations/epochs")
     if epochs is None or (epochs[moment] == 0) != (moment == 0):
         return
-    counts = arrays["activations/histogram"][moment].sum(axis=0)  # (L, bins)
-    edges = arrays["activations/edges"][moment][0]  # (L, bins + 1), the same for all replicas
+    by_replica, own_edges = (arrays[f"activations/{name}"][moment] for name in ("histogram", "edges"))  # (R, L, ...)
+    summed = [pooled(by_replica[:, i], own_edges[:, i]) for i in range(by_replica.shape[1])]
+    counts, edges = (np.stack(each) for each in zip(*summed, strict=True))  # (L, bins), (L, bins + 1)
     labels = arm.labels("activations")
     for i, label in enumerate(labels):
         layer, _, point = label.rpartition(".")
