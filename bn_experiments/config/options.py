@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bn_experiments.config import objects
 from bn_experiments.config.cells import GROUPS
@@ -36,7 +36,11 @@ NARROWED: dict[str, dict[str, tuple[Any, Any]]] = {
     "data": {"root": (Annotated[str, Field(min_length=1)], ...)},
     "norm": {"num_groups": (PositiveInt, ...), "eps": (NonNegativeFloat, None)},
     "optimizer": {"lr": (Annotated[float, Field(gt=0)], ...)},
-    "scheduler": {"step_size": (PositiveInt, ...), "T_max": (PositiveInt | None, ...)},
+    "scheduler": {
+        "step_size": (PositiveInt, ...),
+        "T_max": (PositiveInt | None, ...),
+        "gamma": (PositiveFloat, None),
+    },
 }
 
 

@@ -21,6 +21,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES: tuple[Any, ...] = ("-", "-.", (0, (7, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 1)), (0, (9, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREYS, GREY_MARKERS = ("#444444", "#8a8a8a"), ("X", "x")
+CROSS_ENTROPY = "bn_experiments.training.losses.cross_entropy"
 MOMENTS = {"start": "initial networks", "end": "after the last epoch"}
 
 
@@ -64,6 +65,12 @@ class Arm:
     def labels(self, probe: str) -> list[str]:
         """The labels of a probe's axis."""
         return axis_labels(probes(self.folder), probe)
+
+
+def loss_unit(arms: Iterable[Arm]) -> str:
+    """The unit of the losses of arms: nats where all are cross-entropies, and else none."""
+    targets = {arm.result.config.get("loss", {}).get("_target_", CROSS_ENTROPY) for arm in arms}
+    return "nats" if targets <= {CROSS_ENTROPY} else ""
 
 
 def looks(norms: Mapping[str, str]) -> dict[str, Look]:

@@ -8,15 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from bn_experiments.claims.protocol import Claim
-from bn_experiments.figures.arms import Arm, arms_in, joined, measured_in, points
+from bn_experiments.figures.arms import Arm, arms_in, joined, loss_unit, measured_in, points
 from bn_experiments.figures.drawing import PUBLISHED, Drawing, ends, legend, line, log_scale, panels
 
 POINTS = 150  # the most that a curve by step has
 BAND = "Lines are means over replicas, bands the 99% intervals of the means."
 CIRCLES = " Circles are the published run."
 PANELS = {
-    "train/running_loss": ("running training loss, nats", 1),
-    "val/loss": ("validation loss, nats", 1),
+    "train/running_loss": ("running training loss", 1),
+    "val/loss": ("validation loss", 1),
     "val/acc": ("validation accuracy, %", 100),
 }
 
@@ -39,12 +39,13 @@ def loss_by_step(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     legend(figure, drawn, [PUBLISHED] * published)
     axes.set_xlim(0, data["step"].max() * 1.01)
     axes.set_xlabel("step (mini-batches seen)")
-    axes.set_ylabel("training loss, nats")
+    unit = loss_unit(drawn)
+    axes.set_ylabel(", ".join(filter(None, ("training loss", unit))))
     _log_if_wide(axes, data)
     window = " or ".join(map(str, sorted(sizes)))
     smoothed = f" Each point is the mean of {window} steps." if sizes != {1} else ""
     caption = f"{BAND}{smoothed}{CIRCLES * published}"
-    alt = f"Line chart of the training loss over {data['step'].max():.0f} steps: {ends(data, ' nats')}."
+    alt = f"Line chart of the training loss over {data['step'].max():.0f} steps: {ends(data, f' {unit}'.rstrip())}."
     return Drawing("loss_by_step", "Training loss by step", caption, alt, data, figure)
 
 
@@ -56,6 +57,7 @@ def curves_by_epoch(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing
         for arm, values in measured_in(arms, metric, each="epoch")
     )
     drawn, metrics = arms_in(data, arms), list(dict.fromkeys(data["metric"]))
+    unit = loss_unit(drawn)
     figure, shown = panels(2.7, columns=len(metrics))
     published = False
     for axes, metric in zip(shown, metrics, strict=True):
@@ -64,14 +66,14 @@ def curves_by_epoch(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing
         for arm in drawn:
             line(axes, arm, own[own["arm"] == arm.name], "epoch", markers=own["epoch"].max() <= 25)
             published |= _draw_published(axes, arm, metric, by_epoch=True, factor=factor)
-        axes.set_title(label)
+        axes.set_title(f"{label}, {unit}" if unit and metric.endswith("loss") else label)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         if metric.endswith("loss"):
             _log_if_wide(axes, own)
     legend(figure, drawn, [PUBLISHED] * published)
     accuracy = data[data["metric"] == "val/acc"]
-    last = f"Training loss: {ends(data, ' nats')}"
+    last = f"Training loss: {ends(data, f' {unit}'.rstrip())}"
     if len(accuracy):
         last = f"Validation accuracy: {ends(accuracy, '%')}"
     caption, alt = f"{BAND}{CIRCLES * published}", f"Line charts by epoch. {last}."

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bn_experiments.claims.contexts import ALL
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.tables import MIXED
+from bn_experiments.figures.arms import loss_unit
 from bn_experiments.figures.drawing import Drawing
 from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
@@ -21,7 +22,7 @@ from bn_experiments.report.contents import Section, SweepContents
 from bn_experiments.report.drawings import drawings, quantities
 
 HTML, MARKDOWN = "report.html.jinja", "report.md.jinja"
-METRICS = {"test/acc": ("test accuracy, %", 100, 2), "test/loss": ("test loss, nats", 1, 4)}
+METRICS = {"test/acc": ("test accuracy", 100, 2), "test/loss": ("test loss", 1, 4)}
 
 
 def html(sweeps: Sequence[SweepContents]) -> str:
@@ -143,7 +144,9 @@ def _table(comparison: Comparison, section: Section, named: Mapping[str, str]) -
 def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
     """The summary's numbers as text: a row for each arm that has the metric, by the metric's heading."""
     found = {}
-    for metric, (heading, factor, digits) in METRICS.items():
+    units = {"test/acc": "%", "test/loss": loss_unit(section.arms.values())}
+    for metric, (named, factor, digits) in METRICS.items():
+        heading = ", ".join(filter(None, (named, units[metric])))
         found[heading] = [
             {
                 "arm": name + MIXED * row["mixed_code"],

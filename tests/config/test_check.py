@@ -126,6 +126,7 @@ def cell_with(data_dir, tmp_path_factory):
         ("optimizer.lr=fast", RATE),
         ("optimizer=adam optimizer.betas=[0.9]", "a list of 2 numbers"),
         ("scheduler=step scheduler.step_size=0", ABOVE_0),
+        ("scheduler=exponential scheduler.gamma=-1", RATE),
         ("scheduler=cosine scheduler.T_max=0", f"{ABOVE_0} or null"),
         ("trainer.max_epochs=-1", "a whole number of at least 0"),
         ("trainer.threads=null", ABOVE_0),

@@ -89,7 +89,7 @@ def arrays(norm, places=PLACES):
     return {"sizes/epochs": np.array([0, EPOCHS]), "sizes/place": np.array(places), "sizes/size": sizes}
 
 
-def write_cell(sweep, norm, *, overrides=(), places=PLACES, probed=True, status="done", diverged=False):
+def write_cell(sweep, norm, *, overrides=(), places=PLACES, probed=True, status="done", diverged=False, loss=None):
     folder = sweep / "-".join(["mnist1d-mlp", norm, *overrides]).replace("/", "_")
     folder.mkdir(parents=True)
     values = numbers(norm)
@@ -107,6 +107,7 @@ def write_cell(sweep, norm, *, overrides=(), places=PLACES, probed=True, status=
         config={
             "norm": {"_target_": None if norm == "none" else norm},
             "trainer": {"max_epochs": EPOCHS},
+            **({"loss": {"_target_": loss}} if loss else {}),
             "probes": {"sizes": {"_target_": "tests.probes.sizes.Sizes"}},
             **{text.partition("=")[0]: text for text in overrides},
         },
@@ -313,6 +314,16 @@ def test_a_probe_that_was_not_asked_for_leaves_its_figures_out(tmp_path, page):
 
 def test_a_probe_s_drawing_is_given_the_claims(page):
     assert "Claims: The accuracy is higher with bn, The size grows exponentially." in flat(page.text)
+
+
+@pytest.mark.parametrize(("loss", "unit"), [("cross_entropy", ", nats"), ("mse", "")])
+def test_a_loss_has_the_unit_of_a_cross_entropy_where_it_is_one(tmp_path, loss, unit):
+    for norm in ("bn", "none"):
+        write_cell(tmp_path, norm, loss=f"bn_experiments.training.losses.{loss}")
+    found = page_of(tmp_path)
+    assert ("nats" in found.text) == bool(unit)
+    assert f"test loss{unit}" in found.text
+    assert all(("nats" in image["alt"]) == bool(unit) for image in found.all("img") if "raining loss" in image["alt"])
 
 
 def test_a_stranger_s_words_never_become_markup(tmp_path):
