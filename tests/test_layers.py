@@ -11,7 +11,19 @@ import bn_experiments
 PACKAGE = Path(bn_experiments.__file__).parent
 
 # from the ground up: each part may import those before it
-LAYERS = ["seeds", "counters", "refusal", "signatures", "system", "statistics", "norms", "models", "data", "records"]
+LAYERS = [
+    "seeds",
+    "counters",
+    "refusal",
+    "imports",
+    "signatures",
+    "system",
+    "statistics",
+    "norms",
+    "models",
+    "data",
+    "records",
+]
 LAYERS += ["training", "norms.examine", "claims", "figures", "probes", "report", "config", "run", "sweeps"]
 
 

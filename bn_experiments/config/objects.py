@@ -7,7 +7,6 @@ from inspect import signature
 from typing import Any, cast
 
 import torch
-from hydra.utils import get_object
 from torch import nn, optim
 
 from bn_experiments.data.augmented import Augmentation
@@ -15,9 +14,10 @@ from bn_experiments.data.batches import Batching, size_of
 from bn_experiments.data.sources import Source
 from bn_experiments.data.splits import Splits, split
 from bn_experiments.data.valid import valid
+from bn_experiments.imports import imported
 from bn_experiments.norms.slot import KEPT, Slot, registered
 from bn_experiments.probes.probe import Probe, Schedule
-from bn_experiments.refusal import Refusal, one_line
+from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import Stream
 from bn_experiments.signatures import accepted
 from bn_experiments.training.clipping import clip_adaptively, clip_gradients
@@ -56,14 +56,8 @@ def target(config: Config, group: str, parent: str = "") -> Callable[..., Any]:
     Raises:
         Refusal: It cannot be imported.
     """
-    path = config[group]["_target_"]
-    try:
-        return get_object(path)
-    except (Exception, SystemExit) as error:  # a script without a main guard ends the process
-        got = f"cannot be imported ({one_line(error)})"
-        allowed = "the dotted path of an installed class or function"
-        remedy = "check its spelling, or install its package"
-        raise Refusal(f"{parent}{group}._target_", got, allowed, remedy, value=path) from error
+    allowed = "the dotted path of an installed class or function"
+    return imported(config[group]["_target_"], f"{parent}{group}._target_", allowed)
 
 
 def options(config: Config, group: str) -> dict[str, Any]:

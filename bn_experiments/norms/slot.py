@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any, Literal, cast
 
 import torch
-from hydra.utils import get_object
 from torch import Tensor, nn
 
+from bn_experiments.imports import imported
 from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.seeds import Stream
 
@@ -63,12 +63,7 @@ class Slot:
             Refusal: The target cannot be imported.
         """
         path = str(self.target).replace("{dim}", str(dim))
-        try:
-            return get_object(path)
-        except (Exception, SystemExit) as error:
-            remedy = "check its spelling, or install its package"
-            got = f"cannot be imported ({one_line(error)})"
-            raise Refusal("norm._target_", got, "the dotted path of an installed class", remedy, value=path) from error
+        return imported(path, "norm._target_", "the dotted path of an installed class")
 
     @property
     def keeps(self) -> bool:

@@ -24,7 +24,7 @@ def command_line(main: Callable[[], Any]) -> NoReturn:
     Exit status: 0 when every cell has its result, 1 when one failed, 2 when the command was refused, 130
     after Ctrl-C, 143 after SIGTERM.
     """
-    sys.argv[1:] = in_full(sys.argv[1:], experiments(sys.argv[1:]))
+    sys.argv[1:] = in_full(flags_first(sys.argv[1:]), experiments(sys.argv[1:]))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print over many lines
     try:
         with interruption.listening():
@@ -36,6 +36,15 @@ def command_line(main: Callable[[], Any]) -> NoReturn:
     except COMPOSITION_ERRORS as error:
         refuse(explain(error, sys.argv[1:]))
     sys.exit(0)
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """The command line with -m in front, since argparse takes no overrides on both sides of it.
+
+    >>> flags_first(["model=mlp", "-m", "norm=bn,none"])
+    ['-m', 'model=mlp', 'norm=bn,none']
+    """
+    return sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
 
 
 def in_full(arguments: Sequence[str], experiments: AbstractSet[str]) -> list[str]:

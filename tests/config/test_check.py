@@ -161,7 +161,8 @@ def test_a_wrong_value_is_refused_with_the_values_of_its_key(cell_with, override
         ("~optimizer._target_", "optimizer._target_: is missing; allowed: the dotted path of a class or function"),
         ("~norm", "norm: is missing; allowed: a group of keys; leave out what deletes or replaces it"),
         ("norm._target_=foo.Bar", "norm._target_=foo.Bar: cannot be imported"),
-        ("model._target_=torch.foo", "model._target_=torch.foo: cannot be imported"),
+        ("model._target_=torch.foo", "model._target_=torch.foo: there is no foo in torch;"),
+        ("norm._target_=torch.nn.LayerNrm", "did you mean LayerNorm?"),
         ("model._target_=torch.pi", "model: does not work as set (3.14"),
     ],
 )

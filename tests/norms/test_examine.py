@@ -281,7 +281,7 @@ def test_the_exit_status_is_one_where_a_norm_cannot_be_used(capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["torch.nn.NoSuchNorm"], "norm._target_=torch.nn.NoSuchNorm: cannot be imported"),
+        (["torch.nn.NoSuchNorm"], "norm._target_=torch.nn.NoSuchNorm: there is no NoSuchNorm in torch.nn"),
         (["torch.nn.GroupNorm", "num_groups=2", "afine=true"], "did you mean norm.affine?"),
         (["torch.nn.GroupNorm", "num_groups=5"], "norm.num_groups=5: does not divide the 24 features"),
         (["torch.nn.GroupNorm", "num_groups"], "num_groups: is no option; allowed: key=value"),

@@ -130,7 +130,7 @@ def test_groups_that_do_not_divide_the_width_are_refused_with_those_that_do():
 
 
 def test_a_target_that_cannot_be_imported_is_named():
-    with pytest.raises(ValueError, match=r"norm\._target_=torch\.nn\.NoSuchNorm: cannot be imported"):
+    with pytest.raises(ValueError, match=r"norm\._target_=torch\.nn\.NoSuchNorm: there is no NoSuchNorm in torch\.nn"):
         slot(target="torch.nn.NoSuchNorm").make(4, dim=1)
 
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from torch import nn
 
+from bn_experiments.imports import imported
 from bn_experiments.models.existing.network import Existing
 from bn_experiments.models.existing.stem import keep_size
 from bn_experiments.norms.slot import Slot
-from bn_experiments.refusal import Refusal, nearest, one_line
+from bn_experiments.refusal import Refusal, nearest
 
 NO_AUXILIARY = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
 SIZED = {"vit": "image_size", "maxvit": "input_size"}  # torchvision's families whose weights depend on the size
@@ -125,11 +126,7 @@ def own(
     allowed = "the dotted path of an installed class or function that makes a network"
     if target is None:
         raise Refusal("model.target", "is missing", allowed, "set it, as in model.target=my_package.MyNet")
-    try:
-        make = get_object(target)
-    except (Exception, SystemExit) as error:
-        got = f"cannot be imported ({one_line(error)})"
-        raise Refusal("model.target", got, allowed, "check its spelling", value=target) from error
+    make = imported(target, "model.target", allowed)
     takes = inspect.signature(make).parameters
     given = {"input_shape": tuple(input_shape), "num_classes": num_classes}
     given = {key: value for key, value in given.items() if key in takes}
