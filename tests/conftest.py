@@ -18,8 +18,22 @@ torch.set_num_threads(1)  # the suite's networks are tiny: threads would only wa
 CONF = Path(__file__).parents[1] / "conf"
 
 
+@pytest.hookimpl(tryfirst=True)  # before the slow ones are taken out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The file that takes longest goes first, so that the workers end together."""
+    """Of tests marked as few, all but n are slow. The file that takes longest goes first, so that workers end together.
+
+    The n sets of parameters are spread evenly over those that are not slow by themselves.
+    """
+    tests: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("few") and not item.get_closest_marker("slow"):
+            tests.setdefault((item.path, item.nodeid.partition("[")[0]), []).append(item)
+    for alike in tests.values():
+        n = alike[0].get_closest_marker("few").args[0]  # type: ignore[union-attr]
+        kept = {i * len(alike) // n for i in range(n)}
+        for i, item in enumerate(alike):
+            if i not in kept:
+                item.add_marker("slow")
     items.sort(key=lambda item: item.path.name != "test_sweeper.py")
 
 

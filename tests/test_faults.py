@@ -197,6 +197,7 @@ with locked(Path({str(tmp_path)!r})) as ours:
         assert ours
 
 
+@pytest.mark.slow
 def test_processes_that_make_the_data_at_once_make_them_whole(tmp_path):
     code = f"from bn_experiments.data.sources import mnist1d; print(mnist1d({str(tmp_path)!r}).train_x.sum().item())"
     makers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]

@@ -258,6 +258,7 @@ def launched(config):
     ],
     ids=str,
 )
+@pytest.mark.few(4)
 def test_a_grid_has_the_cells_that_hydras_sweeper_launches(overrides, tmp_path, data_dir, monkeypatch):
     monkeypatch.setattr("bn_experiments.config.check.check_cells", lambda *_: [])  # cells alone matter here
     config = multirun(*overrides, f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}")

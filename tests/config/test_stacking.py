@@ -135,6 +135,7 @@ def test_replicas_whose_constructors_make_different_layers_are_trained_one_by_on
 
 
 @pytest.mark.parametrize(("model", "norm"), pairs())
+@pytest.mark.few(7)
 def test_what_is_not_tried_before_a_run_agrees(compose_cell, model, norm):
     if refusal(norm, model):
         pytest.skip("the norm has no place in the model")
@@ -144,6 +145,7 @@ def test_what_is_not_tried_before_a_run_agrees(compose_cell, model, norm):
 
 
 @pytest.mark.parametrize("norm", ["bn", *slow("kept", "none")])
+@pytest.mark.few(1)
 def test_a_network_of_torchvision_that_is_not_tried_before_a_run_agrees(compose_cell, norm):
     data = [
         "data=gaussian",
@@ -184,6 +186,7 @@ def test_an_optimizer_that_couples_the_tensors_of_a_stack_would_be_found(compose
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("norm", ["DrawsInConstructor", "PlainAttributes"])
+@pytest.mark.few(4)
 def test_the_second_replica_and_the_other_arm_start_as_the_seed_alone(compose_cell, network, norm):
     def start(seed, *norm):
         config = copy.deepcopy(compose_cell(*norm).config)

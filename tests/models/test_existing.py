@@ -149,6 +149,7 @@ def test_the_norms_of_networks_of_timm_are_replaced(name):
 
 @needs_timm
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "resnetv2_18"])
+@pytest.mark.few(1)
 def test_arms_of_a_network_of_timm_start_equal(name):
     assert_equal_start(of_timm, name, 64)
     assert_stacked_equals_separate(of_timm, name, 64)

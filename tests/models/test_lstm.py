@@ -148,6 +148,7 @@ def test_auto_drops_the_bias_only_where_the_norms_have_shifts(norm, changes, kep
 
 
 @pytest.mark.parametrize("norm", ["none", "bn", "ln", "gn", "rms", "wn"])
+@pytest.mark.few(3)
 def test_it_has_the_weights_of_its_maps_and_norms(compose_cell, norm):
     cell = compose_cell("model=lstm", f"norm={norm}", "model.hidden=10")
     maps = 40 * (1 + 10) + linear(10, 10)
@@ -181,6 +182,7 @@ def test_scale_init_sets_all_three_scales(compose_cell):
 
 @pytest.mark.parametrize("init", ["torch", "he_uniform"])
 @pytest.mark.parametrize("norm", ["bn", "ln", "rms", "wn"])
+@pytest.mark.few(2)
 def test_arms_start_from_the_same_weights(compose_cell, norm, init):
     def start(norm: str) -> nn.Module:
         config = compose_cell("model=lstm", f"norm={norm}", f"init={init}").config

@@ -43,6 +43,7 @@ def count(network: torch.nn.Module) -> int:
 
 @pytest.mark.parametrize("norm", ["none", "bn", "gn", "ln", "rms", "wn"])
 @pytest.mark.parametrize("data", SHAPES)
+@pytest.mark.few(6)
 def test_mlp_has_the_weights_of_its_layers(compose_cell, norm, data):
     cell = compose_cell("model=mlp", f"norm={norm}", "model.hidden=[128,64]")
     inputs = torch.Size(SHAPES[data]).numel()
@@ -52,6 +53,7 @@ def test_mlp_has_the_weights_of_its_layers(compose_cell, norm, data):
 
 @pytest.mark.parametrize("norm", ["none", "bn", "gn", "ln", "in", "rms", "wn"])
 @pytest.mark.parametrize(("data", "positions"), [("signals", 7), ("digits", 16), ("photos", 25)])
+@pytest.mark.few(7)
 def test_lenet_has_the_weights_of_its_layers(compose_cell, norm, data, positions):
     cell = compose_cell("model=lenet", f"norm={norm}")
     shape = SHAPES[data]

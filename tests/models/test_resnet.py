@@ -62,6 +62,7 @@ def test_it_has_the_published_number_of_weights(compose_cell, depth, millions):
 @pytest.mark.parametrize("shortcut", ["A", "B"])
 @pytest.mark.parametrize("norm", ["none", "bn", "wn", *slow("gn", "ln", "in", "rms")])
 @pytest.mark.parametrize("shape", [(1, 40), (3, 32, 32)])
+@pytest.mark.few(8)
 def test_it_has_the_weights_of_its_layers(compose_cell, shape, norm, shortcut, pre):
     options = [f"model.shortcut={shortcut}", f"model.pre_activation={pre}", "model.channels=[4,6,8]", "model.depth=14"]
     config = compose_cell("model=resnet", f"norm={norm}", *options).config
@@ -82,6 +83,7 @@ def subsampled(h: torch.Tensor, channels: int) -> torch.Tensor:
 @pytest.mark.parametrize("shape", [(2, 13), (2, 9, 8)])
 @pytest.mark.parametrize("placement", ["pre", "post"])
 @pytest.mark.parametrize("shortcut", ["A", "B"])
+@pytest.mark.few(4)
 def test_it_equals_the_equations_of_the_first_paper(compose_cell, shape, shortcut, placement):
     network = resnet(
         compose_cell, shape, *SMALL, "norm=bn", f"norm.placement={placement}", f"model.shortcut={shortcut}"
@@ -143,6 +145,7 @@ def test_only_layers_directly_before_a_norm_lose_their_bias(compose_cell, pre):
 @pytest.mark.parametrize("norm", ["bn", "ln", "wn"])
 @pytest.mark.parametrize("pre", [False, True])
 @pytest.mark.parametrize("init", ["torch", "he_uniform"])
+@pytest.mark.few(3)
 def test_arms_start_from_the_same_weights(compose_cell, pre, norm, init):
     options = [*SMALL, "model.shortcut=B", f"model.pre_activation={pre}", f"init={init}"]
     arm, baseline = (

@@ -53,6 +53,7 @@ def torchs(block: nn.Module, norm_first: bool) -> nn.Module:
 
 @pytest.mark.parametrize("position", ["pre", "post"])
 @pytest.mark.parametrize("pooling", ["mean", "class_token"])
+@pytest.mark.few(2)
 def test_with_a_norm_of_each_token_its_blocks_are_torchs(compose_cell, position, pooling):
     network = transformer(compose_cell, *PER_TOKEN, f"model.norm_position={position}", f"model.pooling={pooling}")
     x = torch.randn(5, 1, 40, dtype=torch.float64)
@@ -93,6 +94,7 @@ def test_patches_are_the_inputs_of_a_convolution_with_their_size_as_stride():
 @pytest.mark.parametrize("pooling", ["mean", "class_token"])
 @pytest.mark.parametrize("norm", ["none", "bn", "wn", *slow("gn", "ln", "rms")])
 @pytest.mark.parametrize(("shape", "tokens", "features"), [((1, 40), 10, 4), ((3, 32, 32), 64, 48)])
+@pytest.mark.few(8)
 def test_it_has_the_weights_of_its_layers(compose_cell, shape, tokens, features, norm, pooling, position):
     options = [*SMALL, f"model.norm_position={position}", f"model.pooling={pooling}", f"norm={norm}"]
     network = objects.network(compose_cell("model=transformer", *options).config, splits(shape))
@@ -124,6 +126,7 @@ def test_a_norm_is_given_features_on_the_second_axis(compose_cell):
 
 
 @pytest.mark.parametrize("norm", ["bn", "ln", "wn"])
+@pytest.mark.few(1)
 def test_arms_start_from_the_same_weights(compose_cell, norm):
     arm, baseline = (
         objects.initial_network(

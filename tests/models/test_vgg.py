@@ -53,6 +53,7 @@ def test_its_convolutional_part_is_torchvisions(compose_cell, depth):
 
 @pytest.mark.parametrize("norm", ["none", "bn", "gn", "ln", "in", "rms", "wn"])
 @pytest.mark.parametrize("shape", [(1, 40), (3, 32, 32)])
+@pytest.mark.few(5)
 def test_it_has_the_weights_of_its_layers(compose_cell, shape, norm):
     config = compose_cell("model=vgg", f"norm={norm}", "model.channels=[2,4,6,8,10]", "model.hidden=[12]").config
     kernel = 3 ** (len(shape) - 1)

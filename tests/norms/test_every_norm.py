@@ -49,6 +49,7 @@ def takes(norm: str, shape: str) -> bool:
 @pytest.mark.parametrize("training", [True, *slow(False)])
 @pytest.mark.parametrize("shape", ["features", "images", *slow("signals")])
 @pytest.mark.parametrize("norm", CLASSES)
+@pytest.mark.few(12)
 def test_gradients_are_derivatives(compose_cell, norm, shape, training):
     if not takes(norm, shape):
         pytest.skip("the norm needs positions")
@@ -66,6 +67,7 @@ def test_gradients_are_derivatives(compose_cell, norm, shape, training):
 
 @pytest.mark.parametrize("shape", ["features", "images", *slow("signals")])
 @pytest.mark.parametrize("norm", CLASSES)
+@pytest.mark.few(12)
 def test_a_stack_gives_what_each_gives_alone(compose_cell, norm, shape):
     if not takes(norm, shape):
         pytest.skip("the norm needs positions")
@@ -82,6 +84,7 @@ def test_a_stack_gives_what_each_gives_alone(compose_cell, norm, shape):
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("norm", PARAMETRIZATIONS)
+@pytest.mark.few(5)
 def test_a_parametrized_layer_has_right_gradients_and_stacks(compose_cell, norm, layer):
     def parametrized(seed):
         torch.manual_seed(seed)
@@ -108,6 +111,7 @@ def test_a_parametrized_layer_has_right_gradients_and_stacks(compose_cell, norm,
 
 
 @pytest.mark.parametrize(("model", "norm"), pairs())
+@pytest.mark.few(6)
 def test_every_norm_trains_in_every_model_or_is_refused_in_one_line(compose_cell, model, norm):
     cell = compose_cell("probes=[]", "data.batch_size=26", *of_pair(model, norm))
     refusals, expected = check(cell), refusal(norm, model)
@@ -128,6 +132,7 @@ def test_every_norm_trains_in_every_model_or_is_refused_in_one_line(compose_cell
 
 @pytest.mark.parametrize("model", ["mlp", *slow("lenet", "residual_mlp")])
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.few(7)
 def test_every_arm_starts_from_the_weights_of_the_baseline(compose_cell, norm, model):
     if refusal(norm, model):
         pytest.skip("it is refused")

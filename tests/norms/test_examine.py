@@ -117,6 +117,7 @@ NONE, ALL = (0, 0), {"example": (B - 1, B - 1), "channel": (F - 1, F - 1), "posi
         (f"{HERE}.Cumulative", {}, *[(NONE, NONE, (0, 6))] * 2),
     ],
 )
+@pytest.mark.few(4)
 def test_an_output_depends_on_what_its_formula_has_in_it(path, options, training, evaluation):
     findings = found(path, **options)
     assert counts(findings, "training") == training

@@ -44,25 +44,25 @@ def test_scaled_rows_have_the_length_of_gamma_times_their_gain(layer):
 @pytest.mark.parametrize("scaled", [False, True])
 def test_weights_and_gradients_are_timms(scaled):
     layers = pytest.importorskip("timm.layers", reason="timm, which it is compared with, is not installed")
-    plain, x = nn.Conv2d(3, 4, 5), torch.randn(2, 3, 9, 9)
+    plain, x = nn.Conv2d(3, 4, 5).double(), torch.randn(2, 3, 9, 9).double()
     if scaled:
-        theirs = layers.ScaledStdConv2d(3, 4, 5, padding=0, gamma=GAMMA, eps=EPS)
+        theirs = layers.ScaledStdConv2d(3, 4, 5, padding=0, gamma=GAMMA, eps=EPS).double()
     else:
-        theirs = layers.StdConv2d(3, 4, 5, padding=0, bias=True, eps=EPS)
+        theirs = layers.StdConv2d(3, 4, 5, padding=0, bias=True, eps=EPS).double()
     theirs.load_state_dict(plain.state_dict(), strict=False)
     ours = copy.deepcopy(plain)
     if scaled:
         scaled_weight_standardization(ours, gamma=GAMMA, eps=EPS)
     else:
         weight_standardization(ours, eps=EPS)
-    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours(x), theirs(x))
     for layer in (ours, theirs):
         layer(x).sin().sum().backward()
     originals = dict(ours.parametrizations.weight.named_parameters())
     weight = originals.pop("original0" if scaled else "original")
-    torch.testing.assert_close(weight.grad, theirs.weight.grad, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(weight.grad, theirs.weight.grad)
     if scaled:
-        torch.testing.assert_close(originals["original1"].grad, theirs.gain.grad.flatten(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(originals["original1"].grad, theirs.gain.grad.flatten())
 
 
 def test_the_gain_of_a_relu_is_that_of_the_source():

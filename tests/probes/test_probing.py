@@ -264,6 +264,7 @@ def test_every_probe_is_right_as_its_file_sets_it(compose_cell, name):
     assert check(compose_cell("norm=bn", f"probes=[{name}]")) == []
 
 
+@pytest.mark.slow
 def test_a_norm_that_knows_the_mode_by_gradients_reads_as_one_that_knows_it_by_its_flag(compose_cell):
     readings = []
     for norm in ("Textbook", "AssignedBuffers"):

@@ -126,6 +126,7 @@ def test_an_experiment_needs_no_m_and_ends_with_its_verdicts_and_a_report(data_d
     assert "variance" in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_another_experiment_is_left_alone(data_dir, tmp_path):
     (tmp_path / "udl_residual").mkdir()
     record = tmp_path / "udl_residual" / "experiment.json"

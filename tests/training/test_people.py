@@ -54,6 +54,7 @@ def same_readings(together, alone, i):
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.few(1)
 def test_each_of_three_replicas_is_the_run_of_its_seed_alone(cell, norm):
     together = cell(norm, "together")
     result = run(together)
@@ -101,6 +102,7 @@ def test_where_a_later_step_is_refused_in_a_stack_the_cell_trains_anew_one_by_on
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.few(1)
 def test_probes_change_no_number(cell, norm):
     with_probes, without = cell(norm, "with"), cell(norm, "without", "probes=[]")
     assert run(with_probes).metrics == run(without).metrics
@@ -108,6 +110,7 @@ def test_probes_change_no_number(cell, norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.few(1)
 def test_a_run_that_is_cut_ends_as_a_whole_one(cell, norm, at_block, caplog):  # noqa: F811
     whole, cut = cell(norm, "whole"), cell(norm, "cut")
     expected = run(whole)

@@ -91,6 +91,7 @@ def seen(monkeypatch):
 
 @pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.few(7)
 def test_every_step_has_the_rate_of_torchs_own_scheduler_in_a_plain_loop(compose_cell, seen, name, stacked):
     keys, plain = SCHEDULES[name]
     fit(compose_cell(*RUN, *keys, f"trainer.stack_replicas={stacked}"), 4)
@@ -98,6 +99,7 @@ def test_every_step_has_the_rate_of_torchs_own_scheduler_in_a_plain_loop(compose
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.few(2)
 def test_a_run_cut_in_the_middle_of_an_epoch_goes_on_with_the_same_rates_and_numbers(
     compose_cell, seen, monkeypatch, name, tmp_path
 ):
@@ -121,6 +123,7 @@ def test_a_run_cut_in_the_middle_of_an_epoch_goes_on_with_the_same_rates_and_num
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.few(3)
 def test_captured_steps_read_the_same_rates_from_one_graph(compose_cell, seen, graphs, name):  # noqa: F811
     keys, plain = SCHEDULES[name]
     captured = fit(compose_cell(*RUN, *keys), 4, captured=True)

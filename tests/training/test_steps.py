@@ -130,6 +130,7 @@ def kept(step: Steps) -> dict[str, Tensor]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize("which", [slice(None), 2], ids=["stack", "one network"])
+@pytest.mark.few(8)
 def test_captured_steps_equal_plain_ones_bit_for_bit(compose_cell, which, lengths, optimizer):
     singles = networks(compose_cell, *MODEL)
     part = StackedReplicas(singles) if isinstance(which, slice) else singles[which]
@@ -255,6 +256,7 @@ def test_steps_that_cannot_be_captured_are_taken_eagerly_as_if_that_had_not_been
 
 @pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize("model", ["mlp", "lenet", "lstm"])
+@pytest.mark.few(2)
 def test_a_step_of_our_networks_leaves_nothing_in_python(compose_cell, model, stacked):
     for norm in NORMS.get(model, ["bn", "ln"]):
         config = compose_cell(f"model={model}", f"norm={norm}", f"trainer.stack_replicas={stacked}").config
