@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bn_experiments.counters import random_bits, shift_right
 from bn_experiments.norms.slot import Slot
+from bn_experiments.refusal import Refusal
 
 ActivationName = Literal["relu", "sigmoid", "tanh", "gelu", "silu", "elu", "leaky_relu", "softplus", "identity"]
 
@@ -90,6 +91,9 @@ class Dropout(nn.Module):
         """Drops elements of x (B, ...) in training mode; returns x as it is in evaluation mode."""
         if not self.training:
             return x
+        if torch._C._current_graph_task_id() >= 0:  # where the mask of the next step would be drawn
+            got = "computes a dropout once more in the backward pass (torch.utils.checkpoint)"
+            raise Refusal("model", got, "a network that does not", "switch it off")
         self.step += 1
         axes = x.dim() if self.axes is None else min(self.axes, x.dim() - 1)  # of (B, F), 2 means 1 as in torch
         shape = (*x.shape[:axes], *(1,) * (x.dim() - axes))

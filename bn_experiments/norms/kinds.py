@@ -37,6 +37,12 @@ def _is_named_norm(module: nn.Module) -> bool:
     return IS_NORM.search(kind) is not None and kind != "Normalize" and per_channel and is_leaf
 
 
+def takes_several_axes(norm: nn.Module) -> bool:
+    """Whether a norm is over several axes, as `nn.LayerNorm((channels, height, width))`."""
+    shape = getattr(norm, "normalized_shape", ())
+    return isinstance(shape, tuple | list | torch.Size) and len(shape) > 1
+
+
 def channel_axis(norm: nn.Module, x: Tensor) -> tuple[int, str | None]:
     """The axis of a norm's channels in its input, and why it is not known, if so.
 
@@ -48,7 +54,7 @@ def channel_axis(norm: nn.Module, x: Tensor) -> tuple[int, str | None]:
     if x.dim() == 2 or isinstance(norm, FIRST):
         return 1, None
     shape = getattr(norm, "normalized_shape", ())
-    if isinstance(shape, tuple | list | torch.Size) and len(shape) > 1:
+    if takes_several_axes(norm):
         return x.dim() - len(shape), None
     widths = [tensor.numel() for tensor in (*norm.parameters(), *norm.buffers()) if tensor.dim()] or list(shape)
     if not widths:

@@ -1,7 +1,9 @@
 """Surgery: the norms of an existing network are replaced by the norm of an arm, and nothing else of it changes."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
+from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -10,11 +12,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bn_experiments.norms.kinds import norms_in
 from bn_experiments.norms.places import Copy, Place, Shift
-from bn_experiments.norms.remarks import remarks, scale_of, shift_of
+from bn_experiments.norms.remarks import effective_scale, remarks, scale_of, shift_of
 from bn_experiments.norms.sites import Seen, Site, look
 from bn_experiments.norms.slot import EVERY_MODULES, Slot, activates, mark
 from bn_experiments.refusal import Refusal, one_line
 
+PLAIN = (str, bytes, int, float, complex, torch.Tensor, type, ModuleType, type(None))  # in which no module is held
 PARTS = ("drop", "act")  # what timm's norms do beside normalizing
 OWN_ACTIVATION = ("evonorm", "filterresponse", "frn")  # in the names of norms that are their layer's activation too
 
@@ -51,14 +54,15 @@ def replace_norms(network: nn.Module, norm: Slot, input_shape: Sequence[int], re
         got = f"{name} has its norms where they are"
         raise Refusal("norm.placement", got, "pre", "set norm.placement=pre", value=norm.placement)
     seen = _look(network, input_shape, name)
-    chosen = _chosen(_sites(seen, name, network), norms, replaces, name)
+    chosen = _replaceable(seen, norms, network, replaces, name)
     pairs = []
     for site in chosen:
         removed = norms[site.name]
         new = _place(network, norm, site, removed)
         replace_module(network, removed, new)
         pairs.append((removed, new.norm if isinstance(new, Place) else new))
-    return remarks(norm, pairs, seen.spread)
+    without = [] if norm.target is None or norm.width_argument != "module" else [not site.producer for site in chosen]
+    return remarks(norm, pairs, seen.spread, sum(without))
 
 
 def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -69,18 +73,24 @@ def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
                 owner._modules[name] = new
 
 
-def _sites(seen: Seen, name: str, network: nn.Module) -> list[Site]:
-    """The sites of a network in which all normalizing is done by norms, each of which can be taken out."""
+def _replaceable(
+    seen: Seen, norms: Mapping[str, nn.Module], network: nn.Module, replaces: str, name: str
+) -> list[Site]:
+    """The sites of the norms that are replaced, in a network in which all normalizing is done by norms."""
     allowed = "a network whose norms are modules, each called once, such as a torchvision resnet"
     remedy = "choose another one, or norm=kept alone"
     if seen.functional:
         where, operation = next(iter(seen.functional.items()))
         got = f"normalizes in {where or 'its forward'} without a norm module ({operation}), which no arm replaces"
         raise Refusal("model", f"{name} {got}", allowed, remedy)
+    if seen.recomputed is not None:
+        got = f"{name} computes {seen.recomputed or 'itself'} once more in the backward pass (torch.utils.checkpoint)"
+        raise Refusal("model", got, "a network that does not, where norms and dropout keep a state", "switch it off")
     if not seen.sites:
         raise Refusal("model", f"{name} has no norm", allowed, remedy)
-    held = _held_elsewhere(network)
-    for site in seen.sites:
+    held, remedy = _held_elsewhere(network), "choose another one, leave it out by model.replaces, or norm=kept alone"
+    chosen = _chosen(seen.sites, norms, replaces, name)
+    for site in chosen:
         norm = network.get_submodule(site.name)
         extra = [
             child for child, module in norm.named_children() if child not in PARTS and type(module) is not nn.Identity
@@ -90,16 +100,30 @@ def _sites(seen: Seen, name: str, network: nn.Module) -> list[Site]:
         problem = problem or ("is held in a list or another plain attribute too" if id(norm) in held else None)
         if problem:
             raise Refusal("model", f"the norm {site.name} of {name} {problem}", allowed, remedy)
-    return seen.sites
+    return chosen
 
 
 def _held_elsewhere(network: nn.Module) -> set[int]:
-    """The ids of what modules hold in plain attributes, and in lists, tuples and dictionaries there."""
-    found = set()
-    for module in network.modules():
-        for value in (value for key, value in vars(module).items() if key not in EVERY_MODULES):
-            held = list(value.values()) if isinstance(value, dict) else value
-            found |= {id(getattr(one, "__self__", one)) for one in (held if isinstance(held, list | tuple) else [held])}
+    """The ids of the modules that modules hold in plain attributes, however deep in containers, objects or closures."""
+    waiting = [value for module in network.modules() for key, value in vars(module).items() if key not in EVERY_MODULES]
+    found, seen = set[int](), set[int]()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, PLAIN):
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            found.add(id(value))
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set | frozenset):
+            waiting += value
+        else:
+            for cell in getattr(value, "__closure__", None) or ():
+                with suppress(ValueError):  # one that is not filled yet
+                    waiting.append(cell.cell_contents)
+            waiting += [getattr(value, name, None) for name in ("__self__", "func", "args", "keywords", "__defaults__")]
+            waiting += getattr(value, "__dict__", {}).values()
     return found
 
 
@@ -166,7 +190,7 @@ def _made(norm: Slot, site: Site, producer: nn.Module | None) -> nn.Module | Non
 
 
 def _keep_scale(made: nn.Module, removed: nn.Module) -> None:
-    old, new = scale_of(removed), scale_of(made)
+    old, new = effective_scale(removed), scale_of(made)
     if old is not None and new is not None and old.shape == new.shape:
         with torch.no_grad():
             new.copy_(old)

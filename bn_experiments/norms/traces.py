@@ -1,6 +1,7 @@
 """Traces of a forward pass: the operations that normalize outside norms, and the graph of gradients that it leaves."""
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -11,7 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bn_experiments.norms.kinds import IS_NORM
 
-SPREAD = re.compile(r"::(std|var|std_mean|var_mean|rsqrt)$")  # what a norm that is written out takes
+SPREAD = re.compile(
+    r"::(std|var|std_mean|var_mean|rsqrt|sqrt|linalg_vector_norm)$"
+)  # what a norm that is written out takes
 
 
 class Operations(TorchDispatchMode):
@@ -61,6 +64,16 @@ class Functions(TorchFunctionMode):
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.operations.note(getattr(func, "__name__", ""))
         return func(*args, **(kwargs or {}))
+
+
+def called_from(file: str) -> bool:
+    """Whether a function of a file whose path ends like this is among those that are being called."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(file):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def now(x: Tensor) -> int:

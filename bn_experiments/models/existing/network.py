@@ -1,14 +1,17 @@
 """An existing network: its norms are replaced by the norm of an arm, and its draws by counted ones."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from bn_experiments.models.hidden import Dropout
 from bn_experiments.norms.slot import Slot
 from bn_experiments.norms.surgery import replace_module, replace_norms
 from bn_experiments.refusal import Refusal
+from bn_experiments.seeds import Stream
 
 
 class Existing(nn.Module):
@@ -40,7 +43,8 @@ class Existing(nn.Module):
                  name: str):  # fmt: skip
         super().__init__()
         self.channels = channels
-        if lazy := [key for key, one in network.named_parameters() if nn.parameter.is_lazy(one)]:
+        tensors = (*network.named_parameters(), *network.named_buffers())
+        if lazy := [key for key, one in tensors if nn.parameter.is_lazy(one)]:
             got, allowed = f"{name} leaves the shape of {lazy[0]} to its first batch", "networks with all their weights"
             raise Refusal("model", got, allowed, "write the number of inputs in place of a lazy module")
         for module in network.modules():
@@ -64,7 +68,19 @@ def count_draws(network: nn.Module) -> None:
         p = getattr(module, "drop_prob", getattr(module, "p", None))
         if isinstance(p, float) and 0 < p < 1 and (axes := _axes(module)) is not None:
             scales = getattr(module, "scale_by_keep", True)
+            if type(module).__name__.endswith("DropPath") and not _drops_examples(module, p, scales):
+                continue
             replace_module(network, module, Dropout(p, None if axes < 0 else axes, scales))
+
+
+def _drops_examples(module: nn.Module, p: float, scales: bool) -> bool:
+    """Whether a module drops whole examples with probability p and scales the rest, as a class of its name does."""
+    x, tried = torch.ones(1000, 2, device="cpu"), copy.deepcopy(module)
+    with Stream(0, "look").drawn():
+        evaluated, trained = tried.eval()(x), tried.train()(x)
+    kept = trained[:, 0] != 0
+    expected = kept[:, None] * x / (1 - p if scales else 1)
+    return torch.equal(evaluated, x) and torch.allclose(trained, expected) and abs(kept.float().mean() - 1 + p) < 0.1
 
 
 def _axes(module: nn.Module) -> int | None:
