@@ -12,7 +12,7 @@ PACKAGE = Path(bn_experiments.__file__).parent
 
 # from the ground up: each part may import those before it
 LAYERS = ["seeds", "counters", "refusal", "signatures", "system", "statistics", "norms", "models", "data", "records"]
-LAYERS += ["training", "norms.examine", "claims", "figures", "probes", "report", "config", "run", "sweeps"]
+LAYERS += ["training", "norms.examine", "claims", "judge", "figures", "probes", "report", "config", "run", "sweeps"]
 
 
 def modules() -> dict[str, Path]:

@@ -45,12 +45,18 @@ def summarise(cells: Mapping[Path, Result], baseline: str) -> pd.DataFrame:
         the least favourable of Holm's levels.
     """
     rows = [row for context in of_grid(cells) for row in _rows(context, cells, baseline)]
-    summary = pd.DataFrame(rows)
-    if rows:
-        by_metric = summary.groupby("metric", sort=False)["p"]
-        summary["detectable"] = _detectable(summary, by_metric.transform("count"))
-        summary["p"] = by_metric.transform(lambda p: holm(p.tolist()))
-    return summary
+    return corrected(pd.DataFrame(rows)) if rows else pd.DataFrame()
+
+
+def corrected(summary: pd.DataFrame) -> pd.DataFrame:
+    """A summary with p adjusted over all differences of a metric, and with the smallest difference that each can find.
+
+    Args:
+        summary: Rows of metric and the numbers of `paired_difference`.
+    """
+    by_metric = summary.groupby("metric", sort=False)["p"]
+    detectable = _detectable(summary, by_metric.transform("count"))
+    return summary.assign(p=by_metric.transform(lambda p: holm(p.tolist())), detectable=detectable)
 
 
 def _detectable(summary: pd.DataFrame, tests: pd.Series) -> list[float]:
@@ -83,7 +89,8 @@ def _rows(context: Context, cells: Mapping[Path, Result], baseline: str) -> Iter
             for other in against_whom:
                 against = measured[other] if other else None
                 mixed = is_mixed([*result.origins, *(against.origins if against else [])])
-                found = _difference(result, None if lost else against, metric)
+                numbers = None if lost or against is None else _by_seed(against, metric)
+                found = paired_difference(_by_seed(result, metric), numbers)
                 yield {**own, "mixed_code": mixed, "baseline": other, **found}
 
 
@@ -97,15 +104,27 @@ def _is_at_chance(result: Result, metric: str) -> bool:
     return metric in result.chance and bool(_numbers(result, metric).max() <= result.chance[metric])
 
 
-def _difference(result: Result, baseline: Result | None, metric: str) -> dict[str, float]:
+def paired_difference(own: Mapping[Any, float], baseline: Mapping[Any, float] | None) -> dict[str, float]:
+    """The paired difference of an arm to its baseline: its mean, interval, number of pairs and p, by `DIFFERENCE`.
+
+    p is that of both directions, before any correction; all numbers are NaN if there is no baseline.
+
+    Args:
+        own: The number of each replica of the arm, by seed.
+        baseline: The number of each replica of the baseline, by seed.
+    """
     if baseline is None:
         return dict.fromkeys(DIFFERENCE, float("nan"))
-    shared = sorted(set(result.seeds) & set(baseline.seeds))
-    pairs = [_numbers(one, metric)[[one.seeds.index(seed) for seed in shared]] for one in (result, baseline)]
+    shared = sorted(own.keys() & baseline.keys())
+    pairs = [np.array([by_seed[seed] for seed in shared], dtype=np.float64) for by_seed in (own, baseline)]
     found = difference(*pairs)
     p = min(found.p, difference(*reversed(pairs)).p)  # 1 where the arms are equal
     numbers = (found.estimate, found.low, found.high, found.n, p)
     return dict(zip(DIFFERENCE, numbers, strict=True))
+
+
+def _by_seed(result: Result, metric: str) -> dict[int, float]:
+    return dict(zip(result.seeds, _numbers(result, metric).tolist(), strict=True))
 
 
 def write(summary: pd.DataFrame, baseline: str, folder: Path, claims: Sequence[str] = ()) -> None:
@@ -185,7 +204,7 @@ def explanation(summary: pd.DataFrame) -> str:
     """What the numbers of a summary are, in words."""
     text = (
         "Means over n replicas with their 99% intervals (Student's t); differences are paired by seed, p is the paired "
-        "t test's after Holm's correction over all differences of the metric in the folder; the level is 1%."
+        "t test's after Holm's correction over all differences of the metric that lie together; the level is 1%."
     )
     pairs = summary["pairs"].dropna().tolist() if len(summary) else []
     if pairs and (least := int(min(pairs))):

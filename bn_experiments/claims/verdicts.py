@@ -203,7 +203,7 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
 EXPLANATION = (
     "Estimates are means over n paired replicas with their 99% intervals (Student's t). A claim holds where its "
     "interval lies in the region that it names, and fails where no point of it does, at p <= .01 after Holm's "
-    "correction over all claims on the cells of the folder; below six replicas all are inconclusive. What would decide "
+    "correction over all claims that are judged together; below six replicas all are inconclusive. What would decide "
     "a claim is counted for 80% power."
 )
 
