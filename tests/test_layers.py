@@ -11,20 +11,9 @@ import bn_experiments
 PACKAGE = Path(bn_experiments.__file__).parent
 
 # from the ground up: each part may import those before it
-LAYERS = [
-    "seeds",
-    "counters",
-    "refusal",
-    "imports",
-    "signatures",
-    "system",
-    "statistics",
-    "norms",
-    "models",
-    "data",
-    "records",
-]
-LAYERS += ["training", "norms.examine", "claims", "figures", "probes", "report", "config", "run", "sweeps"]
+LAYERS = ["seeds", "counters", "refusal", "imports", "signatures", "system", "statistics", "norms", "models", "data"]
+LAYERS += ["records", "training", "norms.examine", "claims", "judge", "figures", "probes", "report", "config", "run"]
+LAYERS += ["sweeps"]
 
 
 def modules() -> dict[str, Path]:

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,11 +36,20 @@ class Published(Quantity):
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about the arms, with the rule that judges it and the rule's arguments, quantities and numbers."""
+    """A statement about the arms, with the rule that judges it and the rule's arguments, quantities and numbers.
+
+    Args:
+        claim: The statement.
+        rule: The name of the rule, or the dotted path of a function.
+        arguments: The arguments of the rule by name.
+        smallest: The smallest effect of interest beyond the rule's bound, in the unit of the estimate; for it the
+            replicas are counted that would decide the claim. The verdict does not depend on it.
+    """
 
     claim: str
     rule: str
     arguments: dict[str, Any]
+    smallest: float | None = None
 
     @property
     def quantities(self) -> dict[str, Quantity]:
@@ -189,7 +199,11 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
         allowed = f"{', '.join(RULES)}, or the dotted path of a function that gives Evidence"
         refusals.append(Refusal(f"{key}.rule", "no such rule", allowed, "choose one", value=name))
         return None
-    arguments = {name: value for name, value in claim.items() if name not in ("claim", "rule")}
+    arguments = {name: value for name, value in claim.items() if name not in ("claim", "rule", "smallest")}
+    smallest = claim.get("smallest")
+    if smallest is not None and not (isinstance(smallest, int | float) and 0 < smallest < math.inf):
+        allowed = "a number above 0, in the unit of the estimate"
+        refusals.append(Refusal(f"{key}.smallest", "wrong value", allowed, "change it", value=smallest))
     parameters = inspect.signature(rule).parameters
     needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
     if not needed <= set(arguments) <= set(parameters):
@@ -204,7 +218,7 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
                 refusals += _refusals(f"{key}.{name}", Quantity, error)
         elif not isinstance(value, int | float):
             refusals.append(Refusal(f"{key}.{name}", "wrong value", "a quantity or a number", "change it", value=value))
-    found = Claim(claim["claim"], claim["rule"], arguments)
+    found = Claim(claim["claim"], claim["rule"], arguments, smallest)
     if not any(refusal.key.startswith(f"{key}.") for refusal in refusals) and (reason := _objection(found)):
         refusals.append(Refusal(key, reason, f"what the rule {found.rule} takes", "change it"))
     return found
@@ -219,7 +233,11 @@ def _objection(claim: Claim) -> str | None:
         found = claim.evidence(tried)
     except Exception as error:
         return one_line(error)
-    return None if isinstance(found, Evidence) else f"gives {type(found).__name__}, not Evidence"
+    if not isinstance(found, Evidence):
+        return f"gives {type(found).__name__}, not Evidence"
+    if claim.smallest is not None and found.region and np.isfinite(found.region).all():
+        return f"smallest={claim.smallest:g} beside a margin, which is the smallest effect of interest"
+    return None
 
 
 def _is_curve(quantity: Quantity) -> bool:

@@ -1,7 +1,7 @@
 """Summaries: the mean of each arm of a sweep with its interval, and its difference to the baseline arm."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from bn_experiments.claims.tables import MIXED, MIXED_CODE
 from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.results import Result
-from bn_experiments.statistics.intervals import LEAST_REPLICAS, mean_interval, rarest_failure
+from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL, mean_interval, rarest_failure, spread
+from bn_experiments.statistics.power import smallest_difference
 from bn_experiments.statistics.rules import difference, holm
 from bn_experiments.system.files import write_whole
 
@@ -38,15 +39,33 @@ def summarise(cells: Mapping[Path, Result], baseline: str) -> pd.DataFrame:
     Returns:
         Rows of data, model, optimizer, settings, arm, folder (of the cell), metric, mean, low, high, n, diverged,
         at_chance (whether every arm of the context is), mixed_code, baseline, then difference, difference_low,
-        difference_high, pairs and p. There is a row for each arm, metric and baseline that the arm is compared with.
-        The numbers of a difference are NaN if there is none. p is adjusted by Holm's method over all differences of a
-        metric.
+        difference_high, pairs, p and detectable. There is a row for each arm, metric and baseline that the arm is
+        compared with. The numbers of a difference are NaN if there is none. p is adjusted by Holm's method over all
+        differences of a metric; detectable is the smallest true difference that so many pairs find with 80% power at
+        the least favourable of Holm's levels.
     """
     rows = [row for context in of_grid(cells) for row in _rows(context, cells, baseline)]
-    summary = pd.DataFrame(rows)
-    if rows:
-        summary["p"] = summary.groupby("metric", sort=False)["p"].transform(lambda p: holm(p.tolist()))
-    return summary
+    return corrected(pd.DataFrame(rows)) if rows else pd.DataFrame()
+
+
+def corrected(summary: pd.DataFrame) -> pd.DataFrame:
+    """A summary with p adjusted over all differences of a metric, and with the smallest difference that each can find.
+
+    Args:
+        summary: Rows of metric and the numbers of `paired_difference`.
+    """
+    by_metric = summary.groupby("metric", sort=False)["p"]
+    detectable = _detectable(summary, by_metric.transform("count"))
+    return summary.assign(p=by_metric.transform(lambda p: holm(p.tolist())), detectable=detectable)
+
+
+def _detectable(summary: pd.DataFrame, tests: pd.Series) -> list[float]:
+    """The smallest difference that each row's pairs find, in a family of so many tests."""
+    columns = [summary[name] for name in ("difference_low", "difference_high", "pairs")]
+    return [
+        smallest_difference(spread(low, high, int(n)), int(n), LEVEL / m) if high > low else float("nan")
+        for low, high, n, m in zip(*columns, tests, strict=True)
+    ]
 
 
 def _rows(context: Context, cells: Mapping[Path, Result], baseline: str) -> Iterator[dict[str, Any]]:
@@ -70,7 +89,8 @@ def _rows(context: Context, cells: Mapping[Path, Result], baseline: str) -> Iter
             for other in against_whom:
                 against = measured[other] if other else None
                 mixed = is_mixed([*result.origins, *(against.origins if against else [])])
-                found = _difference(result, None if lost else against, metric)
+                numbers = None if lost or against is None else _by_seed(against, metric)
+                found = paired_difference(_by_seed(result, metric), numbers)
                 yield {**own, "mixed_code": mixed, "baseline": other, **found}
 
 
@@ -84,21 +104,40 @@ def _is_at_chance(result: Result, metric: str) -> bool:
     return metric in result.chance and bool(_numbers(result, metric).max() <= result.chance[metric])
 
 
-def _difference(result: Result, baseline: Result | None, metric: str) -> dict[str, float]:
+def paired_difference(own: Mapping[Any, float], baseline: Mapping[Any, float] | None) -> dict[str, float]:
+    """The paired difference of an arm to its baseline: its mean, interval, number of pairs and p, by `DIFFERENCE`.
+
+    p is that of both directions, before any correction; all numbers are NaN if there is no baseline.
+
+    Args:
+        own: The number of each replica of the arm, by seed.
+        baseline: The number of each replica of the baseline, by seed.
+    """
     if baseline is None:
         return dict.fromkeys(DIFFERENCE, float("nan"))
-    shared = sorted(set(result.seeds) & set(baseline.seeds))
-    pairs = [_numbers(one, metric)[[one.seeds.index(seed) for seed in shared]] for one in (result, baseline)]
+    shared = sorted(own.keys() & baseline.keys())
+    pairs = [np.array([by_seed[seed] for seed in shared], dtype=np.float64) for by_seed in (own, baseline)]
     found = difference(*pairs)
     p = min(found.p, difference(*reversed(pairs)).p)  # 1 where the arms are equal
     numbers = (found.estimate, found.low, found.high, found.n, p)
     return dict(zip(DIFFERENCE, numbers, strict=True))
 
 
-def write(summary: pd.DataFrame, baseline: str, folder: Path) -> None:
-    """Writes `summary.csv`, `summary.md` and, for the report, the name of the baseline into a sweep's folder."""
+def _by_seed(result: Result, metric: str) -> dict[int, float]:
+    return dict(zip(result.seeds, _numbers(result, metric).tolist(), strict=True))
+
+
+def write(summary: pd.DataFrame, baseline: str, folder: Path, claims: Sequence[str] = ()) -> None:
+    """Writes `summary.csv`, `summary.md` and, for the report, the name of the baseline into a sweep's folder.
+
+    Args:
+        summary: The summary of the sweep.
+        baseline: The name of the baseline arm, or all.
+        folder: The folder of the sweep.
+        claims: A line for each verdict on an experiment's claims.
+    """
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
-    write_whole(folder / "summary.md", markdown(summary, baseline))
+    write_whole(folder / "summary.md", markdown(summary, baseline, claims))
     write_whole(folder / FILE, json.dumps({"baseline": baseline}) + "\n")
 
 
@@ -110,9 +149,11 @@ def baseline_in(folder: Path) -> str:
         return BASELINE
 
 
-def markdown(summary: pd.DataFrame, baseline: str) -> str:
-    """The summary as a Markdown document with a table for each metric."""
+def markdown(summary: pd.DataFrame, baseline: str, claims: Sequence[str] = ()) -> str:
+    """The summary as a Markdown document with a table for each metric, after the lines on claims if there are any."""
     lines = ["# Summary", "", explanation(summary)]
+    if claims:
+        lines += ["", "## Claims", "", *(f"- {line}" for line in claims)]
     for metric, rows in summary.groupby("metric", sort=False):
         lines += ["", f"## {metric}{UNIT.get(str(metric), '')}", ""]
         lines += ["| data | " + " | ".join(headings(baseline)) + " |", "|" + "---|" * (len(headings(baseline)) + 1)]
@@ -152,7 +193,8 @@ def show(summary: pd.DataFrame, baseline: str, folders: Collection[str], console
 
 def headings(baseline: str) -> tuple[str, ...]:
     """The headings of the columns that `words` fills."""
-    return ("model", "arm", "mean", "n", "difference" if baseline == ALL else f"difference to {baseline}", "p")
+    difference = "difference" if baseline == ALL else f"difference to {baseline}"
+    return ("model", "arm", "mean", "n", difference, "p", "detectable")
 
 
 UNIT = {"test/acc": ", %", "val/acc": ", %"}
@@ -162,10 +204,11 @@ def explanation(summary: pd.DataFrame) -> str:
     """What the numbers of a summary are, in words."""
     text = (
         "Means over n replicas with their 99% intervals (Student's t); differences are paired by seed, p is the paired "
-        "t test's after Holm's correction over all differences of the metric in the folder; the level is 1%."
+        "t test's after Holm's correction over all differences of the metric that lie together; the level is 1%."
     )
     pairs = summary["pairs"].dropna().tolist() if len(summary) else []
     if pairs and (least := int(min(pairs))):
+        text += " Detectable is the smallest true difference that these pairs find with 80% power."
         text += f" A failure that befalls fewer than {rarest_failure(least):.0%} of all seeds may not be among {least}."
     if pairs and min(pairs) < LEAST_REPLICAS:
         text += f" Fewer than {LEAST_REPLICAS} pairs decide nothing."
@@ -185,7 +228,7 @@ def words(row: Mapping[Any, Any], baseline: str) -> list[str]:
     model = " ".join([row["model"], *others, *filter(None, [row["settings"]])])
     arm = row["arm"] + (f" ({row['diverged']} diverged)" if row["diverged"] else "")
     mean = _number(row["mean"], row["low"], row["high"], factor, digits)
-    difference = p = ""
+    difference = p = detectable = ""
     if row["at_chance"]:
         difference = "at chance"
     elif not pd.isna(row["baseline"]) and pd.isna(row["difference"]):
@@ -194,9 +237,10 @@ def words(row: Mapping[Any, Any], baseline: str) -> list[str]:
         difference = _number(row["difference"], row["difference_low"], row["difference_high"], factor, digits, sign="+")
         difference += f" of {row['pairs']:.0f}" if row["pairs"] != row["n"] else ""
         p = "" if pd.isna(row["p"]) else f"{row['p']:.2g}"
+        detectable = _number(row["detectable"], np.nan, np.nan, factor, digits)
     if baseline == ALL and not pd.isna(row["baseline"]):
         difference = f"to {row['baseline']}: {difference}"
-    return [model, f"{arm}{MIXED}" if row["mixed_code"] else arm, mean, str(row["n"]), difference, p]
+    return [model, f"{arm}{MIXED}" if row["mixed_code"] else arm, mean, str(row["n"]), difference, p, detectable]
 
 
 def _number(mean: float, low: float, high: float, factor: float, digits: int, sign: str = "") -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bn_experiments.claims import tables
 from bn_experiments.claims.contexts import Context, of_experiment
+from bn_experiments.claims.enough import Enough, enough
 from bn_experiments.claims.protocol import Claim, Protocol
 from bn_experiments.claims.tables import MIXED, MIXED_CODE
 from bn_experiments.records import results
@@ -19,7 +20,7 @@ from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, measured
 from bn_experiments.records.results import Result
 from bn_experiments.statistics import rules
-from bn_experiments.statistics.intervals import LEAST_REPLICAS
+from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL
 from bn_experiments.system.files import write_whole
 
 FILE = "verdicts.json"
@@ -44,6 +45,7 @@ class Verdict:
         reason: The reason why the claim was not judged; None if it was.
         note: Why the outcome is not that of the claim alone; None if it is.
         mixed_code: Whether the code changed between the runs that are compared.
+        enough: What would decide an inconclusive claim; None if it is decided, or nothing says what would.
     """
 
     experiment: str
@@ -60,6 +62,7 @@ class Verdict:
     reason: str | None = None
     note: str | None = None
     mixed_code: bool = False
+    enough: Enough | None = None
 
 
 def judge(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Verdict]:
@@ -70,11 +73,37 @@ def judge(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Verdict]:
         cells: The finished cells of its sweep, by folder.
     """
     pairs = list(_claims_once(protocol, cells))
+    named = [(protocol.name, context.name, claim.claim, claim.rule) for context, claim in pairs]
     evidence = [_evidence(context, claim) for context, claim in pairs]
-    decisions = iter(rules.decide([each for each in evidence if isinstance(each, rules.Evidence)]))
     found = []
-    for (context, claim), each in zip(pairs, evidence, strict=True):
-        common = (protocol.name, context.name, claim.claim, claim.rule)
+    for (context, claim), verdict in zip(pairs, decided(named, evidence, [c.smallest for _, c in pairs]), strict=True):
+        arms = {quantity.arm for quantity in claim.quantities.values()}
+        used = [cells[folder] for folder in {context.arms[arm] for arm in arms & context.arms.keys()}]
+        mixed = verdict.reason is None and is_mixed(origin for result in used for origin in result.origins)
+        found.append(replace(verdict, mixed_code=mixed, enough=verdict.enough and verdict.enough.timed(used)))
+    return found
+
+
+def decided(
+    named: Sequence[tuple[str, str, str, str]],
+    evidence: Sequence[rules.Evidence | str],
+    smallest: Sequence[float | None],
+) -> list[Verdict]:
+    """The verdicts on the claims of one family, after Holm's correction.
+
+    What would decide an inconclusive one is counted at the least favourable of Holm's levels, 1% over the number of
+    claims that have a p.
+
+    Args:
+        named: The experiment, context, statement and rule of each claim.
+        evidence: The evidence of each claim, or the reason why it cannot be judged.
+        smallest: The smallest effect of interest of each claim.
+    """
+    tested = [each for each in evidence if isinstance(each, rules.Evidence)]
+    level = LEVEL / max(1, sum(math.isfinite(each.p) for each in tested))
+    decisions = iter(rules.decide(tested))
+    found = []
+    for common, each, effect in zip(named, evidence, smallest, strict=True):
         if isinstance(each, str):
             found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each))
             continue
@@ -82,13 +111,9 @@ def judge(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Verdict]:
         note = f"{alone} alone" if alone != word else None
         if each.n < LEAST_REPLICAS:
             word, note = "inconclusive", f"fewer than {LEAST_REPLICAS} replicas"
-        mixed = is_mixed(
-            origin for quantity in claim.quantities.values() for origin in cells[context.arms[quantity.arm]].origins
-        )
+        more = enough(each, level, effect) if word == "inconclusive" else None
         estimate, low, high = map(_finite, (each.estimate, each.low, each.high))
-        found.append(
-            Verdict(*common, word, estimate, low, high, each.n, _finite(p), each.at, note=note, mixed_code=mixed)
-        )
+        found.append(Verdict(*common, word, estimate, low, high, each.n, _finite(p), each.at, note=note, enough=more))
     return found
 
 
@@ -168,6 +193,9 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
             for row in rows
         ]
         tables.show(console, title, headings, [texts])
+        for row in rows:
+            if row.enough:
+                console.print(line(row), soft_wrap=not console.is_terminal)
     mixed = any(row.mixed_code for rows in by_context.values() for row in rows)
     console.print(EXPLANATION + MIXED_CODE * mixed, style="dim", soft_wrap=not console.is_terminal)
 
@@ -175,8 +203,15 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
 EXPLANATION = (
     "Estimates are means over n paired replicas with their 99% intervals (Student's t). A claim holds where its "
     "interval lies in the region that it names, and fails where no point of it does, at p <= .01 after Holm's "
-    "correction over all claims on the cells of the folder; below six replicas all are inconclusive."
+    "correction over all claims that are judged together; below six replicas all are inconclusive. What would decide "
+    "a claim is counted for 80% power."
 )
+
+
+def line(verdict: Verdict) -> str:
+    """The verdict on one line: its claim, its word with the note, and what would decide it."""
+    text = f"{verdict.claim}: {verdict.verdict}" + (f" ({verdict.note})" if verdict.note else "")
+    return f"{text}; {verdict.enough}" if verdict.enough else text
 
 
 def estimate(verdict: Verdict) -> str:

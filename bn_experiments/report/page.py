@@ -155,6 +155,7 @@ def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
                 "difference": words.difference(row, factor, digits),
                 "baseline": "" if pd.isna(row["baseline"]) else row["baseline"],
                 "p": words.p_value(row["p"]),
+                "detectable": words.with_interval([row["detectable"], math.nan, math.nan], factor, digits),
                 "n": str(row["n"]),
             }
             for name, rows in section.summary.items()

@@ -25,8 +25,8 @@ class Evidence(NamedTuple):
     """A mean with its interval over `n` replicas, and two p for a claim that the mean lies in a region.
 
     `p` belongs to the null that the mean lies outside the region, `p_against` to the null that it lies inside. `at` is
-    the index of the point that decides. Interval and p are NaN below two replicas. All numbers are NaN if a statistic
-    is not finite.
+    the index of the point that decides, and `region` has the ends of the region, infinite where it has none. Interval
+    and p are NaN below two replicas. All numbers are NaN if a statistic is not finite.
     """
 
     estimate: float
@@ -36,6 +36,7 @@ class Evidence(NamedTuple):
     p: float
     p_against: float
     at: int | None = None
+    region: tuple[float, float] | None = None
 
 
 def assess(statistic: Array, low: float, high: float, rounding: float) -> Evidence:
@@ -54,13 +55,13 @@ def assess(statistic: Array, low: float, high: float, rounding: float) -> Eviden
     """
     n, nan = len(statistic), float("nan")
     if not np.isfinite(statistic).all():
-        return Evidence(nan, nan, nan, n, nan, nan)
+        return Evidence(nan, nan, nan, n, nan, nan, region=(low, high))
     mean, left, right, _ = mean_interval(statistic.tolist())
     if n < 2:
-        return Evidence(mean, nan, nan, n, nan, nan)
+        return Evidence(mean, nan, nan, n, nan, nan, region=(low, high))
     p = 2 * max(_p(statistic, low, rounding), _p(-statistic, -high, rounding))
     against = 2 * min(_p(-statistic, -low, -rounding), _p(statistic, high, -rounding))
-    return Evidence(mean, left, right, n, min(p, 1.0), min(against, 1.0))
+    return Evidence(mean, left, right, n, min(p, 1.0), min(against, 1.0), region=(low, high))
 
 
 def _p(statistic: Array, bound: float, rounding: float) -> float:

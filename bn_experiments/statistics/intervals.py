@@ -37,6 +37,15 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Estimate:
     return Estimate(mean, mean - half, mean + half, len(x))
 
 
+def spread(low: float, high: float, n: int) -> float:
+    """The standard deviation of n values whose 99% interval is given, s = (high - low) / 2 sqrt(n) / t_{n-1}.
+
+    >>> round(spread(*mean_interval([1.0, 2.0, 3.0])[1:]), 6)
+    1.0
+    """
+    return (high - low) / 2 * n**0.5 / _quantile(1 - LEVEL / 2, n - 1) if n > 1 else float("nan")
+
+
 @cache
 def _quantile(p: float, degrees_of_freedom: int) -> float:
     """The quantile of Student's t, cached because a curve needs the same one at every epoch."""

@@ -80,13 +80,14 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
         apart = contexts.apart(contexts.of_grid(cells), baseline)
         for line in [*map(str, left_out), *apart, *_made_otherwise(cells, done, plan.elsewhere), *_notes(first)]:
             console.print(line, style="dim", soft_wrap=True)
+    judged: list[verdicts.Verdict] = []
     if plan.protocol:
         judged = verdicts.judge(plan.protocol, cells)  # with arms that an earlier command trained
         verdicts.write(judged, plan.folder)
         shown = contexts.with_most_of(own, contexts.of_experiment(plan.protocol, cells))
         verdicts.show([verdict for verdict in judged if verdict.context in shown], console)
     if len(plan.cells) > 1:
-        summary.write(found, baseline, plan.folder)
+        summary.write(found, baseline, plan.folder, [*map(verdicts.line, judged)])
         console.print(f"report  {report.write_page(plan.folder)}")
 
 

@@ -72,6 +72,8 @@ def test_what_is_written_beside_the_results_reads_back_as_the_same(experiment):
         ("claims.0.rule", "diference", "experiment.claims[0].rule=diference", "difference, equivalence, slope"),
         ("claims.0", 3, "experiment.claims[0]: no claim", "claim, rule"),
         ("claims.0.margin", 0.1, "experiment.claims[0]: difference got claim", "left, right, above"),
+        ("claims.0.smallest", 0, "experiment.claims[0].smallest=0: wrong value", "a number above 0"),
+        ("claims.0.smallest", "big", "experiment.claims[0].smallest=big: wrong value", "in the unit of the estimate"),
         ("claims.0.right", None, "experiment.claims[0].right=null", "a number"),
         ("claims.0.left.arm", "gn", "experiment: gn is no arm", "bn, none"),
         ("claims.0.left.each", "epochs", "experiment.claims[0].left.each=epochs", "epoch"),
@@ -97,6 +99,13 @@ def test_what_is_wrong_is_told_in_one_line_with_key_and_remedy(path, value, star
     assert line.startswith(start), line
     assert allowed in line.partition("; allowed: ")[2], line
     assert "\n" not in line
+
+
+def test_a_smallest_effect_beside_a_margin_is_refused():
+    block = changed("claims.0.rule", "equivalence")
+    block["claims"][0] |= {"margin": 0.1, "smallest": 0.05}
+    (refusal,) = parse(block)[1]
+    assert str(refusal).startswith("experiment.claims[0]: smallest=0.05 beside a margin, which is the smallest effect")
 
 
 def median_difference(left, right):

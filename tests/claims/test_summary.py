@@ -10,6 +10,7 @@ from scipy import stats
 
 from bn_experiments.claims.summary import baseline_in, markdown, show, summarise, write
 from bn_experiments.statistics.intervals import mean_interval
+from bn_experiments.statistics.power import smallest_difference
 from bn_experiments.statistics.rules import holm
 from tests.cells_by_hand import ORIGIN, a_result
 
@@ -194,17 +195,38 @@ def test_markdown_has_a_table_for_each_metric_with_every_number():
     difference = rounded(*expected[:3], sign="+")
     assert len(tables) == 2
     assert {len(line) for table in tables for line in table} == {len(tables[0][0])}
-    assert ["mnist1d", "mlp", "bn", rounded(*bn[:3]), "6", difference, f"{expected[4]:.2g}"] in tables[0]
-    assert ["mnist1d", "mlp", "none", rounded(*mean_interval(NONE)[:3]), "6", "", ""] in tables[0]
+    smallest = smallest_difference(np.std(np.subtract(BN, NONE), ddof=1), 6, 0.01)
+    numbers = [difference, f"{expected[4]:.2g}", f"{smallest * 100:.2f}"]
+    assert ["mnist1d", "mlp", "bn", rounded(*bn[:3]), "6", *numbers] in tables[0]
+    assert ["mnist1d", "mlp", "none", rounded(*mean_interval(NONE)[:3]), "6", "", "", ""] in tables[0]
     loss = mean_interval([-math.log(value) for value in BN])
     assert f"{loss.mean:.4f} [{loss.low:.4f}, {loss.high:.4f}]" in tables[1][2]
+
+
+def test_the_smallest_difference_that_the_pairs_find_is_at_holms_level_for_all_differences_of_the_metric():
+    summary = summary_of(*TWO_ARMS, cell("ln", LN), cell("gn", NONE))
+    for arm, values in (("bn", BN), ("ln", LN)):
+        deviation = np.std(np.subtract(values, NONE), ddof=1)
+        assert acc(summary, arm)["detectable"] == pytest.approx(smallest_difference(deviation, 6, 0.01 / 3))
+    assert math.isnan(acc(summary, "none")["detectable"])  # it is the baseline
+    assert math.isnan(acc(summary, "gn")["detectable"])  # its differences have no spread
+    few = summary_of(cell("bn", BN[:5]), cell("none", NONE[:5]))
+    assert math.isnan(acc(few, "bn")["detectable"])
+
+
+def test_the_claims_of_an_experiment_stand_in_the_markdown_a_line_each():
+    text = markdown(summary_of(*TWO_ARMS), "none", ["bn is better: holds", "ln is: inconclusive; about 34 replicas"])
+    assert "## Claims\n\n- bn is better: holds\n- ln is: inconclusive; about 34 replicas\n" in text
+    assert "Claims" not in markdown(summary_of(*TWO_ARMS), "none")
 
 
 def test_the_table_on_disk_is_the_summary(tmp_path):
     summary = summary_of(*TWO_ARMS)
     write(summary, "none", tmp_path)
-    found = pd.read_csv(tmp_path / "summary.csv", keep_default_na=False, na_values={c: [""] for c in DIFFERENCE})
-    numbers = ["arm", "folder", "metric", "mean", "low", "high", "n", *DIFFERENCE]
+    found = pd.read_csv(
+        tmp_path / "summary.csv", keep_default_na=False, na_values={c: [""] for c in (*DIFFERENCE, "detectable")}
+    )
+    numbers = ["arm", "folder", "metric", "mean", "low", "high", "n", *DIFFERENCE, "detectable"]
     pd.testing.assert_frame_equal(found[numbers], summary[numbers], check_dtype=False)
     assert (tmp_path / "summary.md").read_text() == markdown(summary, "none")
     assert baseline_in(tmp_path) == "none"

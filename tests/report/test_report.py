@@ -13,6 +13,7 @@ import pytest
 
 from bn_experiments.claims import verdicts
 from bn_experiments.claims.protocol import parse
+from bn_experiments.claims.summary import summarise
 from bn_experiments.records.results import Result, done_below
 from bn_experiments.report import FILE, write_page
 from bn_experiments.report.__main__ import main
@@ -232,6 +233,24 @@ def test_a_published_curve_is_compared_point_by_point_and_counted(page):
     rows = [row for row in page.rows if row[:2] in (["1", "0.90"], ["2", "0.50"], ["3", "0.25"])]
     assert [row[-1] for row in rows] == ["✓ inside" if each else "✗ outside" for each in inside]
     assert [row[2] for row in rows] == [f"{mean:.4f}" for mean in values.mean(0)]
+
+
+def test_an_inconclusive_claim_says_what_would_decide_it_on_the_page_and_in_markdown(tmp_path):
+    higher = protocol().as_dict()["claims"][0]
+    claims = [{**higher, "above": 0.2, "smallest": 0.02}]
+    folder = write_experiment(tmp_path / "small", protocol(claims=claims))
+    page = page_of(folder)
+    (recorded,) = json.loads((folder / "verdicts.json").read_text())
+    text = f"about {recorded['enough']['replicas']} replicas would decide it, "
+    (row,) = [row for row in page.rows if row[0] == recorded["claim"]]
+    assert row[1].startswith(f"~ inconclusive {text}")
+    assert main([str(folder), "--markdown", str(tmp_path / "page.md")]) == 0
+    assert f"~ inconclusive; {text}" in (tmp_path / "page.md").read_text()
+
+
+def test_beside_a_difference_stands_the_smallest_one_that_its_pairs_find(page, experiment):
+    (row,) = summarise(done_below(experiment), "none").query("arm == 'bn' and metric == 'test/acc'").to_dict("records")
+    assert f"{100 * row['detectable']:.2f}" in [text for cells in page.rows for text in cells]
 
 
 def test_a_published_curve_over_a_probe_has_the_probe_s_labels(page):

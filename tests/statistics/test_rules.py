@@ -172,7 +172,7 @@ def test_an_exactly_exponential_curve_is_told_from_a_linear_one(points, rate):
 
 def test_neither_curve_fits_a_constant_better():
     curves = np.array([[1.0] * 5, [2.0] * 5, [3.0] * 5])
-    assert linear_over_exponential(curves) == exponential_over_linear(curves) == (0, 0, 0, 3, 1, 0, None)
+    assert linear_over_exponential(curves) == exponential_over_linear(curves) == (0, 0, 0, 3, 1, 0, None, (0, math.inf))
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.5, 3.0])

@@ -1,0 +1,102 @@
+"""Looks: a claim that is judged at several sample sizes, as replicas are added, and may be decided at any of them.
+
+Who tests at 5% after 10, 20, 40 and 80 replicas, and stops at the first p below .05, errs in 14% of all cases. Here the
+number K of looks is fixed before the first one, and each look is judged at 1 / K of the level (Bonferroni).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bn_experiments.statistics.evidence import Array
+from bn_experiments.statistics.intervals import LEVEL, Estimate, mean_interval
+
+
+def doubling(first: int, last: int) -> tuple[int, ...]:
+    """The sample sizes at which one looks: each is twice the one before it, and the last ends them.
+
+    Args:
+        first: The number of replicas at the first look, at least 1.
+        last: The number at the last look, at least `first`.
+
+    Raises:
+        ValueError: The numbers are not in this order.
+
+    >>> doubling(10, 80), doubling(10, 50), doubling(6, 6)
+    ((10, 20, 40, 80), (10, 20, 40, 50), (6,))
+    """
+    if not 1 <= first <= last:
+        raise ValueError(f"doubling: from {first} to {last} replicas; give 1 <= first <= last")
+    sizes = [first]
+    while sizes[-1] < last:
+        sizes.append(min(2 * sizes[-1], last))
+    return tuple(sizes)
+
+
+def p_over_looks(ps: ArrayLike, looks: int) -> Array:
+    """The p of a claim over its looks so far, min_k min(1, K p_k).
+
+    The looks share replicas, so their p depend on each other; the bound holds under any dependence. It is at most the
+    level with no larger probability than the level where the null is true, at whichever look one stops.
+
+    Shapes: ps (..., k) to (...), the looks so far on the last axis, k <= K. A NaN is a look without a p.
+
+    Args:
+        ps: The p of each look.
+        looks: The number K of looks, fixed before the first one.
+
+    Raises:
+        ValueError: There are more p than looks, or none.
+
+    Source: Dunn 1961, doi:10.1080/01621459.1961.10482090, for K looks; Jennison & Turnbull 2000, section 2.1.
+
+    >>> float(p_over_looks([0.2, 0.004], looks=4)), float(p_over_looks([0.9], looks=4))
+    (0.016, 1.0)
+    """
+    adjusted = _adjusted(ps, looks)
+    return np.fmin.reduce(adjusted, axis=-1)
+
+
+def first_decided(ps: ArrayLike, looks: int, level: float = LEVEL) -> NDArray[np.int64]:
+    """The index of the first look at which K p_k is at most the level; -1 if there is none.
+
+    Shapes: ps (..., k) to (...), the looks so far on the last axis, k <= K. A NaN is a look without a p.
+
+    Args:
+        ps: The p of each look.
+        looks: The number K of looks, fixed before the first one.
+        level: The level over all looks together.
+
+    Raises:
+        ValueError: There are more p than looks, or none.
+
+    >>> int(first_decided([0.2, 0.002, 0.0001], looks=4)), int(first_decided([0.2, 0.004], looks=4))
+    (1, -1)
+    """
+    decided = _adjusted(ps, looks) <= level
+    return np.where(decided.any(axis=-1), decided.argmax(axis=-1), -1)
+
+
+def interval_over_looks(values: Sequence[float], looks: int) -> Estimate:
+    """The mean at one look with Student's interval of confidence 1 - LEVEL / K.
+
+    The intervals of all K looks hold the mean together with the confidence 1 - LEVEL, so that any of them may be shown.
+    Such an interval excludes a bound just where K p_k of that look is at most the level.
+
+    Args:
+        values: The values of the replicas so far.
+        looks: The number K of looks, fixed before the first one.
+
+    >>> [round(x, 2) for x in interval_over_looks([1.0, 2.0, 3.0], looks=4)]
+    [2.0, -9.53, 13.53, 3]
+    """
+    return mean_interval(values, LEVEL / looks)
+
+
+def _adjusted(ps: ArrayLike, looks: int) -> Array:
+    """K p_k of each look, at most 1."""
+    each = np.asarray(ps, dtype=np.float64)
+    if not 1 <= each.shape[-1] <= looks:
+        raise ValueError(f"looks: {each.shape[-1]} p for {looks} looks; give one for each look so far")
+    return np.minimum(1.0, looks * each)
