@@ -127,6 +127,11 @@ def _by_seed(result: Result, metric: str) -> dict[int, float]:
     return dict(zip(result.seeds, _numbers(result, metric).tolist(), strict=True))
 
 
+def is_in(folder: Path) -> bool:
+    """Whether an earlier command wrote a summary into a sweep's folder."""
+    return (folder / "summary.md").exists()
+
+
 def write(summary: pd.DataFrame, baseline: str, folder: Path, claims: Sequence[str] = ()) -> None:
     """Writes `summary.csv`, `summary.md` and, for the report, the name of the baseline into a sweep's folder.
 

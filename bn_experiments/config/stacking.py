@@ -17,6 +17,7 @@ from bn_experiments.training.replicas import StackedReplicas
 # Above this many floating-point operations a forward step of one replica, stacking gains nothing on a CPU,
 # and grouped convolutions lose; measured on two cores with fully connected and convolutional networks.
 STACKING_PAYS_BELOW_FLOPS = 30e6
+MOST_FLOPS_AT_ONCE = 1e12  # half a minute of a core, after which a signal is looked for
 
 
 def stacks(config: Config, splits: Splits, device: str) -> bool:
@@ -29,6 +30,15 @@ def stacks(config: Config, splits: Splits, device: str) -> bool:
     if choice != "auto":
         return bool(choice)
     return config["replicas"] > 1 and (device != "cpu" or forward_flops(config, splits) < STACKING_PAYS_BELOW_FLOPS)
+
+
+def steps_at_once(config: Config, splits: Splits, device: str) -> int:
+    """The mini-batches of a block: `trainer.steps_per_execution`, or fewer on a CPU where these would take long."""
+    most = int(config["trainer"]["steps_per_execution"])
+    if device != "cpu":
+        return most
+    in_a_step = 3 * config["replicas"] * forward_flops(config, splits)  # a backward pass is two forward passes
+    return min(most, max(1, int(MOST_FLOPS_AT_ONCE // max(in_a_step, 1))))
 
 
 def agreement_of(config: Config, splits: Splits, device: str) -> Agreement:

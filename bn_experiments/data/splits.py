@@ -97,6 +97,7 @@ def split(
     source: Source,
     *,
     train_examples: PositiveInt | None,
+    test_examples: PositiveInt | None,
     val_split: Literal["tail", "random", "test"],
     val_fraction: Annotated[float, Field(gt=0, lt=1)],
     split_seed: NonNegativeInt,
@@ -111,6 +112,7 @@ def split(
     Args:
         source: The whole data set.
         train_examples: The number of training examples that are kept, the first ones, before the split. None: all.
+        test_examples: The number of test examples that are kept, the first ones. None: all.
         val_split: The validation split: the last examples of the training set (tail), a random part of it (random),
             or the test set (test), which leaves the training set whole.
         val_fraction: The fraction of the training set that is for validation, rounded to whole examples; without
@@ -122,15 +124,13 @@ def split(
         std: One number, or one number for each channel, above 0, for given.
 
     Raises:
-        Refusal: The training set has fewer than `train_examples`, a split would be empty, mean and std do not fit the
+        Refusal: A set has fewer examples than are to be kept, a split would be empty, mean and std do not fit the
             channels, or a std is not above 0.
     """
+    _require_examples("data.train_examples", "training", train_examples, len(source.train_y))
+    _require_examples("data.test_examples", "test", test_examples, len(source.test_y))
     x, y = source.train_x[:train_examples], source.train_y[:train_examples]
     count = len(y)
-    if train_examples is not None and train_examples > count:
-        remedy = "lower it, or leave it at null for all"
-        got = f"the training set has {count}"
-        raise Refusal("data.train_examples", got, f"1 to {count}", remedy, value=train_examples)
     kept = count if val_split == "test" else count - round(count * val_fraction)
     if val_split != "test" and not 0 < kept < count:
         got = f"leaves {kept} of {count} examples to train on and {count - kept} to validate on"
@@ -140,9 +140,16 @@ def split(
         order = torch.randperm(count, generator=generator(split_seed, "validation split"))
         x, y = x[order], y[order]
     scale, shift = _scale_and_shift(x[:kept], normalization, mean, std)
-    parts = [(x[:kept], y[:kept]), (x[kept:], y[kept:]), (source.test_x, source.test_y)]
+    parts = [(x[:kept], y[:kept]), (x[kept:], y[kept:]), (source.test_x[:test_examples], source.test_y[:test_examples])]
     train, held_out, test = (Examples(x, y, scale, shift) for x, y in parts)
     return Splits(train, test if val_split == "test" else held_out, test, source.classes)
+
+
+def _require_examples(key: str, name: str, asked: int | None, count: int) -> None:
+    """Raises a refusal where a set has fewer examples than are to be kept."""
+    if asked is not None and asked > count:
+        got, remedy = f"the {name} set has {count}", "lower it, or leave it at null for all"
+        raise Refusal(key, got, f"1 to {count}", remedy, value=asked)
 
 
 def _scale_and_shift(x: Tensor, normalization: str, mean: PerChannel, std: PerChannel) -> tuple[Tensor, Tensor]:

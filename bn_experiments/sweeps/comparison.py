@@ -86,7 +86,7 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
         verdicts.write(judged, plan.folder)
         shown = contexts.with_most_of(own, contexts.of_experiment(plan.protocol, cells))
         verdicts.show([verdict for verdict in judged if verdict.context in shown], console)
-    if len(plan.cells) > 1:
+    if len(plan.cells) > 1 or summary.is_in(plan.folder):
         summary.write(found, baseline, plan.folder, [*map(verdicts.line, judged)])
         console.print(f"report  {report.write_page(plan.folder)}")
 

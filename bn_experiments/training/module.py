@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bn_experiments.data.batches import Block, EvaluationBatches
 from bn_experiments.data.splits import Examples
 from bn_experiments.seeds import Stream
+from bn_experiments.system import interruption
 from bn_experiments.training.attributes import attributes, restore
 from bn_experiments.training.captured import CapturedSteps
 from bn_experiments.training.losses import Losses
@@ -135,6 +136,8 @@ class Classification(LightningModule):
         losses, hits = [], []
         streams = [Stream(stream.seed, "evaluation", split) for stream in self.streams]
         for x, y in batches.batches():
+            if split == "test":
+                interruption.check()  # the trained networks are saved, and the same command tests them
             logits = self._logits(x, streams)
             labels = y.expand(len(logits), -1)
             losses.append(self.losses.score(logits, labels).sum(1))

@@ -9,7 +9,15 @@ from bn_experiments.data.image_folder import image_folder
 from bn_experiments.data.splits import split
 from tests.data.test_sources import pixels, refusal_of
 
-AS_THEY_ARE = {"val_split": "tail", "val_fraction": 0.1, "split_seed": 0, "normalization": "none", "mean": 0, "std": 1}
+AS_THEY_ARE = {
+    "val_split": "tail",
+    "val_fraction": 0.1,
+    "split_seed": 0,
+    "test_examples": None,
+    "normalization": "none",
+    "mean": 0,
+    "std": 1,
+}
 
 
 def save(array, *parts, **options):

@@ -8,6 +8,7 @@ from bn_experiments.data.splits import split
 
 OPTIONS = {
     "train_examples": None,
+    "test_examples": None,
     "val_split": "tail",
     "val_fraction": 0.1,
     "split_seed": 0,
@@ -57,6 +58,13 @@ def test_tail_validates_on_the_last_examples_in_order():
     splits = cut(numbered(), val_split="tail", val_fraction=0.2)
     assert places(splits.train) == list(range(40))
     assert places(splits.val) == list(range(40, 50))
+
+
+@pytest.mark.parametrize("val_split", ["tail", "test"])
+def test_test_examples_keeps_the_first_ones(val_split):
+    splits = cut(numbered(), val_split=val_split, test_examples=3)
+    assert places(splits.test) == [-1, -2, -3]
+    assert len(splits.train) + len(splits.val) == (50 if val_split == "tail" else 53)
 
 
 def test_random_shuffles_and_depends_on_split_seed_alone():
@@ -140,6 +148,7 @@ def test_taking_equals_indexing_what_is_normalized_whole():
     ("options", "key"),
     [
         ({"train_examples": 51}, "data.train_examples=51"),
+        ({"test_examples": 21}, "data.test_examples=21"),
         ({"val_fraction": 0.001}, "data.val_fraction=0.001"),
         ({"val_fraction": 0.999}, "data.val_fraction=0.999"),
         ({"train_examples": 1, "val_fraction": 0.5}, "data.val_fraction=0.5"),

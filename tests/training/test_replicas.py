@@ -171,6 +171,21 @@ def test_the_choice_to_stack_follows_the_work_of_a_step(compose_cell, overrides,
     assert stacking.stacks(config, splits((1, 40)), "cpu") == stacked
 
 
+@pytest.mark.parametrize(
+    ("overrides", "device", "steps"),
+    [
+        (["replicas=10"], "cpu", 50),
+        (["replicas=1", "model.hidden=[2000,2000]"], "cpu", 50),  # 3 x 2 x 64 x 4.1e6 operations in a step
+        (["replicas=100", "model.hidden=[2000,2000]"], "cpu", 6),
+        (["replicas=100", "model.hidden=[2000,2000]"], "cuda", 50),
+        (["replicas=100", "model.hidden=[9000,9000]"], "cpu", 1),
+    ],
+)
+def test_a_block_of_large_steps_is_short_on_a_cpu(compose_cell, overrides, device, steps):
+    config = compose_cell("model=mlp", *overrides, "data.batch_size=64").config
+    assert stacking.steps_at_once(config, splits((1, 40)), device) == steps
+
+
 def test_forward_flops_are_twice_the_multiplications(compose_cell):
     config = compose_cell("model=mlp", "norm=none", "data.batch_size=64").config
     assert stacking.forward_flops(config, splits((1, 40))) == 2 * 64 * (40 * 100 + 100 * 100 + 100 * 10)

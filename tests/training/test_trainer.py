@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from bn_experiments.data.batches import Blocks
+from bn_experiments.data.batches import Blocks, EvaluationBatches
 from bn_experiments.records.identity import config_hash
 from bn_experiments.run import run
 from bn_experiments.system import interruption
@@ -82,6 +82,29 @@ def test_a_signal_saves_after_the_block_and_the_cell_goes_on_from_there(cells, a
     counts = at_block(-1, nothing)
     result = run(cut)
     assert counts == [block, EPOCHS * BLOCKS - block], "no block twice"
+    same_record(whole, cut, expected, result)
+
+
+def test_a_signal_ends_the_test_and_the_cell_is_tested_anew(cells, at_block, monkeypatch):
+    whole, cut = cells
+    expected = run(whole)
+    batches, tested = EvaluationBatches.batches, []
+
+    def interrupted(self):
+        for i, batch in enumerate(batches(self)):
+            if len(self.examples) == 1000:  # MNIST-1D's test set
+                tested.append(i)
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(EvaluationBatches, "batches", interrupted)
+    with pytest.raises(interruption.Interrupted), interruption.listening(), interruption.deferred():
+        run(cut)
+    assert tested == [0], "no batch after the signal"
+    monkeypatch.undo()
+    counts = at_block(-1, nothing)
+    result = run(cut)
+    assert counts == [0], "nothing is trained"
     same_record(whole, cut, expected, result)
 
 

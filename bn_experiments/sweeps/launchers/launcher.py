@@ -28,6 +28,7 @@ from bn_experiments.sweeps.train_cell import record_loss, runs_to_train, train_c
 from bn_experiments.system import interruption
 
 Jobs = Mapping[int, Cell]  # number to cell
+SAVING = "saving what is trained, after the steps that are under way; a second Ctrl-C ends at once"
 
 
 @dataclass(frozen=True)

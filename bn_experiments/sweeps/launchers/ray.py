@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from ray.exceptions import RayError
 
 from bn_experiments.refusal import Refusal
-from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker
+from bn_experiments.sweeps.launchers.launcher import SAVING, CellLauncher, Jobs, Worker
 from bn_experiments.system import interruption
 
 
@@ -51,7 +51,7 @@ class RayLauncher(CellLauncher):
                         number = waiting.pop(task)
                         self.ended(number, jobs[number], _loss(task))
                 if waiting:
-                    print("saving what is trained: a moment", file=sys.stderr, flush=True)
+                    print(SAVING, file=sys.stderr, flush=True)
                 for task in waiting:
                     ray.cancel(task)  # in its worker a SIGINT: a job that runs saves and ends, another does not begin
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=60)
