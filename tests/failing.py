@@ -34,6 +34,17 @@ class Hungry(Failing):
         torch.empty(2**55)  # 128 PB
 
 
+class Narrowing(nn.Module):
+    """A norm that gives fewer features than it is given."""
+
+    def __init__(self, num_features: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return x[:, :3] * self.weight
+
+
 class BadProbe(Probe):
     """Fails at its second reading."""
 

@@ -102,18 +102,28 @@ def _push(network: nn.Module, splits: Splits, size: int) -> BaseException | None
     """What goes wrong with a training batch of `size` examples, if anything does."""
     some = torch.Generator().manual_seed(0)
     inside: list[tuple[str, nn.Module, tuple[int, ...]]] = []  # the modules that were called and have not returned
-    hooks = []
+    changing: list[str] = []  # norms that give another shape than they are given
+    norms, hooks = list(norms_of(network).values()), []
+
+    def leave(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        name, _, shape = inside.pop()
+        if module in norms and _shape((output,)) != shape:
+            changing.append(f"{name}, {type(module).__name__}, gives {_shape((output,))} for {shape}")
+
     for name, module in network.named_modules():
         enter = partial(lambda name, module, given: inside.append((name, module, _shape(given))), name)
-        hooks += [
-            module.register_forward_pre_hook(enter),
-            module.register_forward_hook(lambda *_: inside.pop() and None),
-        ]
+        hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
         logits = network(torch.randn(size, *splits.input_shape, generator=some))
     except (Exception, SystemExit) as error:
-        norms = [called for called in inside if called[1] in norms_of(network).values()]
-        return _named(error, *norms[-1]) if norms else error
+        if changing:
+            return ValueError(changing[0])
+        called = [one for one in inside if one[1] in norms]
+        if called:
+            return _named(error, *called[-1])
+        got = f"takes no examples of the shape {'x'.join(map(str, splits.input_shape))} that the data has"
+        allowed, remedy = "a network and data that fit each other", "choose other data, or change the network"
+        return error if isinstance(error, Refusal) else Refusal("model", f"{got} ({reason_of(error)})", allowed, remedy)
     finally:
         for hook in hooks:
             hook.remove()

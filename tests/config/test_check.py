@@ -195,6 +195,14 @@ def test_a_key_that_is_unknown_or_missing_is_named_with_a_way_out(cell_with, ove
             "data.batch_size=226: more than the 225 training examples, and data.drop_last leaves no batch; allowed: 1 "
             "to 225; lower it, or set data.drop_last=false",
         ),
+        (
+            "norm=none norm._target_=tests.failing.Narrowing",
+            "model, norm: does not work as set (hidden.0.norm, Narrowing, gives (100, 3) for (100, 100)); allowed: what",
+        ),
+        (
+            "model=own model.target=torchvision.models.resnet18 norm=kept",
+            "model: takes no examples of the shape 1x40 that the data has (",
+        ),
         ("data.train_examples=4001", "data.train_examples=4001: the training set has 4000; allowed: 1 to 4000; lower"),
         (
             "data.val_fraction=0.001",
