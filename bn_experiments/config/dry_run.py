@@ -20,7 +20,7 @@ from bn_experiments.config.objects import Config
 from bn_experiments.refusal import Refusal, shown
 from bn_experiments.seeds import generator, global_state
 from bn_experiments.training.attributes import same
-from bn_experiments.training.schedules import advance
+from bn_experiments.training.schedules import OF_RUN, advance
 
 
 def device(config: Config) -> None:
@@ -126,12 +126,18 @@ def step(config: Config) -> None:
     with _refused(config, "optimizer"):
         optimizer = objects.optimizer(config)(network)
         optimizer.step()
-    schedule = objects.schedule(config, objects.splits(config))
+    splits = objects.splits(config)
+    schedule = objects.schedule(config, splits)
     with _refused(config, "scheduler"):
         scheduler = schedule.make(optimizer)
         _steps_by_itself(config, scheduler)
         optimizer.step()  # a scheduler warns where it steps first
-        advance(scheduler)
+        is_given = any(config["scheduler"].get(key) is not None for key in OF_RUN)
+        length = objects.length(config, splits)
+        for _ in range(
+            length.epochs * (length.steps_per_epoch if schedule.interval == "step" else 1) if is_given else 1
+        ):
+            advance(scheduler)
 
 
 def _steps_by_itself(config: Config, scheduler: Any) -> None:
@@ -179,7 +185,7 @@ def _refused(config: Config, group: str) -> Iterator[None]:
         named = [
             f"{group}.{key}={shown(value)}"
             for key, value in objects.options(config, group).items()
-            if re.search(rf"\b({key}|{key.removesuffix('s')}\b)", reason, re.IGNORECASE)
+            if re.search(rf"\b({key}|{key.removesuffix('s')}\b)".replace("_", "[_ ]"), reason, re.IGNORECASE)
         ]
         got, allowed = f"{target} refuses this ({reason})", f"what the documentation of {target} says"
         raise Refusal(", ".join(named) or group, got, allowed, "change it") from error

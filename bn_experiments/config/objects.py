@@ -194,12 +194,16 @@ def is_known(config: Config) -> bool:
     return is_known_model and norm in KNOWN_NORMS and acts_elementwise(config)
 
 
-def schedule(config: Config, splits: Splits) -> RateSchedule:
-    """How the learning rate changes over the run."""
+def length(config: Config, splits: Splits) -> Length:
+    """How long the run is."""
     size, count = batch_size(config, splits), len(splits.train)
     steps = count // size if batching(config).drop_last else math.ceil(count / size)
-    length = Length(config["trainer"]["max_epochs"], steps)
-    return RateSchedule.of(target(config, "scheduler"), options(config, "scheduler"), length)
+    return Length(config["trainer"]["max_epochs"], steps)
+
+
+def schedule(config: Config, splits: Splits) -> RateSchedule:
+    """How the learning rate changes over the run."""
+    return RateSchedule.of(target(config, "scheduler"), options(config, "scheduler"), length(config, splits))
 
 
 def loss_options(config: Config) -> dict[str, Any]:

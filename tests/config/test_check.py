@@ -197,7 +197,7 @@ def test_a_key_that_is_unknown_or_missing_is_named_with_a_way_out(cell_with, ove
         ),
         (
             "norm=none norm._target_=tests.failing.Narrowing",
-            "model, norm: does not work as set (hidden.0.norm, Narrowing, gives (100, 3) for (100, 100)); allowed: what",
+            "model, norm: does not work as set (hidden.0.norm, Narrowing, gives (100, 3) for (100, 100)); allowed: ",
         ),
         (
             "model=own model.target=torchvision.models.resnet18 norm=kept",
@@ -285,6 +285,17 @@ def test_a_stack_that_has_to_be_and_cannot_is_refused(compose_cell):
 def test_a_scheduler_that_refuses_its_options_is_refused(cell_with):
     (line,) = check_cells([cell_with("scheduler.factor=7")])
     assert line.startswith("scheduler.factor=7: torch.optim.lr_scheduler.ConstantLR refuses this (")
+
+
+@pytest.mark.parametrize(("steps", "epochs", "ends"), [(3, 1, True), (2, 1, False), (5, 2, False), (6, 2, True)])
+def test_a_scheduler_that_ends_before_the_run_is_refused(cell_with, steps, epochs, ends):
+    keys = f"scheduler=one_cycle scheduler.total_steps={steps} trainer.max_epochs={epochs} data.batch_size=100"
+    found = check_cells([cell_with(keys)])  # 225 examples, so three steps in an epoch
+    assert bool(found) != ends
+    for line in found:
+        assert line.startswith(
+            f"scheduler.total_steps={steps}: torch.optim.lr_scheduler.OneCycleLR refuses this (Tried"
+        )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
