@@ -1,4 +1,4 @@
-"""Which norm trains in which network: python -m benchmarks.networks tries every pair, in twelve minutes.
+"""Which norm trains in which network: python -m benchmarks.networks tries every pair, in half an hour.
 
 Each pair is checked as a command is, and trains two replicas for an epoch. What is neither refused nor trained to a
 finite loss is a fault of this package.
@@ -10,7 +10,6 @@ import math
 import tempfile
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from hydra import initialize_config_dir
@@ -22,8 +21,6 @@ from bn_experiments.config.build import ONE_BY_ONE
 from bn_experiments.config.composition import cells_of
 from bn_experiments.run import run
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "networks.md"
-BEGIN, END = "<!-- written by python -m benchmarks.networks --markdown -->", "<!-- to here -->"
 IMAGES = ["data=gaussian", "data.shape=[3,32,32]", "data.examples=192"]
 SIGNALS = ["data.train_examples=800"]
 NETWORKS = {
@@ -80,9 +77,8 @@ def rows(networks: Sequence[str], norms: Sequence[str], reasons: Reasons) -> lis
 
 
 def main() -> None:
-    """Prints the table, and writes it into the page where that is asked for."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__)
-    parser.add_argument("--markdown", action="store_true", help=f"also write the table into {PAGE.name}")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="these alone")
     parser.add_argument("--norms", nargs="+", choices=NORMS, default=NORMS, help="these alone")
     options = parser.parse_args()
@@ -92,11 +88,7 @@ def main() -> None:
     reasons = Reasons()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         lines = table(rows(options.networks, options.norms, reasons))
-    text = "\n".join([*lines, "", *(f"- {letter}: {reason}" for reason, letter in reasons.letters.items())])
-    print(text)
-    if options.markdown:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    print("\n".join([*lines, "", *(f"- {letter}: {reason}" for reason, letter in reasons.letters.items())]))
 
 
 if __name__ == "__main__":
