@@ -38,7 +38,7 @@ def arms_of(experiment: str):
 
 
 @pytest.mark.parametrize("experiment", FULL_NAMES)
-@pytest.mark.few(4)
+@pytest.mark.few(3)
 def test_an_experiment_trains_its_arms_and_judges_each_claim(compose_cell, experiment):
     protocol, arms = arms_of(experiment)
     small = [f"experiment={FULL_NAMES[experiment]}", *SMALL, f"data.batch_size={BATCHES.get(experiment, 50)}"]

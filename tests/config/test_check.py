@@ -464,6 +464,7 @@ WRONG += ["init=foo", "replicas=0", "norm=gn norm.num_groups=3", "data.val_fract
 
 
 @pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.few(4)
 def test_a_cell_is_refused_in_company_as_it_is_alone(compose_cell, wrong):
     bad = compose_cell(*wrong.split())
     company = [compose_cell(), compose_cell("seed=4"), bad]

@@ -287,6 +287,7 @@ def command(data_dir, tmp_path, tmp_path_factory, monkeypatch):
         ),
     ],
 )
+@pytest.mark.few(2)
 def test_a_refused_command_prints_its_lines_and_leaves_nothing_behind(command, arguments, expected, packages, tmp_path):
     done, imported, work_s = command(*arguments)
     assert (done.returncode, done.stdout) == (2, "")

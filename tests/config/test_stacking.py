@@ -88,6 +88,7 @@ def found(compose_cell, *overrides, network=None, optimizer=None, batch_size=20)
 @pytest.mark.parametrize(
     "norm", [*(f"benchmarks.people.{name}" for name in NORMS), *(f"torch.nn.{name}" for name in TORCHS)]
 )
+@pytest.mark.few(16)
 def test_norms_as_people_write_them_agree_or_are_known_not_to(compose_cell, norm):
     name = norm.rpartition(".")[2]
     rest = [f"data.drop_last={name == 'Ghost'}"]  # which takes no batch of five
@@ -171,6 +172,7 @@ def test_variants_that_are_not_tried_before_a_run_agree(compose_cell, variant):
 
 
 @pytest.mark.parametrize("optimizer", objects.ELEMENTWISE, ids=lambda one: one.__name__)
+@pytest.mark.few(5)
 def test_optimizers_that_are_given_a_stack_whole_agree(compose_cell, optimizer):
     config = copy.deepcopy(compose_cell("norm=bn", "data.batch_size=10", "model.hidden=[8]").config)
     config["optimizer"] = {"_target_": f"torch.optim.{optimizer.__name__}", "lr": 0.01, "decay": "weights"}

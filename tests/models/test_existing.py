@@ -127,6 +127,7 @@ def assert_stacked_equals_separate(make: Any, name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", quick_or_slow(FAMILIES))
+@pytest.mark.few(1)
 def test_the_norms_of_every_family_of_torchvision_are_replaced(name):
     assert_replaced_without_numbers(of_torchvision, name, FAMILIES[name], 299 if name == "inception_v3" else 224)
 
@@ -137,6 +138,7 @@ def test_arms_of_a_network_of_torchvision_start_equal(name):
 
 
 @pytest.mark.parametrize("name", quick_or_slow(SMALL))
+@pytest.mark.few(1)
 def test_a_stack_of_a_network_of_torchvision_equals_its_replicas(name):
     assert_stacked_equals_separate(of_torchvision, name, 64)
 

@@ -162,6 +162,7 @@ def test_stacked_and_separate_replicas_give_the_same_readings(compose_cell):
 
 
 @pytest.mark.parametrize("stacked", ["true", "false"])
+@pytest.mark.few(1)
 def test_measuring_changes_nothing_of_what_is_trained(compose_cell, tmp_path, stacked):
     keys = ["norm=bn", "model.dropout=0.2", "trainer.max_epochs=3", "data.batch_size=50", "optimizer=adam"]
     keys += [f"trainer.stack_replicas={stacked}", "model.hidden=[20]"]

@@ -28,6 +28,7 @@ def by_the_formula(weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor
 
 @pytest.mark.parametrize("kind", [StackedReplicas, SeparateReplicas])
 @pytest.mark.parametrize("model", ["mlp", "lenet"])
+@pytest.mark.few(2)
 def test_each_replica_is_clipped_by_the_formula_but_for_its_last_layer(compose_cell, kind, model):
     singles = networks(compose_cell, f"model={model}", "norm=bn", "norm.bias=keep", "model.hidden=[12,8]")[:3]
     for i, network in enumerate(singles):

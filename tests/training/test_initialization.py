@@ -24,7 +24,7 @@ def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("init", ["torch", "he_uniform"])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("model", ["mlp", "lenet", "residual_mlp"])
-@pytest.mark.few(8)
+@pytest.mark.few(5)
 def test_arms_start_from_the_same_weights(compose_cell, model, norm, init):
     if norm == "in" and model != "lenet":
         pytest.skip("instance norm has no place in a fully connected network")

@@ -200,7 +200,7 @@ def test_in_double_precision_training_equals_a_loop_in_float64_to_the_last_digit
 
 @pytest.mark.parametrize("model", ["mlp", "lenet", *slow("lstm", "residual_mlp")])
 @pytest.mark.parametrize("norm", ["none", "bn", "gn", "ln", "rms", "in", "wn"])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_in_mixed_precision_a_stack_is_as_close_to_float32_as_replicas_alone(compose_cell, model, norm):
     if norm == "in" and model != "lenet":
         pytest.skip("instance norm has no place in a fully connected network")

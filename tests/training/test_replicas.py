@@ -75,7 +75,7 @@ CASES += [("lenet", "bn", SeparateReplicas)]
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize(("model", "norm", "kind"), CASES)
-@pytest.mark.few(9)
+@pytest.mark.few(6)
 def test_replicas_equal_solo_runs_when_seeds_match(compose_cell, model, norm, optimizer, kind):
     singles = networks(compose_cell, f"model={model}", f"norm={norm}", "model.dropout=0.3", "model.hidden=[12,8]")
     replicas = kind(copy.deepcopy(singles))

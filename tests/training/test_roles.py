@@ -113,6 +113,7 @@ MAKERS = {
 
 @pytest.mark.parametrize("optimizer", MAKERS)
 @pytest.mark.parametrize("kind", [StackedReplicas, SeparateReplicas])
+@pytest.mark.few(2)
 def test_training_with_settings_of_kinds_equals_groups_made_by_hand(compose_cell, kind, optimizer):
     config = compose_cell("model=mlp", "norm=bn", f"optimizer={optimizer}", *GROUPS).config
     singles = with_roles(compose_cell, "model=mlp", "norm=bn", "norm.scale_init=uniform")

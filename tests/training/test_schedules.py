@@ -91,7 +91,7 @@ def seen(monkeypatch):
 
 @pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.few(7)
+@pytest.mark.few(4)
 def test_every_step_has_the_rate_of_torchs_own_scheduler_in_a_plain_loop(compose_cell, seen, name, stacked):
     keys, plain = SCHEDULES[name]
     fit(compose_cell(*RUN, *keys, f"trainer.stack_replicas={stacked}"), 4)

@@ -130,7 +130,7 @@ def kept(step: Steps) -> dict[str, Tensor]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize("which", [slice(None), 2], ids=["stack", "one network"])
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 def test_captured_steps_equal_plain_ones_bit_for_bit(compose_cell, which, lengths, optimizer):
     singles = networks(compose_cell, *MODEL)
     part = StackedReplicas(singles) if isinstance(which, slice) else singles[which]
@@ -231,6 +231,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("capture", REFUSED)
+@pytest.mark.few(2)
 def test_steps_that_cannot_be_captured_are_taken_eagerly_as_if_that_had_not_been_tried(
     compose_cell, caplog, capture, optimizer
 ):

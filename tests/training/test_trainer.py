@@ -71,7 +71,7 @@ def points_drawn(folder: Path) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("block", [1, 2, BLOCKS, BLOCKS + 1, 2 * BLOCKS + 3, EPOCHS * BLOCKS])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.few(7)
+@pytest.mark.few(4)
 def test_a_signal_saves_after_the_block_and_the_cell_goes_on_from_there(cells, at_block, block, number):
     whole, cut = cells
     expected = run(whole)
@@ -141,7 +141,7 @@ def pickled(file: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, flip, replace, pickled])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_a_cell_whose_checkpoint_is_damaged_or_anothers_starts_anew(
     cells, compose_cell, tmp_path, at_block, capsys, damage
 ):
