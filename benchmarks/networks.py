@@ -6,10 +6,9 @@ finite loss is a fault of this package.
 
 import argparse
 import logging
-import math
 import tempfile
 import warnings
-from collections.abc import Sequence
+from string import ascii_lowercase
 
 import torch
 from hydra import initialize_config_dir
@@ -33,47 +32,28 @@ NETWORKS = {
     "rnn": SIGNALS,
     "lstm": SIGNALS,
     "torchvision": [*IMAGES, "model.name=resnet18"],
-    "timm": [*IMAGES, "model.name=vit_tiny_patch16_224", "+model.img_size=32", "+model.patch_size=8"],
+    "timm": [*IMAGES, "model.name=vit_tiny_patch16_224", "+model.patch_size=8"],
 }
+TRAINS, ALONE, DIVERGES = "yes", "one by one", "diverges"
 NORMS = sorted(file.stem for file in (CONF / "norm").glob("*.yaml"))
 COMMON = ["replicas=2", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.progress_bar=false", "probes=[]"]
 
 
-class Reasons:
-    """The reasons why pairs are refused, each with its letter."""
+def outcome(network: str, norm: str) -> str:
+    """What becomes of a pair: that it trains, that it diverges, or the reason why it is refused.
 
-    def __init__(self) -> None:
-        self.letters: dict[str, str] = {}
-
-    def __call__(self, reason: str) -> str:
-        """The letter of a reason."""
-        return self.letters.setdefault(reason, chr(ord("a") + len(self.letters)))
-
-
-def outcome(network: str, norm: str, reasons: Reasons) -> str:
-    """What becomes of a pair: `yes`, `one by one`, or the letter of the reason why it is refused."""
+    The reason is without the names of the pair, so that other pairs share it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         arm = [f"model={network}", f"norm={norm}", f"paths.output_dir={folder}"]
         cells, refusals = cells_of("config", [*COMMON, *arm, *NETWORKS[network]], multirun=False)
         if refusals:
-            return reasons(said(refusals[0].got, network, norm))
+            got = refusals[0].got.replace("|", "\\|")
+            return got.replace(f"model={network}", "the model").replace(f"norm={norm}", "the norm")
         result = run(cells[0])
-    losses = result.metrics["train/loss"] if "train/loss" in result.metrics else result.metrics["test/loss"]
-    if not all(loss is not None and math.isfinite(loss) for loss in losses):
-        return "diverges"
-    return "one by one" if any(note.startswith(ONE_BY_ONE) for note in result.notes) else "yes"
-
-
-def said(got: str, network: str, norm: str) -> str:
-    """A reason without the names of the pair, so that other pairs share it."""
-    return got.replace(f"model={network}", "the model").replace(f"norm={norm}", "the norm").replace("|", "\\|")
-
-
-def rows(networks: Sequence[str], norms: Sequence[str], reasons: Reasons) -> list[dict[str, str]]:
-    """A row for each norm, with what becomes of it in each network."""
-    pairs = [(norm, network) for norm in norms for network in networks]
-    found = {pair: outcome(pair[1], pair[0], reasons) for pair in track(pairs, "pairs", transient=True)}
-    return [{"norm": f"`{norm}`", **{name: found[norm, name] for name in networks}} for norm in norms]
+    if any(result.diverged):
+        return DIVERGES
+    return ALONE if any(note.startswith(ONE_BY_ONE) for note in result.notes) else TRAINS
 
 
 def main() -> None:
@@ -85,10 +65,16 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.CRITICAL)  # what fails is raised
     torch.set_num_threads(1)
-    reasons = Reasons()
+    pairs = [(norm, network) for norm in options.norms for network in options.networks]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        lines = table(rows(options.networks, options.norms, reasons))
-    print("\n".join([*lines, "", *(f"- {letter}: {reason}" for reason, letter in reasons.letters.items())]))
+        found = {pair: outcome(pair[1], pair[0]) for pair in track(pairs, "pairs", transient=True)}
+    reasons = [text for text in dict.fromkeys(found.values()) if text not in (TRAINS, ALONE, DIVERGES)]
+    letters = dict(zip(reasons, ascii_lowercase, strict=False))
+    rows = [
+        {"norm": f"`{norm}`", **{name: letters.get(found[norm, name], found[norm, name]) for name in options.networks}}
+        for norm in options.norms
+    ]
+    print("\n".join([*table(rows), "", *(f"- {letter}: {reason}" for reason, letter in letters.items())]))
 
 
 if __name__ == "__main__":

@@ -132,11 +132,11 @@ def step(config: Config) -> None:
         scheduler = schedule.make(optimizer)
         _steps_by_itself(config, scheduler)
         optimizer.step()  # a scheduler warns where it steps first
-        is_given = any(config["scheduler"].get(key) is not None for key in OF_RUN)
-        length = objects.length(config, splits)
-        for _ in range(
-            length.epochs * (length.steps_per_epoch if schedule.interval == "step" else 1) if is_given else 1
-        ):
+        steps = 1
+        if any(config["scheduler"].get(key) is not None for key in OF_RUN):  # it may end before the run does
+            length = objects.length(config, splits)
+            steps = length.epochs * length.of_epoch(schedule.interval)
+        for _ in range(steps):
             advance(scheduler)
 
 

@@ -46,7 +46,7 @@ def effective_scale(norm: nn.Module) -> Tensor | None:
 
 
 def remarks(
-    norm: Slot, pairs: Sequence[tuple[nn.Module, nn.Module]], spread: Mapping[str, str], without_layer: int = 0
+    norm: Slot, pairs: Sequence[tuple[nn.Module, nn.Module]], spread: Mapping[str, str], without_layer: int
 ) -> list[str]:
     """What to know of a network whose norms were replaced, in sentences.
 
@@ -54,16 +54,15 @@ def remarks(
         norm: The slot of the arm.
         pairs: Each norm that was removed, with what stands in its place.
         spread: The modules that take a spread outside a norm, each with the operation.
-        without_layer: The number of norms that were to be replaced by a parametrization of the layer before them, and
-            that have no such layer.
+        without_layer: The number of removed norms that have no layer before them which a parametrization could go on.
     """
-    found = [_of_zeros(norm, [removed for removed, _ in pairs]), *_of_settings(pairs)]
+    found = [_of_zeros(norm, [removed for removed, _ in pairs]), *_of_settings(norm, pairs)]
     frozen = sum(any(not one.requires_grad for one in removed.parameters()) for removed, _ in pairs)
     if frozen:
         found.append(
             f"{frozen} of the {len(pairs)} norms that were replaced were frozen, and those in their place are trained"
         )
-    if without_layer:
+    if without_layer and norm.target is not None and norm.width_argument == "module":
         found.append(
             f"{without_layer} of the {len(pairs)} norms that were replaced do not directly follow a layer with weights "
             "of its own, so nothing stands in their place"
@@ -87,12 +86,12 @@ def _of_zeros(norm: Slot, removed: Sequence[nn.Module]) -> str:
     return f"{zeros} of the {len(removed)} norms that were replaced had scales of zeros; {instead}"
 
 
-def _of_settings(pairs: Sequence[tuple[nn.Module, nn.Module]]) -> list[str]:
+def _of_settings(norm: Slot, pairs: Sequence[tuple[nn.Module, nn.Module]]) -> list[str]:
     """The settings that differ where a norm is replaced by one of the same class, or of a class derived from it."""
     alike = [(old, new) for old, new in pairs if isinstance(old, type(new))]
     differing = {(key, getattr(old, key, None), getattr(new, key, None)) for old, new in alike for key in SETTINGS}
     return [
-        f"norms of the same kind had {key}={old} and have {key}={new} (norm.{key})"
+        f"norms of the same kind had {key}={old} and have {key}={new}" + f" (norm.{key})" * (key in norm.options)
         for key, old, new in sorted(differing, key=str)
         if old != new
     ]

@@ -61,8 +61,7 @@ def replace_norms(network: nn.Module, norm: Slot, input_shape: Sequence[int], re
         new = _place(network, norm, site, removed)
         replace_module(network, removed, new)
         pairs.append((removed, new.norm if isinstance(new, Place) else new))
-    without = [] if norm.target is None or norm.width_argument != "module" else [not site.producer for site in chosen]
-    return remarks(norm, pairs, seen.spread, sum(without))
+    return remarks(norm, pairs, seen.spread, sum(site.producer is None for site in chosen))
 
 
 def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:

@@ -28,6 +28,10 @@ class Length(NamedTuple):
     epochs: int
     steps_per_epoch: int
 
+    def of_epoch(self, interval: Interval) -> int:
+        """The steps in an epoch of a schedule that steps at this interval."""
+        return self.steps_per_epoch if interval == "step" else 1
+
 
 class RateSchedule(NamedTuple):
     """How the learning rate changes.
@@ -55,7 +59,7 @@ class RateSchedule(NamedTuple):
         """
         own = {key: value for key, value in options.items() if key != "interval"}
         unset = unset_of(target, own)
-        in_epoch = length.steps_per_epoch if options["interval"] == "step" else 1
+        in_epoch = length.of_epoch(options["interval"])
         own |= dict.fromkeys(unset & {*OF_RUN}, max(length.epochs * in_epoch, 1))
         own |= dict.fromkeys(unset & {"steps_per_epoch"}, in_epoch)
 
