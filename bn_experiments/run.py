@@ -15,13 +15,17 @@ import torch
 from bn_experiments.config.build import ONE_BY_ONE, Built, build
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.origin import origin
+from bn_experiments.config.space import is_tuned
+from bn_experiments.fitting import fit
 from bn_experiments.records.identity import config_hash
 from bn_experiments.records.origin import UNKNOWN
 from bn_experiments.records.results import Result, read_run
+from bn_experiments.records.tuning import Tuning
 from bn_experiments.refusal import one_line
 from bn_experiments.system import provenance
 from bn_experiments.training.replicas import Unstackable
 from bn_experiments.training.trainer import HPARAMS_METRICS
+from bn_experiments.tuning import tuned
 
 log = logging.getLogger(__name__)
 LATER = "a step in the middle of the training was refused in a stack"  # a reason that only training shows
@@ -51,24 +55,20 @@ def run(cell: Cell) -> Result:
         What was written to `result.json`.
     """
     started = time.perf_counter()
-    built = build(cell, refused_later(cell))
+    chosen = tuned(cell) if is_tuned(cell.config) else None
+    built = build(cell, chosen.point if chosen else {}, refused_later(cell))
     trainer, module, data, curves, probing, checkpoints, notes = built
-    checkpoint, begun = begin(cell, built)
+    checkpoint, begun = begin(cell, built, chosen)
     setup_s = time.perf_counter() - started
 
     try:
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        metrics, diverged, train_s = fit(built, checkpoint)
     except Unstackable as error:
         if cell.config["trainer"]["stack_replicas"] is True:
             raise
         replace(begun, notes=[*notes, f"{ONE_BY_ONE}{LATER} ({one_line(error)})"]).write(cell.folder)
         checkpoints.file.unlink(missing_ok=True)
         return run(cell)
-    train_s = time.perf_counter() - started - setup_s
-    trainer.save_checkpoint(checkpoints.file)
-    trainer.test(module, data, verbose=False)
-
-    metrics, diverged = score({**curves.last(), **module.metrics}, data.splits.num_classes)
     result = replace(
         begun,
         status="done",
@@ -88,7 +88,7 @@ def run(cell: Cell) -> Result:
     return result
 
 
-def begin(cell: Cell, built: Built) -> tuple[Path | None, Result]:
+def begin(cell: Cell, built: Built, chosen: Tuning | None) -> tuple[Path | None, Result]:
     """The checkpoint from which a run goes on, if there is one, and its record, which says that it has started."""
     for note in built.notes:
         log.warning(note)
@@ -96,7 +96,16 @@ def begin(cell: Cell, built: Built) -> tuple[Path | None, Result]:
     checkpoint = checkpoints.found()
     checkpoints.made_by = made_by(cell, checkpoints.made_by if checkpoint else None)
     made, seeds = checkpoints.made_by, list(cell.seeds)
-    begun = Result("started", cell.choices, cell.config, checkpoints.identity, seeds, made_by=made, notes=built.notes)
+    begun = Result(
+        "started",
+        cell.choices,
+        cell.config,
+        checkpoints.identity,
+        seeds,
+        tuned=chosen.summary if chosen else {},
+        made_by=made,
+        notes=built.notes,
+    )
     begun.write(cell.folder)
     return checkpoint, begun
 
@@ -119,29 +128,6 @@ def made_by(cell: Cell, before: Sequence[dict[str, Any]] | None) -> list[dict[st
     now = origin(cell.config)._asdict()
     earlier = [] if before is None else list(before) or [UNKNOWN._asdict()]
     return earlier if now in earlier else [*earlier, now]
-
-
-def score(metrics: dict[str, torch.Tensor], num_classes: int) -> tuple[dict[str, list[float | None]], list[bool]]:
-    """The final numbers. A replica whose loss is not finite has diverged: it has the accuracy of chance, and no loss.
-
-    Args:
-        metrics: Each metric's name with its values (R,).
-        num_classes: C; chance is 1 / C.
-
-    Returns:
-        The metrics as lists, None for what is not finite, and whether each replica diverged.
-
-    >>> score({"test/loss": torch.tensor([0.5, torch.nan]), "test/acc": torch.tensor([0.75, 0.0])}, 4)
-    ({'test/loss': [0.5, None], 'test/acc': [0.75, 0.25]}, [False, True])
-    """
-    losses = torch.stack([values.cpu().double() for name, values in metrics.items() if name.endswith("loss")])
-    diverged = ~losses.isfinite().all(0)
-    scored: dict[str, list[float | None]] = {}
-    for name, values in metrics.items():
-        numbers = values.cpu().double()
-        numbers = numbers.masked_fill(diverged, 1 / num_classes) if name.endswith("acc") else numbers
-        scored[name] = [number if math.isfinite(number) else None for number in numbers.tolist()]
-    return scored, diverged.tolist()
 
 
 def mean_of(values: Sequence[float | None]) -> float:

@@ -12,8 +12,8 @@ PACKAGE = Path(bn_experiments.__file__).parent
 
 # from the ground up: each part may import those before it
 LAYERS = ["seeds", "counters", "refusal", "imports", "signatures", "system", "statistics", "norms", "models", "data"]
-LAYERS += ["records", "training", "norms.examine", "claims", "judge", "figures", "probes", "report", "config", "run"]
-LAYERS += ["sweeps"]
+LAYERS += ["records", "training", "norms.examine", "claims", "judge", "figures", "probes", "report", "config"]
+LAYERS += ["fitting", "tuning", "run", "sweeps"]
 
 
 def modules() -> dict[str, Path]:

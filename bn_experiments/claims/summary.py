@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from bn_experiments.claims import tables
+from bn_experiments.claims import tables, tuned
 from bn_experiments.claims.contexts import ALL, Context, of_grid, texts_of
 from bn_experiments.claims.tables import MIXED, MIXED_CODE
 from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.results import Result
+from bn_experiments.records.tuning import where
 from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL, mean_interval, rarest_failure, spread
 from bn_experiments.statistics.power import smallest_difference
 from bn_experiments.statistics.rules import difference, holm
@@ -37,12 +38,12 @@ def summarise(cells: Mapping[Path, Result], baseline: str) -> pd.DataFrame:
         baseline: The name of the baseline arm, or all: every arm is compared with each arm before it.
 
     Returns:
-        Rows of data, model, optimizer, settings, arm, folder (of the cell), metric, mean, low, high, n, diverged,
-        at_chance (whether every arm of the context is), mixed_code, baseline, then difference, difference_low,
-        difference_high, pairs, p and detectable. There is a row for each arm, metric and baseline that the arm is
-        compared with. The numbers of a difference are NaN if there is none. p is adjusted by Holm's method over all
-        differences of a metric; detectable is the smallest true difference that so many pairs find with 80% power at
-        the least favourable of Holm's levels.
+        Rows of data, model, optimizer, settings, arm, tuned (where it is judged), folder (of the cell), metric, mean,
+        low, high, n, diverged, at_chance (whether every arm of the context is), mixed_code, baseline, then difference,
+        difference_low, difference_high, pairs, p and detectable. There is a row for each arm, metric and baseline that
+        the arm is compared with. The numbers of a difference are NaN if there is none. p is adjusted by Holm's method
+        over all differences of a metric; detectable is the smallest true difference that so many pairs find with 80%
+        power at the least favourable of Holm's levels.
     """
     rows = [row for context in of_grid(cells) for row in _rows(context, cells, baseline)]
     return corrected(pd.DataFrame(rows)) if rows else pd.DataFrame()
@@ -78,6 +79,7 @@ def _rows(context: Context, cells: Mapping[Path, Result], baseline: str) -> Iter
                 **context.groups,
                 "settings": context.settings,
                 "arm": arm,
+                "tuned": where(result.tuned),
                 "folder": context.arms[arm].name,
                 "metric": metric,
                 **mean_interval(_numbers(result, metric).tolist())._asdict(),
@@ -217,6 +219,8 @@ def explanation(summary: pd.DataFrame) -> str:
         text += f" A failure that befalls fewer than {rarest_failure(least):.0%} of all seeds may not be among {least}."
     if pairs and min(pairs) < LEAST_REPLICAS:
         text += f" Fewer than {LEAST_REPLICAS} pairs decide nothing."
+    if len(summary) and summary["tuned"].any():
+        text += tuned.EXPLANATION
     if len(summary) and summary["at_chance"].any():
         text += " At chance: no replica of any arm exceeds a network without skill."
     if len(summary) and summary["diverged"].any():
@@ -231,7 +235,8 @@ def words(row: Mapping[Any, Any], baseline: str) -> list[str]:
     factor, digits = (100, 2) if row["metric"] in UNIT else (1, 4)
     others = [row["optimizer"]] if row["optimizer"] != "sgd" else []
     model = " ".join([row["model"], *others, *filter(None, [row["settings"]])])
-    arm = row["arm"] + (f" ({row['diverged']} diverged)" if row["diverged"] else "")
+    arm = " at ".join(filter(None, (row["arm"], row["tuned"])))
+    arm += f" ({row['diverged']} diverged)" if row["diverged"] else ""
     mean = _number(row["mean"], row["low"], row["high"], factor, digits)
     difference = p = detectable = ""
     if row["at_chance"]:

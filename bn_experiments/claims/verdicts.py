@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
-from bn_experiments.claims import tables
+from bn_experiments.claims import tables, tuned
 from bn_experiments.claims.contexts import Context, of_experiment
 from bn_experiments.claims.enough import Enough, enough
 from bn_experiments.claims.protocol import Claim, Protocol
@@ -44,6 +44,7 @@ class Verdict:
         at: The index of the point that decides, for the rule ordering.
         reason: The reason why the claim was not judged; None if it was.
         note: Why the outcome is not that of the claim alone; None if it is.
+        edges: Which arms were tuned to the edge of what was tried, and what to widen.
         mixed_code: Whether the code changed between the runs that are compared.
         enough: What would decide an inconclusive claim; None if it is decided, or nothing says what would.
     """
@@ -61,6 +62,7 @@ class Verdict:
     at: int | None = None
     reason: str | None = None
     note: str | None = None
+    edges: tuple[str, ...] = ()
     mixed_code: bool = False
     enough: Enough | None = None
 
@@ -78,9 +80,13 @@ def judge(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Verdict]:
     found = []
     for (context, claim), verdict in zip(pairs, decided(named, evidence, [c.smallest for _, c in pairs]), strict=True):
         arms = {quantity.arm for quantity in claim.quantities.values()}
-        used = [cells[folder] for folder in {context.arms[arm] for arm in arms & context.arms.keys()}]
+        own = {arm: cells[folder] for arm, folder in context.arms.items() if arm in arms}
+        used = list({context.arms[arm]: result for arm, result in own.items()}.values())
+        edges = tuple(clause for arm, result in own.items() for clause in tuned.at_edges(arm, result.tuned))
         mixed = verdict.reason is None and is_mixed(origin for result in used for origin in result.origins)
-        found.append(replace(verdict, mixed_code=mixed, enough=verdict.enough and verdict.enough.timed(used)))
+        found.append(
+            replace(verdict, edges=edges, mixed_code=mixed, enough=verdict.enough and verdict.enough.timed(used))
+        )
     return found
 
 
@@ -194,7 +200,7 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
         ]
         tables.show(console, title, headings, [texts])
         for row in rows:
-            if row.enough:
+            if row.enough or row.edges:
                 console.print(line(row), soft_wrap=not console.is_terminal)
     mixed = any(row.mixed_code for rows in by_context.values() for row in rows)
     console.print(EXPLANATION + MIXED_CODE * mixed, style="dim", soft_wrap=not console.is_terminal)
@@ -211,7 +217,7 @@ EXPLANATION = (
 def line(verdict: Verdict) -> str:
     """The verdict on one line: its claim, its word with the note, and what would decide it."""
     text = f"{verdict.claim}: {verdict.verdict}" + (f" ({verdict.note})" if verdict.note else "")
-    return f"{text}; {verdict.enough}" if verdict.enough else text
+    return "; ".join([text, *([str(verdict.enough)] if verdict.enough else []), *verdict.edges])
 
 
 def estimate(verdict: Verdict) -> str:

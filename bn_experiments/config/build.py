@@ -2,23 +2,28 @@
 
 import inspect
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from bn_experiments.config import objects, stacking
 from bn_experiments.config.cells import NAMED, Cell
 from bn_experiments.config.objects import Config
+from bn_experiments.config.space import Point, at, named
 from bn_experiments.data.datamodule import DataModule
 from bn_experiments.data.splits import Splits
 from bn_experiments.models.existing.network import Existing
 from bn_experiments.probes.probing import Probing
-from bn_experiments.records.identity import config_hash
+from bn_experiments.records.identity import config_hash, digest
 from bn_experiments.seeds import Stream
 from bn_experiments.signatures import accepted
 from bn_experiments.training.curves import Curves
-from bn_experiments.training.module import Classification
+from bn_experiments.training.module import Classification, Recipe
 from bn_experiments.training.replicas import Replicas, SeparateReplicas, StackedReplicas
 from bn_experiments.training.trainer import Checkpoints, lightning_trainer, tensorboard_logger
 
@@ -47,22 +52,55 @@ class Built(NamedTuple):
     notes: list[str]
 
 
-def build(cell: Cell, alone: str | None = None) -> Built:
+def build(cell: Cell, point: Point = MappingProxyType({}), alone: str | None = None) -> Built:
     """Makes all that a run of the cell needs: data first, then networks, then what watches them.
 
     Args:
         cell: The cell.
+        point: The values of its tuned keys.
         alone: Why its replicas have to be trained one by one, if that is known before they are tried.
     """
-    config, options = cell.config, cell.config["trainer"]
+    config = at(cell.config, point)
+    columns = {**{group: cell.choices[group] for group in NAMED}, "lr": config["optimizer"]["lr"]}
+    logger = tensorboard_logger(cell.folder, columns)
+    probing = Probing(objects.probes(config), logger.experiment)
+    return _built(cell.folder, config_hash(cell.config), [config], [logger], probing, alone)
+
+
+def build_trials(cell: Cell, points: Sequence[Point], alone: str | None = None) -> Built:
+    """Makes what it takes to train all seeds of a cell at each of several points, all of them at once.
+
+    Args:
+        cell: The cell, whose seeds and folder are those of tuning.
+        points: The points, which differ in keys that a stack may have many values of (see `space.packs`).
+        alone: See `build`.
+    """
+    settings = [{**at(cell.config, point), "probes": {}} for point in points]
+    loggers = [tensorboard_logger(cell.folder / named(point)) for point in points]
+    mark = digest({"cell": config_hash(cell.config), "points": [*points]})
+    return _built(cell.folder, mark, settings, loggers, Probing({}, loggers[0].experiment), alone)
+
+
+def _built(
+    folder: Path,
+    identity: str,
+    settings: Sequence[Config],
+    loggers: Sequence[TensorBoardLogger],
+    probing: Probing,
+    alone: str | None,
+) -> Built:
+    """What trains the seeds of all these configurations, which share all but how they are trained."""
+    config = settings[0]
+    seeds = [seed for one in settings for seed in objects.seeds(one)]
+    options, count = config["trainer"], len(seeds)
     torch.set_num_threads(options["threads"])
     torch.manual_seed(config["seed"])  # for what draws from the global generator, such as other people's layers
     parts, batching, device = objects.splits(config), objects.batching(config), objects.device(config)
-    found, captured = stacking.agreement_of(config, parts, device), captures(config)
-    stacked, alone = stacking.stacks(config, parts, device), alone or found.alone
+    found, captured = stacking.agreement_of(config, parts, device, count), captures(config)
+    stacked, alone = stacking.stacks(config, parts, device, count), alone or found.alone
     if stacked and not alone:
         alone = stacking.unlike(config, parts)
-    own = replicas(config, parts, stacked and not alone)
+    own = replicas(config, parts, stacked and not alone, *settings[1:])
     notes = [f"{ONE_BY_ONE}{alone}"] if alone else []
     if captured and found.draws:
         captured = False
@@ -70,27 +108,33 @@ def build(cell: Cell, alone: str | None = None) -> Built:
     if found.anew:
         notes.append(f"a run that is cut short starts anew, for {found.anew}")
     notes += dict.fromkeys(note for each in own.modules() if isinstance(each, Existing) for note in each.notes)
-    optimizer, schedule = objects.optimizer(config, captured), objects.schedule(config, parts)
-    streams = [Stream(seed, "training") for seed in objects.seeds(config)] if found.draws else []
-    elementwise, losses, clip = objects.acts_elementwise(config), objects.losses(config), objects.clip(config)
-    module = Classification(own, optimizer, elementwise, schedule, losses, clip, captured, streams)
+    shares = [range(i, i + config["replicas"]) for i in range(0, count, config["replicas"])]
+    recipes = [recipe(one, parts, share, captured) for one, share in zip(settings, shares, strict=True)]
+    streams = [Stream(seed, "training") for seed in seeds] if found.draws else []
+    losses, clip = objects.losses(config), objects.clip(config)
+    module = Classification(own, recipes, losses, clip, captured, streams)
     augmentations = objects.augmentations(config, parts.input_shape)
-    steps = stacking.steps_at_once(config, parts, device)
-    data = DataModule(parts, objects.seeds(config), batching, steps, augmentations)
-    columns = {**{group: cell.choices[group] for group in NAMED}, "lr": config["optimizer"]["lr"]}
-    logger = tensorboard_logger(cell.folder, columns)
-    curves = Curves(logger.experiment, config["replicas"], options["log_every_n_steps"])
-    probing = Probing(objects.probes(config), logger.experiment)
+    steps = stacking.steps_at_once(config, parts, device, count)
+    data = DataModule(parts, seeds, batching, steps, augmentations)
+    writers = [each.experiment for each in loggers]
+    curves = Curves([*zip(writers, shares, strict=True)], options["log_every_n_steps"])
     size = objects.batch_size(config, parts)
     every_n_epochs = math.ceil(options["checkpoint_every_n_steps"] / (len(parts.train) / size))
-    checkpoints = Checkpoints(cell.folder, config_hash(config), every_n_epochs, goes_on=not found.anew)
-    trainer = lightning_trainer(logger, [curves, probing, checkpoints], **accepted(lightning_trainer, options))
+    checkpoints = Checkpoints(folder, identity, every_n_epochs, goes_on=not found.anew)
+    trainer = lightning_trainer(loggers, [curves, probing, checkpoints], **accepted(lightning_trainer, options))
     return Built(trainer, module, data, curves, probing, checkpoints, notes)
 
 
-def replicas(config: Config, splits: Splits, stacked: bool) -> Replicas:
-    """All replicas, initialized from their seeds, stacked or not."""
-    networks = [objects.initial_network(config, splits, seed) for seed in objects.seeds(config)]
+def recipe(config: Config, splits: Splits, replicas: range, captured: bool) -> Recipe:
+    """How some of the replicas are trained."""
+    optimizer, elementwise = objects.optimizer(config, captured), objects.acts_elementwise(config)
+    return Recipe(replicas, optimizer, elementwise, objects.schedule(config, splits))
+
+
+def replicas(config: Config, splits: Splits, stacked: bool, *others: Config) -> Replicas:
+    """All replicas of one or several configurations, initialized from their seeds, stacked or not."""
+    each = ((one, seed) for one in (config, *others) for seed in objects.seeds(one))
+    networks = [objects.initial_network(one, splits, seed) for one, seed in each]
     return StackedReplicas(networks) if stacked else SeparateReplicas(networks)
 
 

@@ -3,12 +3,14 @@
 import json
 import tempfile
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bn_experiments.config import dry_run, options
 from bn_experiments.config.cells import GROUPS, NAMED, Cell, joined
 from bn_experiments.config.objects import Config
+from bn_experiments.config.space import at, points
 from bn_experiments.records.identity import config_hash
 from bn_experiments.refusal import Refusal
 
@@ -30,11 +32,12 @@ def check_cells(cells: Sequence[Cell], lost: Collection[str] = (), elsewhere: bo
     found = [check(cell, lost, once, elsewhere) for cell in cells]
     alike = [] if lost else list(dict.fromkeys(_alike(joined(cells))))
     if not (lost or alike or any(found)):  # the first step takes torch two seconds
-        found = [once(dry_run.step, cell.config, "optimizer", "scheduler", "data", "trainer") for cell in cells]
+        keys = ("optimizer", "scheduler", "data", "trainer")
+        found = [[one for config in settled(cell) for one in once(dry_run.step, config, *keys)] for cell in cells]
     if not (lost or alike or any(found)):
-        found = [once(dry_run.training, cell.config, *NETWORK, "optimizer") for cell in cells]
+        found = [_asked_of_networks(once, dry_run.training, cell, "optimizer") for cell in cells]
     if not (lost or alike or any(found)):
-        found = [once(dry_run.seeds, cell.config, *NETWORK, "optimizer", "seed") for cell in cells]
+        found = [_asked_of_networks(once, dry_run.seeds, cell, "optimizer", "seed") for cell in cells]
     names: dict[Refusal, list[str]] = {}
     for cell, refusals in zip(cells, found, strict=True):
         for refusal in dict.fromkeys(refusals):
@@ -42,6 +45,17 @@ def check_cells(cells: Sequence[Cell], lost: Collection[str] = (), elsewhere: bo
     return [
         one if len(own) == len(cells) else one.noting(_named(own, len(cells))) for one, own in names.items()
     ] + alike
+
+
+def settled(cell: Cell) -> list[dict[str, Any]]:
+    """The configuration of a cell; where it has tuned keys, one for each point that is tried."""
+    return [at(cell.config, point) for point in points(cell.config)]
+
+
+def _asked_of_networks(once: "Once", question: Question, cell: Cell, *keys: str) -> list[Refusal]:
+    """What a function finds wrong that tries networks, each of which it is asked about once, whatever its rates."""
+    networks = {json.dumps([config[key] for key in NETWORK]): config for config in reversed(settled(cell))}
+    return [one for config in networks.values() for one in once(question, config, *NETWORK, *keys)]
 
 
 def _named(names: Sequence[str], count: int) -> str:
@@ -95,9 +109,15 @@ def check(cell: Cell, lost: Collection[str] = (), once: Once | None = None, else
     probes = [once(options.of_probe, config, "probes", "data", name=name) for name in config["probes"]]
     found["probes"] = [refusal for refusals in probes for refusal in refusals]
     refusals = [refusal for group in found.values() for refusal in group]
+    wrong = {*lost, *(group for group in found if found[group])}
+    if config.get("tune") and not refusals:
+        refusals += once(options.of_tuning, config, *config)
+    each = [cell.config] if refusals else settled(cell)
     if not found["paths"]:
         refusals += _folder(cell.folder)
-    return refusals + _dry_run(cell, {*lost, *(group for group in found if found[group])}, once, elsewhere)
+    return refusals + [
+        refusal for one in each for refusal in _dry_run(replace(cell, config=one), wrong, once, elsewhere)
+    ]
 
 
 def _dry_run(cell: Cell, wrong: set[str], once: Once, elsewhere: bool) -> list[Refusal]:

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.config.cells import Cell, joined, key_of
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
+from bn_experiments.records.identity import TUNED
 from bn_experiments.refusal import NO_SUCH_KEY, Refusal
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -129,7 +130,10 @@ class Composer:
             parsed = self.parse(override)
             key, options = parsed.get_key_element(), self.options(parsed.key_or_group)
             if not parsed.is_sweep_override():
-                right = [f"{key}={parsed.get_value_element_as_str()}" if multirun else override]
+                value = parsed.get_value_element_as_str()
+                if key_of(override).startswith(TUNED):
+                    value = value.replace("\\:", ":")  # as a person writes it, in names of folders too
+                right = [f"{key}={value}" if multirun else override]
                 refusal = no_option(parsed, options)
                 return ([refusal], []) if refusal else ([], right)
             values = Counter(parsed.sweep_string_iterator())

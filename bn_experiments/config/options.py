@@ -11,18 +11,20 @@ from bn_experiments.config import objects
 from bn_experiments.config.cells import GROUPS
 from bn_experiments.config.errors import blamed_on
 from bn_experiments.config.objects import Config
+from bn_experiments.config.space import REPLICAS, SEED, TUNABLE, at, replicas_of, space_of
 from bn_experiments.data.batches import Batching
 from bn_experiments.data.splits import split
 from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.probe import Schedule
-from bn_experiments.refusal import Refusal
+from bn_experiments.records.identity import flat
+from bn_experiments.refusal import Refusal, unknown_key
 from bn_experiments.signatures import problems
 from bn_experiments.training.decay import Groups, GroupSettings, parameter_groups
 from bn_experiments.training.initialization import initialize
 from bn_experiments.training.schedules import takes_interval, unset_of
 
 NAME = "a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _"
-BESIDE = (*GROUPS, "augmentation", "paths", "probes")  # the keys that hold keys
+BESIDE = (*GROUPS, "augmentation", "paths", "probes", "tune")  # the keys that hold keys
 PASSED = {  # the arguments that code passes, so that no config sets them
     "data": ["source"],
     "model": ["input_shape", "num_classes", "norm"],
@@ -53,6 +55,13 @@ class CellOptions:
     replicas: PositiveInt
     baseline: Annotated[str, Field(min_length=1)] | None
     stale: Literal["retrain", "keep"] | None
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How tuned keys are tried, beside what is tried of each."""
+
+    replicas: PositiveInt = REPLICAS
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,31 @@ def of_augmentation(config: Config, name: str) -> list[Refusal]:
     target = objects.target(config["augmentation"], name, "augmentation.")
     own = objects.options(config["augmentation"], name)
     return problems(own, f"augmentation.{name}", target, given=["input_shape"])
+
+
+@blamed_on("tune")
+def of_tuning(config: Config) -> list[Refusal]:
+    """What is wrong with the values that are tried of tuned keys; each is asked for as if it had been typed."""
+    space, known = space_of(config), flat({key: config[key] for key in config if key != "tune"})
+    if space and not config["trainer"]["max_epochs"]:
+        remedy = "train longer, or tune nothing"
+        return [Refusal("trainer.max_epochs", "leaves nothing to tune", "1 or more", remedy, value=0)]
+    wrong = problems({key: config["tune"][key] for key in ("replicas",) if key in config["tune"]}, "tune", TuneOptions)
+    seeds = range(SEED, SEED + replicas_of(config)) if space and not wrong else range(0)
+    if seeds and config["seed"] < seeds.stop and config["seed"] + config["replicas"] > SEED:
+        got = f"is one of those that tune ({SEED} to {seeds[-1]})"
+        wrong.append(Refusal("seed", got, "seeds that are judged alone", "lower it", value=max(SEED, config["seed"])))
+    for key, values in space.items():
+        allowed = [each for each in known if any(each == one or each.startswith(f"{one}.") for one in TUNABLE)]
+        if key not in allowed:
+            wrong.append(unknown_key(f"tune.{key}", [f"tune.{each}" for each in allowed]))
+            continue
+        group = key.split(".")[0]
+        for value in values:
+            settled = at(config, {key: value})
+            found = of_group(settled, group) if group in GROUPS else of_no_group(settled)
+            wrong += [Refusal(f"tune.{one.key}", one.got, one.allowed, one.remedy) for one in found]
+    return wrong
 
 
 def of_group(config: Config, group: str) -> list[Refusal]:

@@ -20,34 +20,55 @@ STACKING_PAYS_BELOW_FLOPS = 30e6
 MOST_FLOPS_AT_ONCE = 1e12  # half a minute of a core, after which a signal is looked for
 
 
-def stacks(config: Config, splits: Splits, device: str) -> bool:
+def stacks(config: Config, splits: Splits, device: str, count: int | None = None) -> bool:
     """Whether the replicas would be trained as one stacked network if that gives what each gives alone.
 
     With `auto` they are where it pays: on an accelerator always, and on a CPU where a step of one replica is small.
     This is a rule on the work, never a timing, so that the same configuration gives the same numbers.
+
+    Args:
+        config: The configuration.
+        splits: The data set.
+        device: The kind of device.
+        count: How many replicas are trained at once, where this is not the number of seeds.
     """
     choice = config["trainer"]["stack_replicas"]
     if choice != "auto":
         return bool(choice)
-    return config["replicas"] > 1 and (device != "cpu" or forward_flops(config, splits) < STACKING_PAYS_BELOW_FLOPS)
+    if (count or config["replicas"]) == 1:
+        return False
+    return device != "cpu" or forward_flops(config, splits) < STACKING_PAYS_BELOW_FLOPS
 
 
-def steps_at_once(config: Config, splits: Splits, device: str) -> int:
-    """The mini-batches of a block: `trainer.steps_per_execution`, or fewer on a CPU where these would take long."""
+def steps_at_once(config: Config, splits: Splits, device: str, count: int) -> int:
+    """The mini-batches of a block: `trainer.steps_per_execution`, or fewer on a CPU where these would take long.
+
+    Args:
+        config: The configuration.
+        splits: The data set.
+        device: The kind of device.
+        count: How many replicas are trained at once.
+    """
     most = int(config["trainer"]["steps_per_execution"])
     if device != "cpu":
         return most
-    in_a_step = 3 * config["replicas"] * forward_flops(config, splits)  # a backward pass is two forward passes
+    in_a_step = 3 * count * forward_flops(config, splits)  # a backward pass is two forward passes
     return min(most, max(1, int(MOST_FLOPS_AT_ONCE // max(in_a_step, 1))))
 
 
-def agreement_of(config: Config, splits: Splits, device: str) -> Agreement:
+def agreement_of(config: Config, splits: Splits, device: str, count: int | None = None) -> Agreement:
     """Whether the replicas can be stacked, and their run continued (see `training.agreement`).
 
     Networks of this package with norms and optimizers of torch and of this package are compared in its tests; all
     others are tried here.
+
+    Args:
+        config: The configuration.
+        splits: The data set.
+        device: The kind of device.
+        count: How many replicas are trained at once, where this is not the number of seeds.
     """
-    stacked = stacks(config, splits, device)
+    stacked = stacks(config, splits, device, count)
     mixed = stacked and config["trainer"]["precision"] == "bf16-mixed"
     reason = unstackable_in_mixed_precision(config, splits, device) if mixed else None
     if objects.is_known(config):

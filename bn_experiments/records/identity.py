@@ -8,6 +8,7 @@ from typing import Any
 SEEDS = ("seed", "replicas")  # which replicas of a cell are trained; they decide no replica's numbers
 OF_COMMAND = ("name", "paths", "baseline", "stale")  # keys that say what a command does with its cells
 BASELINE = "none"  # the arm without a norm, with which others are compared where the command names none
+TUNED = "tune."  # with which a key begins that says what is tried of another one
 NO_NUMBERS = ("progress_bar", "threads", "cuda_graph")  # keys of the trainer that change at most the last digit
 
 
@@ -15,7 +16,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a configuration that decide the numbers of a replica with a given seed, with their values.
 
     Left out are the seeds, the sweep's name, the folders of data and outputs, the progress bar, the use of the machine,
-    and what a slot without a norm does not use.
+    what a slot without a norm does not use, and the keys that are tuned, whose values are found.
 
     Args:
         config: The resolved configuration of a cell.
@@ -31,6 +32,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     left_out = {f"trainer.{key}" for key in NO_NUMBERS}
     if found.get("norm._target_", "") is None:
         left_out |= {key for key in found if key.startswith("norm.") and key != "norm._target_"}
+    left_out |= {key.removeprefix(TUNED) for key in found if key.startswith(TUNED)}
     # the folder of a download changes no number; a user's own folder of images is the data itself
     own_images = str(found.get("data._target_")).endswith(".image_folder")
     if not own_images and found.get("data.root") == config.get("paths", {}).get("data_dir"):

@@ -35,6 +35,7 @@ class Result:
         device: The kind and name of the device, and its threads.
         versions: The versions of Python and of the packages that a number may depend on.
         git_commit: The commit of the code, with -dirty if files were changed since; null outside a checkout.
+        tuned: What was chosen of each tuned key (see `records.tuning.Tuning.summary`); `config` has what was typed.
         made_by: What made the numbers (see `origin.Origin`); several entries if it changed on the way.
         notes: What was done in another way than asked for or expected, and why.
         error: The error that ended a failed run, else null.
@@ -53,6 +54,7 @@ class Result:
     device: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
+    tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
     made_by: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str | None = None
@@ -167,7 +169,8 @@ def runs(folder: Path) -> list[Run]:
         result = read_run(place)
         if result is None or result.status != "done":
             continue
-        if found and identity(result.config) != identity(found[0].result.config):
+        first = found[0].result if found else result
+        if identity(result.config) != identity(first.config) or result.tuned != first.tuned:
             continue
         kept = tuple(i for i, seed in enumerate(result.seeds) if seed not in seen)
         seen |= set(result.seeds)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bn_experiments.claims import verdicts
+from bn_experiments.claims import tuned, verdicts
 from bn_experiments.claims.contexts import Context, apart, of_experiment, of_grid
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
 from bn_experiments.claims.published import Comparison, compare
@@ -43,6 +43,11 @@ class Section:
     verdicts: list[Verdict]
     comparisons: list[Comparison]
     summary: dict[str, Rows]
+
+    @property
+    def edges(self) -> list[str]:
+        """A clause for each arm that was tuned to the edge of what was tried."""
+        return [clause for name, arm in self.arms.items() for clause in tuned.at_edges(name, arm.result.tuned)]
 
     @property
     def is_trained(self) -> bool:

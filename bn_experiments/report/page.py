@@ -149,7 +149,7 @@ def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
         heading = ", ".join(filter(None, (named, units[metric])))
         found[heading] = [
             {
-                "arm": name + MIXED * row["mixed_code"],
+                "arm": " at ".join(filter(None, (name, row["tuned"]))) + MIXED * row["mixed_code"],
                 "diverged": str(row["diverged"] or ""),
                 "mean": words.with_interval([row[k] for k in ("mean", "low", "high")], factor, digits),
                 "difference": words.difference(row, factor, digits),

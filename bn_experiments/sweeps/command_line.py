@@ -24,7 +24,7 @@ def command_line(main: Callable[[], Any]) -> NoReturn:
     Exit status: 0 when every cell has its result, 1 when one failed, 2 when the command was refused, 130
     after Ctrl-C, 143 after SIGTERM.
     """
-    sys.argv[1:] = in_full(flags_first(sys.argv[1:]), experiments(sys.argv[1:]))
+    sys.argv[1:] = in_full(flags_first(added(sys.argv[1:])), experiments(sys.argv[1:]))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print over many lines
     try:
         with interruption.listening():
@@ -45,6 +45,15 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
     ['-m', 'model=mlp', 'norm=bn,none']
     """
     return sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+
+
+def added(arguments: Sequence[str]) -> list[str]:
+    """The command line with the keys of `tune` as Hydra has them that are in no file.
+
+    >>> added(["-m", "tune.optimizer.lr=1e-3..10:9"])
+    ['-m', '++tune.optimizer.lr=1e-3..10:9']
+    """
+    return [f"++{argument}" if argument.startswith("tune.") else argument for argument in arguments]
 
 
 def in_full(arguments: Sequence[str], experiments: AbstractSet[str]) -> list[str]:

@@ -65,7 +65,7 @@ def _not_done(cells: Sequence[Cell]) -> list[str]:
 def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     """Prints the arms of the command's cells side by side; the files hold all that lies in the folder."""
     from bn_experiments import report
-    from bn_experiments.claims import arms, contexts, summary, twins, verdicts
+    from bn_experiments.claims import arms, contexts, summary, tuned, twins, verdicts
 
     there = results.done_in(plan.folder)
     first = {cell.folder: there[cell.folder] for cell in done}
@@ -78,7 +78,18 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     if any(cell.config["trainer"]["max_epochs"] for cell in done):
         summary.show(found, baseline, {folder.name for folder in own}, console)
         apart = contexts.apart(contexts.of_grid(cells), baseline)
-        for line in [*map(str, left_out), *apart, *_made_otherwise(cells, done, plan.elsewhere), *_notes(first)]:
+        edges = [
+            clause
+            for folder, result in first.items()
+            for clause in tuned.at_edges(identity.arm_name(result.cell, result.config), result.tuned)
+        ]
+        for line in [
+            *map(str, left_out),
+            *apart,
+            *edges,
+            *_made_otherwise(cells, done, plan.elsewhere),
+            *_notes(first),
+        ]:
             console.print(line, style="dim", soft_wrap=True)
     judged: list[verdicts.Verdict] = []
     if plan.protocol:

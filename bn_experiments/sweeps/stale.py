@@ -12,13 +12,13 @@ import torch
 from bn_experiments.claims.contexts import differing
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.origin import origin
-from bn_experiments.records import identity, lock, results
+from bn_experiments.records import identity, lock, results, tuning
 from bn_experiments.records.origin import UNKNOWN, Origin, changes
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.train_cell import is_in_use
 from bn_experiments.training.trainer import MADE_BY
 
-RECORDS = (results.FILE, "metrics.csv", "probes.npz")  # what is kept of a run that is trained anew
+RECORDS = (results.FILE, tuning.FILE, "metrics.csv", "probes.npz")  # what is kept of a run that is trained anew
 MOST_NAMED = 3  # cells, and changes, in a line
 
 

@@ -209,7 +209,7 @@ def _stacked(trial: Trial, runs: Sequence[Alone], losses: Tensor, logits: Sequen
     if runs[0].draws:
         return "a pass draws random numbers"
     stack = StackedReplicas([trial.network(seed) for seed in SEEDS])
-    (part,) = stack.parts(trial.elementwise)
+    (part,) = stack.parts(None if trial.elementwise else [range(i, i + 1) for i in range(len(SEEDS))])
     take = Steps(part, [trial.optimizer(network) for network in part.networks], trial.loss, trial.clip)
     examples, (before, _) = trial.in_dtype(), trial.index()
     first = take(examples, before[0])

@@ -1,6 +1,6 @@
 """Curves: what is measured while a cell trains, kept with the checkpoint, drawn in TensorBoard, written as CSV."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,17 @@ class Curves(Callback):
     drawn once.
 
     Args:
-        writer: The writer of TensorBoard's event file.
-        replicas: R, the number of replicas.
+        writers: Writers of TensorBoard's event files, each with the replicas whose means it draws: one for all of them
+            or, where replicas are trained with several rates, one for each rate.
         log_every_n_steps: The number of steps between two points of the training curve in TensorBoard; each point
             is the mean loss over these steps.
     """
 
-    def __init__(self, writer: SummaryWriter, replicas: int, log_every_n_steps: int):
-        self.writer = writer
-        self.replicas = replicas
+    def __init__(self, writers: Sequence[tuple[SummaryWriter, range]], log_every_n_steps: int):
+        self.writers = writers
+        self.replicas = sum(len(own) for _, own in writers)
         self.log_every_n_steps = log_every_n_steps
-        self.losses = [torch.empty(0, replicas)]  # (K, R) for each block
+        self.losses = [torch.empty(0, self.replicas)]  # (K, R) for each block
         self.sizes: list[int] = []  # the size of the mini-batch of each step
         self.epoch_ends: list[int] = []  # steps taken by the end of each epoch
         self.epochs: dict[str, list[Tensor]] = {name: [] for name in BY_EPOCH}  # (R,) for each epoch
@@ -63,7 +63,8 @@ class Curves(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what a checkpoint brought along, and asks TensorBoard for charts with intervals."""
         charts = {name: ["Margin", [name, *_interval_tags(name)]] for name in BY_EPOCH}
-        self.writer.add_custom_scalars({"mean and 99% interval over replicas": charts})
+        for writer, _ in self.writers:
+            writer.add_custom_scalars({"mean and 99% interval over replicas": charts})
         self._draw_steps()
         for epoch in range(len(self.epoch_ends)):
             self._draw_epoch(epoch)
@@ -113,16 +114,19 @@ class Curves(Callback):
         if points == 0:
             return
         new = torch.cat(self.losses)[self.drawn_steps : self.drawn_steps + points * every]
-        for i, value in enumerate(new.view(points, -1).mean(1).tolist(), start=1):
-            self.writer.add_scalar("train/step_loss", value, self.drawn_steps + i * every)
+        for writer, own in self.writers:
+            means = new[:, own.start : own.stop].reshape(points, -1).mean(1)
+            for i, value in enumerate(means.tolist(), start=1):
+                writer.add_scalar("train/step_loss", value, self.drawn_steps + i * every)
         self.drawn_steps += points * every
 
     def _draw_epoch(self, epoch: int) -> None:
         for name, values in self.epochs.items():
-            estimate = mean_interval(values[epoch].tolist())
-            tags = (name, *_interval_tags(name)) if estimate.n > 1 else (name,)
-            for tag, number in zip(tags, estimate, strict=False):
-                self.writer.add_scalar(tag, number, epoch + 1)
+            for writer, own in self.writers:
+                estimate = mean_interval(values[epoch][own.start : own.stop].tolist())
+                tags = (name, *_interval_tags(name)) if estimate.n > 1 else (name,)
+                for tag, number in zip(tags, estimate, strict=False):
+                    writer.add_scalar(tag, number, epoch + 1)
 
 
 def _interval_tags(name: str) -> tuple[str, str]:

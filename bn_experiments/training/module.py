@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import islice, zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from bn_experiments.data.batches import Block, EvaluationBatches
 from bn_experiments.data.splits import Examples
@@ -24,6 +25,27 @@ from bn_experiments.training.steps import Clip, Steps
 BESIDE = "beside_the_weights"  # the key in a checkpoint of the state that modules keep outside parameters and buffers
 
 
+class Recipe(NamedTuple):
+    """How some of the replicas are trained.
+
+    Args:
+        replicas: Which of all replicas.
+        optimizer: The function that makes an optimizer of a network or a stack.
+        elementwise: Whether the optimizer acts element by element. If not, each replica of a stack has its own.
+        schedule: How the learning rate changes.
+    """
+
+    replicas: range
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+    elementwise: bool
+    schedule: RateSchedule
+
+    @property
+    def shares(self) -> list[range]:
+        """The replicas that share an optimizer."""
+        return [self.replicas] if self.elementwise else [range(i, i + 1) for i in self.replicas]
+
+
 class Classification(LightningModule):
     """Trains R replicas of a network, in blocks of mini-batches.
 
@@ -33,9 +55,7 @@ class Classification(LightningModule):
 
     Args:
         replicas: The R networks.
-        optimizer: The function that makes an optimizer of a network or a stack.
-        elementwise: Whether the optimizer acts element by element. If not, each replica of a stack has its own.
-        schedule: How the learning rate changes.
+        recipes: How they are trained, in their order: all in one way, or some with other rates than others.
         losses: What training minimizes, and what validation and test are scored with.
         clip: The function that limits the gradients of each replica. None: no clipping.
         captured: Whether the step is captured as a CUDA graph.
@@ -45,9 +65,7 @@ class Classification(LightningModule):
     def __init__(
         self,
         replicas: Replicas,
-        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-        elementwise: bool,
-        schedule: RateSchedule,
+        recipes: Sequence[Recipe],
         losses: Losses,
         clip: Clip | None,
         captured: bool,
@@ -56,9 +74,8 @@ class Classification(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.replicas = replicas
-        self.make_optimizer = optimizer
-        self.elementwise = elementwise
-        self.schedule = schedule
+        self.recipes = recipes
+        (self.interval,) = {recipe.schedule.interval for recipe in recipes}
         self.losses = losses
         self.clip = clip
         self.captured = captured
@@ -67,14 +84,20 @@ class Classification(LightningModule):
         self.metrics: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> Any:
-        """An optimizer with its scheduler for each part of the replicas, or for each replica of it."""
-        self.parts = self.replicas.parts(self.elementwise)
-        optimizers = [self.make_optimizer(network) for part in self.parts for network in part.networks]
-        self.schedulers = [self.schedule.make(optimizer) for optimizer in optimizers]
-        for optimizer in optimizers:
-            keep_form(optimizer)
-            if self.captured:
-                put_rates_on_device(optimizer)
+        """An optimizer with its scheduler for each share of the replicas that is trained in one way."""
+        self.parts = self.replicas.parts([share for recipe in self.recipes for share in recipe.shares])
+        recipe_of = {i: recipe for recipe in self.recipes for i in recipe.replicas}
+        optimizers = []
+        self.schedulers: list[LRScheduler] = []
+        for part in self.parts:
+            for network, place in zip(part.networks, part.places, strict=True):
+                recipe = recipe_of[place if isinstance(place, int) else place.start]
+                optimizer = recipe.optimizer(network)
+                optimizers.append(optimizer)
+                self.schedulers.append(recipe.schedule.make(optimizer))
+                keep_form(optimizer)
+                if self.captured:
+                    put_rates_on_device(optimizer)
         return optimizers, self.schedulers
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -95,7 +118,7 @@ class Classification(LightningModule):
     def on_train_start(self) -> None:
         """Makes the steps, now that networks and optimizers are where and what they will be."""
         self.steps.clear()
-        by_step = self.schedulers if self.schedule.interval == "step" else []
+        by_step = self.schedulers if self.interval == "step" else []
         optimizers, schedulers = iter(self.trainer.optimizers), iter(by_step)
         for part in self.parts:
             own, rates = list(islice(optimizers, len(part.networks))), list(islice(schedulers, len(part.networks)))
@@ -120,7 +143,7 @@ class Classification(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Steps the schedulers that step by epoch."""
-        for scheduler in self.schedulers if self.schedule.interval == "epoch" else ():
+        for scheduler in self.schedulers if self.interval == "epoch" else ():
             advance(scheduler)
 
     def validation_step(self, batches: EvaluationBatches, batch_index: int) -> None:

@@ -37,6 +37,14 @@ class StackedReplicas(nn.Module):
         _replace(self.network, lambda name, _: torch.stack([own[name].detach() for own in tensors]))
         self._tensors: dict[str, Tensor] | None = None
 
+    @classmethod
+    def _around(cls, network: nn.Module, size: int) -> "StackedReplicas":
+        """The stack of so many replicas whose parameters and buffers a network holds."""
+        stack = cls.__new__(cls)
+        nn.Module.__init__(stack)
+        stack.size, stack.network, stack._tensors = size, network, None
+        return stack
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (R, B, ...), one batch for each replica, to logits (R, B, C)."""
         return self._map(x, x_dim=0)
@@ -90,21 +98,35 @@ class StackedReplicas(nn.Module):
         _replace(network, lambda _, tensor: tensor[i].detach().clone())
         return network
 
-    def view(self, i: int) -> nn.Module:
-        """The replica `i` as a plain network whose parameters and buffers are parts of the stack's own memory."""
+    def view(self, replicas: int | slice) -> nn.Module:
+        """Replicas whose parameters and buffers are parts of the stack's own memory.
+
+        Args:
+            replicas: One of them, which becomes a plain network, or some that follow on each other, which become a
+                stack.
+        """
         network = copy.deepcopy(self.network)
         tensors = _tensors(self.network)
-        _replace(network, lambda name, _: tensors[name].detach()[i])
-        return network
+        _replace(network, lambda name, _: tensors[name].detach()[replicas])
+        if isinstance(replicas, int):
+            return network
+        return StackedReplicas._around(network, len(range(self.size)[replicas]))
 
     @property
     def content(self) -> nn.Module:
         """The module with the modules of the networks; a plain attribute of it is every replica's."""
         return self.network
 
-    def parts(self, elementwise: bool = True) -> list["Part"]:
-        """What is trained separately: here one module with all replicas (see `Part`)."""
-        return [Part(self, slice(None), [self] if elementwise else [self.view(i) for i in range(self.size)])]
+    def parts(self, shares: Sequence[range] | None = None) -> list["Part"]:
+        """What is trained separately: here one module with all replicas (see `Part`).
+
+        Args:
+            shares: The replicas that share an optimizer; None: all of them do.
+        """
+        if shares is None or (len(shares) == 1 < self.size):
+            return [Part(self, slice(None), [self], [slice(0, self.size)])]
+        places = [share[0] if len(share) == 1 else slice(share.start, share.stop) for share in shares]
+        return [Part(self, slice(None), [*map(self.view, places)], places)]
 
 
 class SeparateReplicas(nn.Module):
@@ -139,9 +161,9 @@ class SeparateReplicas(nn.Module):
         """The module with the modules of the networks."""
         return self.networks
 
-    def parts(self, elementwise: bool = True) -> list["Part"]:
-        """What is trained separately: here one module for each replica (see `Part`)."""
-        return [Part(network, i, [network]) for i, network in enumerate(self.networks)]
+    def parts(self, shares: Sequence[range] | None = None) -> list["Part"]:
+        """What is trained separately: here one module for each replica, which shares its optimizer with no other."""
+        return [Part(network, i, [network], [i]) for i, network in enumerate(self.networks)]
 
 
 Replicas = StackedReplicas | SeparateReplicas
@@ -153,26 +175,28 @@ class Part(NamedTuple):
     Args:
         module: A stack of replicas, or one network.
         replicas: Which replicas it holds.
-        networks: What gets an optimizer each: the module itself or, where the optimizer does not act element by
-            element, each of its replicas as a network that shares the memory of the stack.
+        networks: What gets an optimizer each: the module itself or, where some replicas of a stack do not share an
+            optimizer with the others, each share of them, in the memory of the stack.
+        places: Which of all replicas each of `networks` holds.
     """
 
     module: nn.Module
     replicas: slice | int
-    networks: list[nn.Module]
+    networks: Sequence[nn.Module]
+    places: Sequence[slice | int]
 
     @classmethod
     def of(cls, network: nn.Module) -> "Part":
         """One network as a part."""
-        return cls(network, 0, [network])
+        return cls(network, 0, [network], [0])
 
     def hand_out_gradients(self) -> None:
-        """Gives each replica of a stack its part of the gradients, where replicas have optimizers of their own."""
+        """Gives each share of a stack its part of the gradients, where shares have optimizers of their own."""
         if self.networks[0] is self.module:
             return
-        for i, network in enumerate(self.networks):
+        for place, network in zip(self.places, self.networks, strict=True):
             for own, stacked in zip(network.parameters(), self.module.parameters(), strict=True):
-                own.grad = None if stacked.grad is None else stacked.grad[i]
+                own.grad = None if stacked.grad is None else stacked.grad[place]
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

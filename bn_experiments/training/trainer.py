@@ -29,7 +29,7 @@ IDENTITY = "config_hash"  # the key in a checkpoint that says which cell it belo
 
 
 def lightning_trainer(
-    logger: TensorBoardLogger,
+    loggers: Sequence[TensorBoardLogger],
     callbacks: Sequence[Callback],
     *,
     max_epochs: int,
@@ -41,7 +41,7 @@ def lightning_trainer(
     """A trainer on one device, with Lightning's log in the cell's, and float32 as it is.
 
     Args:
-        logger: The logger into the cell's folder.
+        loggers: The logger into the cell's folder, or several into folders in it.
         callbacks: The callbacks, beside a progress bar.
         max_epochs: The epoch that training ends with.
         accelerator: auto, cpu, gpu or mps.
@@ -64,8 +64,8 @@ def lightning_trainer(
         devices=1,
         precision=precision,
         deterministic=deterministic,
-        default_root_dir=logger.save_dir,
-        logger=logger,
+        default_root_dir=loggers[0].save_dir,
+        logger=[*loggers],
         callbacks=[*callbacks, RichProgressBar(leave=False)] if bar else [*callbacks],
         plugins=[WholeFiles()],
         enable_progress_bar=bar,
@@ -85,17 +85,18 @@ def full_float32() -> None:
         operation.fp32_precision = "ieee"
 
 
-def tensorboard_logger(folder: Path, hyperparameters: Mapping[str, Any]) -> TensorBoardLogger:
+def tensorboard_logger(folder: Path, hyperparameters: Mapping[str, Any] | None = None) -> TensorBoardLogger:
     """A logger into a cell's folder, in place of what an earlier try left there.
 
     Args:
         folder: The folder of the cell.
-        hyperparameters: What TensorBoard's table of cells shows beside the metrics.
+        hyperparameters: What TensorBoard's table of cells shows beside the metrics; None: it shows no such cell.
     """
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, flush_secs=5)
-    logger.log_hyperparams(dict(hyperparameters), dict.fromkeys(HPARAMS_METRICS, math.nan))
+    if hyperparameters:
+        logger.log_hyperparams(dict(hyperparameters), dict.fromkeys(HPARAMS_METRICS, math.nan))
     return logger
 
 

@@ -11,11 +11,11 @@ from pytorch_lightning import Trainer
 from bn_experiments.config import build, objects, stacking
 from bn_experiments.data.batches import Batching, Blocks, mini_batches
 from bn_experiments.data.datamodule import DataModule
-from bn_experiments.run import score
+from bn_experiments.fitting import score
 from bn_experiments.seeds import generator
 from bn_experiments.signatures import accepted
 from bn_experiments.training.captured import CapturedSteps
-from bn_experiments.training.module import Classification
+from bn_experiments.training.module import Classification, Recipe
 from bn_experiments.training.replicas import StackedReplicas
 from bn_experiments.training.schedules import RateSchedule
 from tests.pairs import slow
@@ -39,7 +39,8 @@ def fit(
     replicas = build.replicas(config, splits, stacking.stacks(config, splits, "cpu") and not alone)
     schedule = RateSchedule(scheduler, "epoch") if scheduler else objects.schedule(config, splits)
     optimizer, losses, clip = objects.optimizer(config, captured), objects.losses(config), objects.clip(config)
-    module = Classification(replicas, optimizer, True, schedule, losses, clip, captured)
+    recipe = Recipe(range(config["replicas"]), optimizer, True, schedule)
+    module = Classification(replicas, [recipe], losses, clip, captured)
     batching = Batching(**accepted(Batching, config["data"]))
     data = DataModule(splits, objects.seeds(config), batching, steps_per_execution)
     options = config["trainer"]

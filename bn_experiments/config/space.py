@@ -1,0 +1,135 @@
+"""The space of a tuned arm: the values that are tried of some keys, the same in every arm of a grid."""
+
+import copy
+import itertools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bn_experiments.config.objects import Config
+from bn_experiments.records.identity import digest, flat, settings
+from bn_experiments.refusal import Refusal
+
+SEED = 1000  # of the first tuning replica; the replicas that are judged have seeds from 0
+REPLICAS = 10  # of each point, where `tune.replicas` says nothing
+DIGITS = 4  # to which the values of a range are rounded, so that a person can type them
+RANGE = re.compile(r"\s*(?P<low>[^:]+?)\s*\.\.\s*(?P<high>[^:]+?)\s*:\s*(?P<count>\d+)\s*")
+FORMS = "low..high:count, as 1e-3..10:9, or a list, as [0.01,0.1,1]"
+TUNABLE = {"optimizer", "scheduler", "norm", "model", "loss", "init", "data.batch_size"}
+TUNABLE |= {"trainer.gradient_clip_norm", "trainer.adaptive_clip_factor"}
+# Keys that leave the network's program as it is: the optimizers, and what the first values of parameters are
+ACT_ON_VALUES = re.compile(r"optimizer\.(?!_target_)|scheduler\.(?!_target_|interval)|norm\.(scale_init|alpha|shift)$")
+
+Point = Mapping[str, Any]  # the value of each tuned key
+
+
+def is_tuned(config: Config) -> bool:
+    """Whether any key is tuned."""
+    return bool(space_of(config))
+
+
+def space_of(config: Config) -> dict[str, list[Any]]:
+    """The values that are tried of each tuned key; empty where nothing is tuned.
+
+    Raises:
+        Refusal: They are not written in one of the two forms.
+    """
+    tried = flat(config.get("tune") or {})
+    return {key: values_of(key, text) for key, text in tried.items() if key != "replicas"}
+
+
+def values_of(key: str, text: Any) -> list[Any]:
+    """The values that a text, or a list, stands for, each once and in ascending order where they are numbers.
+
+    A range low..high:count has `count` values in geometric steps, rounded to four significant digits.
+
+    Args:
+        key: The tuned key, for the refusals.
+        text: What the configuration has.
+
+    Raises:
+        Refusal: It stands for none, or for one alone.
+
+    >>> values_of("optimizer.lr", "1e-3..10:5"), values_of("optimizer.lr", [1, 0.5])
+    ([0.001, 0.01, 0.1, 1.0, 10.0], [0.5, 1])
+    """
+    if isinstance(text, str) and (found := RANGE.fullmatch(text)):
+        return _geometric(key, text, found)
+    if not isinstance(text, list) or len(set(map(repr, text))) < 2:
+        raise Refusal(f"tune.{key}", "are not several values", FORMS, "write it so", value=text)
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in text)
+    once = list({repr(value): value for value in text}.values())
+    return sorted(once) if numbers else once
+
+
+def _geometric(key: str, text: str, found: re.Match[str]) -> list[float]:
+    allowed = "two numbers above zero, the first the smaller, and two values or more"
+    try:
+        low, high, count = float(found["low"]), float(found["high"]), int(found["count"])
+    except ValueError:
+        low = high = count = 0
+    if not 0 < low < high < float("inf") or count < 2:
+        raise Refusal(f"tune.{key}", "is no range", allowed, f"write it as {FORMS}", value=text)
+    values = [low * (high / low) ** (i / (count - 1)) for i in range(count)]
+    return [float(f"{value:.{DIGITS}g}") for value in values]
+
+
+def replicas_of(config: Config) -> int:
+    """The number of replicas that each point is tried with."""
+    return int(config["tune"].get("replicas", REPLICAS))
+
+
+def points(config: Config) -> list[Point]:
+    """Every combination of the values that are tried; of those that give the same numbers, as without a norm, one."""
+    space = space_of(config)
+    made = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    return list({digest(settings(at(config, point))): point for point in reversed(made)}.values())[::-1]
+
+
+def at(config: Config, point: Point) -> dict[str, Any]:
+    """The configuration at a point: its keys have the values of the point, and nothing is tuned."""
+    changed = {**copy.deepcopy(dict(config)), "tune": {}}
+    for key, value in point.items():
+        *groups, name = key.split(".")
+        node = changed
+        for group in groups:
+            node = node[group]
+        node[name] = value
+    return changed
+
+
+def edges(config: Config, point: Point) -> dict[str, str]:
+    """Which numbers of a point are the smallest or the largest that were tried: `low` or `high` by key.
+
+    >>> edges({"tune": {"optimizer": {"lr": [0.1, 1]}, "init": ["own", "torch"]}}, {"optimizer.lr": 1, "init": "own"})
+    {'optimizer.lr': 'high'}
+    """
+    found = {}
+    for key, values in space_of(config).items():
+        if all(isinstance(value, int | float) for value in values) and point[key] in (values[0], values[-1]):
+            found[key] = "low" if point[key] == values[0] else "high"
+    return found
+
+
+def packs(config: Config, at_once: int) -> list[list[Point]]:
+    """The points in groups that can be trained as one stack, each with at most so many replicas.
+
+    Args:
+        config: The configuration of a tuned cell.
+        at_once: The most replicas in a stack; one point is trained at once in any case.
+    """
+    by_program: dict[str, list[Point]] = {}
+    for point in points(config):
+        program = digest({key: value for key, value in point.items() if not ACT_ON_VALUES.match(key)})
+        by_program.setdefault(program, []).append(point)
+    size = max(1, at_once // replicas_of(config))
+    return [alike[i : i + size] for alike in by_program.values() for i in range(0, len(alike), size)]
+
+
+def named(point: Point) -> str:
+    """The name of a point, of which TensorBoard makes that of its curves.
+
+    >>> named({"optimizer.lr": 0.1, "norm.scale_init": "ones"})
+    'optimizer.lr=0.1,norm.scale_init=ones'
+    """
+    return ",".join(f"{key}={value}" for key, value in point.items()).replace("/", "_")

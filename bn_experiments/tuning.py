@@ -1,0 +1,95 @@
+"""Tuning: the values of a cell's tuned keys are chosen on the validation split, with seeds that are not judged."""
+
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from bn_experiments.config import space
+from bn_experiments.config.build import build_trials
+from bn_experiments.config.cells import Cell
+from bn_experiments.config.origin import origin
+from bn_experiments.fitting import Fitted, fit
+from bn_experiments.records.identity import config_hash
+from bn_experiments.records.tuning import FOLDER, Tuning, read
+from bn_experiments.refusal import one_line
+from bn_experiments.system import interruption
+from bn_experiments.training.replicas import Unstackable
+
+MOST_AT_ONCE = 128  # replicas in a stack
+
+Table = Sequence[Sequence[float | None]]  # (P, R)
+
+
+def tuned(cell: Cell) -> Tuning:
+    """What was chosen for a cell: as its record says, or else tried now, and recorded.
+
+    Every arm of a grid gets the same points and the same seeds. The points are trained as a cell is, as many at once as
+    a stack takes. What is cut short goes on from its last checkpoint.
+
+    Args:
+        cell: A cell with tuned keys.
+    """
+    seeds = range(space.SEED, space.SEED + space.replicas_of(cell.config))
+    trials = cell.of_seeds(seeds, cell.folder / FOLDER)
+    identity, made_by = config_hash(trials.config), origin(cell.config)._asdict()
+    found = read(cell.folder)
+    if found and found.identity == identity and found.made_by == [made_by]:
+        return found
+    started, points = time.perf_counter(), []
+    metrics: dict[str, list[list[float | None]]] = {}
+    diverged: list[list[bool]] = []
+    for pack in space.packs(cell.config, MOST_AT_ONCE):
+        interruption.check()
+        fitted = trained(trials, pack, made_by)
+        points += [dict(point) for point in pack]
+        for name, values in fitted.metrics.items():
+            metrics.setdefault(name, []).extend(_by_point(values, len(seeds)))
+        diverged += _by_point(fitted.diverged, len(seeds))
+    chosen = best(metrics)
+    edges = space.edges(cell.config, points[chosen])
+    train_s = time.perf_counter() - started
+    found = Tuning(identity, points, [*seeds], metrics, diverged, chosen, edges, [made_by], train_s)
+    found.write(cell.folder)
+    shutil.rmtree(trials.folder / "checkpoints", ignore_errors=True)
+    return found
+
+
+def trained(
+    cell: Cell, points: Sequence[space.Point], made_by: Mapping[str, object], alone: str | None = None
+) -> Fitted:
+    """The numbers of all seeds at several points, those of the first point first."""
+    built = build_trials(cell, points, alone)
+    checkpoint = built.checkpoints.found()
+    if built.checkpoints.made_by != [made_by]:  # other code would go on with what this one cannot vouch for
+        checkpoint = None
+    built.checkpoints.made_by = [dict(made_by)]
+    try:
+        return fit(built, checkpoint)
+    except Unstackable as error:
+        if cell.config["trainer"]["stack_replicas"] is True:
+            raise
+        built.checkpoints.file.unlink(missing_ok=True)
+        return trained(cell, points, made_by, one_line(error))
+
+
+def best(metrics: Mapping[str, Table]) -> int:
+    """The index of the point with the highest mean validation accuracy; of several, that with the lowest loss.
+
+    A replica that diverged has the accuracy of chance, and an infinite loss.
+
+    Args:
+        metrics: `val/acc` and `val/loss` of each point and seed.
+
+    >>> best({"val/acc": [[0.5, 0.7], [0.6, 0.6], [0.1, 0.1]], "val/loss": [[2.0, 1.0], [1.0, 1.0], [None, None]]})
+    1
+    """
+    accuracies = [fmean(0.0 if value is None else value for value in row) for row in metrics["val/acc"]]
+    losses = [fmean(math.inf if value is None else value for value in row) for row in metrics["val/loss"]]
+    return max(range(len(accuracies)), key=lambda i: (round(accuracies[i], 12), -losses[i]))
+
+
+def _by_point(values: Sequence[Any], size: int) -> list[list[Any]]:
+    return [list(values[i : i + size]) for i in range(0, len(values), size)]

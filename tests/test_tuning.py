@@ -1,0 +1,194 @@
+"""Tuned arms: what is tried at once equals what is tried alone, and what is judged had no part in the choice."""
+
+import json
+import re
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bn_experiments.claims.contexts import of_grid
+from bn_experiments.config import space
+from bn_experiments.config.build import build_trials
+from bn_experiments.config.check import check_cells
+from bn_experiments.fitting import fit
+from bn_experiments.records import results, tuning
+from bn_experiments.records.identity import identity
+from bn_experiments.refusal import Refusal
+from bn_experiments.run import run
+from bn_experiments.system import interruption
+from bn_experiments.training.replicas import StackedReplicas
+from bn_experiments.tuning import best
+
+ENOUGH = ["trainer.max_epochs=3", "data.train_examples=1000", "probes=[]"]  # to tell a rate that learns
+EXACT = ["trainer.precision=64-true", "trainer.max_epochs=3", "probes=[]", "seed=1000"]
+SCHEDULES = {
+    "sgd": ["optimizer=sgd", "optimizer.nesterov=true", "scheduler=cosine"],
+    "adamw": ["optimizer=adamw", "scheduler=warmup_cosine", "optimizer.weight_decay=0.1"],
+    "by step": ["optimizer=rmsprop", "scheduler=one_cycle"],
+    "clipped": ["optimizer=sgd", "optimizer.weight_decay=0.01", "trainer.gradient_clip_norm=0.5"],
+    "not by element": ["optimizer=sgd", "~optimizer.momentum", "~optimizer.dampening", "~optimizer.nesterov",
+                       "~optimizer.fused", "optimizer._target_=torch.optim.Adafactor"],
+    "one by one": ["optimizer=sgd", "trainer.stack_replicas=false"],
+    "model": ["model=lenet", "optimizer=adam"],
+}  # fmt: skip
+SPACES = {
+    "sgd": {"optimizer.lr": [0.01, 0.5], "optimizer.momentum": [0.5, 0.9]},
+    "adamw": {"optimizer.lr": [1e-3, 0.1], "scheduler.warmup_epochs": [0.0, 2.0]},
+    "by step": {"optimizer.lr": [1e-4, 1e-2]},
+    "clipped": {"optimizer.lr": [0.01, 0.1, 1.0], "optimizer.weight_decay": [0.0, 0.1]},
+    "not by element": {"optimizer.lr": [1e-3, 1e-1]},
+    "one by one": {"optimizer.lr": [0.01, 0.1], "norm.scale_init": ["ones", 0.1]},
+    "model": {"optimizer.lr": [1e-3, 1e-2], "norm.scale_init": [0.5, 1.0]},
+}
+
+
+def losses(folder) -> np.ndarray:
+    """The losses of all steps (K, R), as `metrics.csv` has them."""
+    table = pd.read_csv(folder / "metrics.csv")
+    return table[table["name"] == "train/step_loss"].pivot(index="step", columns="replica", values="value").to_numpy()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.few(4)
+def test_what_is_tried_at_once_equals_each_point_alone(compose_cell, name):
+    tuned = [f"++tune.{key}={values}".replace("'", "") for key, values in SPACES[name].items()]
+    cell = compose_cell(*EXACT, *SCHEDULES[name], *tuned)
+    (pack,) = space.packs(cell.config, 100)
+    assert len(pack) == np.prod([len(values) for values in SPACES[name].values()])
+    built = build_trials(cell, pack)
+    fitted = fit(built, None)
+    assert isinstance(built.module.replicas, StackedReplicas) == (name != "one by one")
+    built.curves.write(cell.folder)
+    together = losses(cell.folder)
+    for i, point in enumerate(pack):
+        alone = compose_cell(*EXACT, *SCHEDULES[name], *(f"{key}={value}" for key, value in point.items()))
+        result, own = run(alone), slice(2 * i, 2 * i + 2)
+        np.testing.assert_allclose(together[:, own], losses(alone.folder), rtol=1e-6)  # the digits of the file
+        for metric, values in result.metrics.items():
+            np.testing.assert_allclose(fitted.metrics[metric][own], values, rtol=1e-9)
+
+
+def test_keys_that_change_the_program_are_tried_one_after_another(compose_cell):
+    cell = compose_cell("norm=gn", "++tune.optimizer.lr=[0.1,1,10]", "++tune.norm.num_groups=[1,2]")
+    packs = space.packs(cell.config, at_once=20)
+    assert [[point["norm.num_groups"] for point in pack] for pack in packs] == [[1, 1], [1], [2, 2], [2]]
+    assert [point for pack in packs for point in pack] == [
+        {"optimizer.lr": rate, "norm.num_groups": groups} for groups in (1, 2) for rate in (0.1, 1, 10)
+    ]
+
+
+def test_a_norm_that_is_none_is_not_tried_several_times(compose_cell):
+    spaces = ["++tune.optimizer.lr=[0.1,1]", "++tune.norm.scale_init=[ones,0.1]"]
+    assert len(space.points(compose_cell("norm=bn", *spaces).config)) == 4
+    assert len(space.points(compose_cell("norm=none", *spaces).config)) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("1e-3..10:9", np.geomspace(1e-3, 10, 9)),
+        ("0.5..8:5", [0.5, 1, 2, 4, 8]),
+        ("0.1 .. 0.2 : 2", [0.1, 0.2]),
+        ([3, 1, 2, 1], [1, 2, 3]),
+    ],
+)
+def test_a_range_is_geometric_and_a_list_is_sorted(text, values):
+    np.testing.assert_allclose(space.values_of("optimizer.lr", text), values, rtol=5e-4)
+
+
+@pytest.mark.parametrize(
+    "text", ["0..1:3", "1..0.1:3", "1e-3..10:1", "a..b:3", 0.1, [0.1], [1, 1], "0.1", "1..inf:2", {}]
+)
+def test_what_stands_for_no_values_is_refused(text):
+    with pytest.raises(Refusal, match=r"tune\.optimizer\.lr"):
+        space.values_of("optimizer.lr", text)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["++tune.optimizer.lr=[-1,1]"], "tune.optimizer.lr=-1"),
+        (["++tune.optimizer.rate=[0.1,1]"], "tune.optimizer.rate"),
+        (["++tune.replicas=3", "++tune.seed=[1,2]"], "tune.seed"),
+        (["++tune.optimizer.lr=[0.1,1]", "++tune.replicas=0"], "tune.replicas=0"),
+        (["++tune.optimizer.lr=[0.1,1]", "trainer.max_epochs=0"], "trainer.max_epochs=0"),
+        (["++tune.optimizer.lr=[0.1,1]", "seed=995", "replicas=10"], "seed=1000"),
+        (["++tune.norm.scale_init=[ones,twos]"], "tune.norm.scale_init=twos"),
+        (["++tune.optimizer.momentum=[0,0.9]", "optimizer.nesterov=true"], "optimizer.momentum=0"),
+        (["norm=gn", "++tune.norm.num_groups=[1,3]"], "norm.num_groups=3"),
+        (["++tune.data.split_seed=[1,2]"], "tune.data.split_seed"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused_with_its_key(compose_cell, overrides, key):
+    refusals = check_cells([compose_cell(*overrides)])
+    assert re.match(rf"{re.escape(key)}[:,]", str(refusals[0]))
+
+
+def test_the_best_point_has_the_highest_mean_accuracy_then_the_lowest_loss():
+    accuracies = [[0.5, 0.7], [0.6, 0.6], [0.9, 0.1], [0.7, 0.4]]
+    assert best({"val/acc": accuracies, "val/loss": [[1.0, 1.0], [1.0, 0.8], [0.1, 0.1], [0.1, 0.1]]}) == 1
+    assert best({"val/acc": accuracies, "val/loss": [[1.0, 1.0], [None, 0.8], [0.1, 0.1], [0.1, 0.1]]}) == 0
+
+
+@pytest.fixture
+def tuned_arms(compose_cell):
+    """The arms bn and none, tuned over rates of which one is far too small, and one lets a network diverge."""
+    keys = ["++tune.optimizer.lr=[1e-6,0.1,1e20]", "++tune.replicas=2", *ENOUGH]
+    return [compose_cell(f"norm={norm}", *keys) for norm in ("bn", "none")]
+
+
+def test_each_arm_is_judged_at_its_best_with_seeds_that_chose_nothing(compose_cell, tuned_arms):
+    for cell, norm in zip(tuned_arms, ("bn", "none"), strict=True):
+        result, record = run(cell), tuning.read(cell.folder)
+        plain = compose_cell(f"norm={norm}", "optimizer.lr=0.1", *ENOUGH)
+        assert result.metrics == run(plain).metrics, "what is judged is a plain run at the chosen rate"
+        assert result.tuned == {"optimizer.lr": {"value": 0.1, "edge": None, "of": 3}}
+        assert (result.seeds, record.seeds) == ([0, 1], [1000, 1001])
+        assert record.diverged[2] == [True, True] or norm == "bn"  # whose scale-free layers may survive
+    cells = {cell.folder: results.read(cell.folder) for cell in tuned_arms}
+    (context,) = of_grid(cells)
+    assert context.arms.keys() == {"bn", "none"}
+
+
+def test_arms_of_other_spaces_are_not_compared_and_the_typed_rate_says_nothing(compose_cell):
+    one, same, other, plain = (
+        compose_cell(*keys).config
+        for keys in (
+            ["++tune.optimizer.lr=[0.1,1]"],
+            ["++tune.optimizer.lr=[0.1,1]", "optimizer.lr=0.3"],
+            ["++tune.optimizer.lr=[0.1,1,10]"],
+            [],
+        )
+    )
+    assert identity(one) == identity(same)
+    assert len({identity(each) for each in (one, other, plain)}) == 3
+
+
+def test_tuning_that_is_cut_goes_on_and_what_is_done_is_not_tried_again(compose_cell, monkeypatch):
+    keys = ["++tune.optimizer.lr=[0.01,0.1]", "++tune.norm.num_groups=[1,2]", "++tune.replicas=2", "probes=[]"]
+    keys += ["norm=gn", "trainer.max_epochs=2", "data.batch_size=25", "trainer.steps_per_execution=2"]
+    whole, cut = (compose_cell(*keys, f"name={name}") for name in ("whole", "cut"))
+    expected = run(whole)
+    from bn_experiments.training.module import Classification
+
+    step, blocks = Classification.training_step, []
+
+    def counted(self, block, index):
+        blocks.append(self.replicas.size)
+        if len(blocks) == 13:  # in the second of two packs; each has 2 epochs of 5 blocks
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, block, index)
+
+    monkeypatch.setattr(Classification, "training_step", counted)
+    with pytest.raises(interruption.Interrupted), interruption.listening(), interruption.deferred():
+        run(cut)
+    assert blocks == [4] * 13
+    result = run(cut)
+    assert blocks == [4] * 20 + [2] * 10, "no block twice"
+    assert result.metrics == expected.metrics
+    ours, theirs = (json.loads((cell.folder / "tuning.json").read_text()) for cell in (cut, whole))
+    assert ours | {"train_s": 0} == theirs | {"train_s": 0}
+    more = cut.of_seeds([2, 3], cut.folder / "seeds=2-3")
+    assert run(more).tuned == result.tuned
