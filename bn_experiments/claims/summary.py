@@ -1,6 +1,7 @@
 """Summaries: the mean of each arm of a sweep with its interval, and its difference to the baseline arm."""
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.results import Result
 from bn_experiments.records.tuning import where
-from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL, mean_interval, rarest_failure, spread
+from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL, mean_interval, rarest_failure, spread, widened
+from bn_experiments.statistics.looks import parsed, stops
 from bn_experiments.statistics.power import smallest_difference
-from bn_experiments.statistics.rules import difference, holm
+from bn_experiments.statistics.rules import difference
 from bn_experiments.system.files import write_whole
 
 FILE = "comparison.json"
@@ -26,7 +28,7 @@ CONTEXT = ["data", "model", "optimizer", "settings"]
 DIFFERENCE = ("difference", "difference_low", "difference_high", "pairs", "p")
 
 
-def summarise(cells: Mapping[Path, Result], baseline: str) -> pd.DataFrame:
+def summarise(cells: Mapping[Path, Result], baseline: str, looks: Sequence[int] = ()) -> pd.DataFrame:
     """The mean of each arm with its 99% interval, and its paired difference to the baseline arm.
 
     Arms are compared within a context (see `contexts`). The pairs are the replicas with the seeds that both arms have.
@@ -36,6 +38,7 @@ def summarise(cells: Mapping[Path, Result], baseline: str) -> pd.DataFrame:
     Args:
         cells: The finished cells of a sweep, by folder.
         baseline: The name of the baseline arm, or all: every arm is compared with each arm before it.
+        looks: The numbers of replicas at which differences are judged until they are decided; none: all at once.
 
     Returns:
         Rows of data, model, optimizer, settings, arm, tuned (where it is judged), folder (of the cell), metric, mean,
@@ -45,31 +48,39 @@ def summarise(cells: Mapping[Path, Result], baseline: str) -> pd.DataFrame:
         over all differences of a metric; detectable is the smallest true difference that so many pairs find with 80%
         power at the least favourable of Holm's levels.
     """
-    rows = [row for context in of_grid(cells) for row in _rows(context, cells, baseline)]
-    return corrected(pd.DataFrame(rows)) if rows else pd.DataFrame()
+    return corrected([row for context in of_grid(cells) for row in _rows(context, cells, baseline, looks)], len(looks))
 
 
-def corrected(summary: pd.DataFrame) -> pd.DataFrame:
+def corrected(rows: Sequence[dict[str, Any]], looks: int = 0) -> pd.DataFrame:
     """A summary with p adjusted over all differences of a metric, and with the smallest difference that each can find.
 
     Args:
-        summary: Rows of metric and the numbers of `paired_difference`.
+        rows: Rows of metric and, under `at`, the numbers of `paired_difference` at each look so far.
+        looks: The number of looks; 0 is one, at all replicas.
     """
-    by_metric = summary.groupby("metric", sort=False)["p"]
-    detectable = _detectable(summary, by_metric.transform("count"))
-    return summary.assign(p=by_metric.transform(lambda p: holm(p.tolist())), detectable=detectable)
+    by_metric: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_metric.setdefault(row["metric"], []).append(row)
+    found = {id(row): one for own in by_metric.values() for row, one in zip(own, _corrected(own, looks), strict=True)}
+    return pd.DataFrame([{**{key: row[key] for key in row if key != "at"}, **found[id(row)]} for row in rows])
 
 
-def _detectable(summary: pd.DataFrame, tests: pd.Series) -> list[float]:
-    """The smallest difference that each row's pairs find, in a family of so many tests."""
-    columns = [summary[name] for name in ("difference_low", "difference_high", "pairs")]
-    return [
-        smallest_difference(spread(low, high, int(n)), int(n), LEVEL / m) if high > low else float("nan")
-        for low, high, n, m in zip(*columns, tests, strict=True)
-    ]
+def _corrected(rows: Sequence[dict[str, Any]], looks: int) -> Iterator[dict[str, float]]:
+    """The numbers of the differences of one metric, each at the look that decided it, or at the last one so far."""
+    count, nan = max(1, looks), float("nan")
+    reached = stops([[(at["p"], nan) for at in row["at"]] for row in rows], count)
+    level = LEVEL / count / max(1, sum(not math.isnan(row["at"][-1]["p"]) for row in rows))
+    for row, stop in zip(rows, reached, strict=True):
+        at = row["at"][stop.look]
+        low, high, n = at["difference_low"], at["difference_high"], at["pairs"]
+        ends = widened(low, high, int(n), LEVEL / count) if high > low else (low, high)
+        detectable = smallest_difference(spread(low, high, int(n)), int(n), level) if high > low else nan
+        yield {**at, "difference_low": ends[0], "difference_high": ends[1], "p": stop.p, "detectable": detectable}
 
 
-def _rows(context: Context, cells: Mapping[Path, Result], baseline: str) -> Iterator[dict[str, Any]]:
+def _rows(
+    context: Context, cells: Mapping[Path, Result], baseline: str, looks: Sequence[int]
+) -> Iterator[dict[str, Any]]:
     results = {arm: cells[folder] for arm, folder in context.arms.items()}
     for metric in dict.fromkeys(metric for result in results.values() for metric in result.metrics):
         measured = {arm: result for arm, result in results.items() if metric in result.metrics}
@@ -92,8 +103,17 @@ def _rows(context: Context, cells: Mapping[Path, Result], baseline: str) -> Iter
                 against = measured[other] if other else None
                 mixed = is_mixed([*result.origins, *(against.origins if against else [])])
                 numbers = None if lost or against is None else _by_seed(against, metric)
-                found = paired_difference(_by_seed(result, metric), numbers)
-                yield {**own, "mixed_code": mixed, "baseline": other, **found}
+                found = _at_looks(_by_seed(result, metric), numbers, looks)
+                yield {**own, "mixed_code": mixed, "baseline": other, "at": found}
+
+
+def _at_looks(
+    own: Mapping[int, float], baseline: Mapping[int, float] | None, looks: Sequence[int]
+) -> list[dict[str, float]]:
+    """The paired difference at each look so far, of the first seeds that both arms have; without looks, of all."""
+    shared = sorted(own.keys() & baseline.keys()) if baseline is not None else []
+    sizes = [size for size in looks if size <= len(shared)] or [len(shared)]
+    return [paired_difference({seed: own[seed] for seed in shared[:size]}, baseline) for size in sizes]
 
 
 def _numbers(result: Result, metric: str) -> np.ndarray:
@@ -134,7 +154,9 @@ def is_in(folder: Path) -> bool:
     return (folder / "summary.md").exists()
 
 
-def write(summary: pd.DataFrame, baseline: str, folder: Path, claims: Sequence[str] = ()) -> None:
+def write(
+    summary: pd.DataFrame, baseline: str, folder: Path, claims: Sequence[str] = (), looks: Sequence[int] = ()
+) -> None:
     """Writes `summary.csv`, `summary.md` and, for the report, the name of the baseline into a sweep's folder.
 
     Args:
@@ -142,10 +164,11 @@ def write(summary: pd.DataFrame, baseline: str, folder: Path, claims: Sequence[s
         baseline: The name of the baseline arm, or all.
         folder: The folder of the sweep.
         claims: A line for each verdict on an experiment's claims.
+        looks: The numbers of replicas at which differences and claims are judged.
     """
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
-    write_whole(folder / "summary.md", markdown(summary, baseline, claims))
-    write_whole(folder / FILE, json.dumps({"baseline": baseline}) + "\n")
+    write_whole(folder / "summary.md", markdown(summary, baseline, claims, looks))
+    write_whole(folder / FILE, json.dumps({"baseline": baseline, "looks": [*looks]}) + "\n")
 
 
 def baseline_in(folder: Path) -> str:
@@ -156,9 +179,17 @@ def baseline_in(folder: Path) -> str:
         return BASELINE
 
 
-def markdown(summary: pd.DataFrame, baseline: str, claims: Sequence[str] = ()) -> str:
+def looks_in(folder: Path) -> tuple[int, ...]:
+    """The looks at which a sweep's folder is judged; none if there is no record of any."""
+    try:
+        return parsed(json.loads((folder / FILE).read_text())["looks"]) or ()
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def markdown(summary: pd.DataFrame, baseline: str, claims: Sequence[str] = (), looks: Sequence[int] = ()) -> str:
     """The summary as a Markdown document with a table for each metric, after the lines on claims if there are any."""
-    lines = ["# Summary", "", explanation(summary)]
+    lines = ["# Summary", "", explanation(summary, looks)]
     if claims:
         lines += ["", "## Claims", "", *(f"- {line}" for line in claims)]
     for metric, rows in summary.groupby("metric", sort=False):
@@ -168,7 +199,19 @@ def markdown(summary: pd.DataFrame, baseline: str, claims: Sequence[str] = ()) -
     return "\n".join(lines) + "\n"
 
 
-def show(summary: pd.DataFrame, baseline: str, folders: Collection[str], console: Console) -> None:
+def undecided(summary: pd.DataFrame) -> set[str]:
+    """The names of the folders of the cells whose difference in test accuracy is not decided, and of its baseline."""
+    found: set[str] = set()
+    for _, rows in summary[summary["metric"] == "test/acc"].groupby(CONTEXT, sort=False):
+        of_arm = dict(zip(rows["arm"], rows["folder"], strict=True))
+        still_open = rows[(rows["p"] > LEVEL) & ~rows["at_chance"]]
+        found |= {*still_open["folder"], *(of_arm[other] for other in still_open["baseline"])}
+    return found
+
+
+def show(
+    summary: pd.DataFrame, baseline: str, folders: Collection[str], console: Console, looks: Sequence[int] = ()
+) -> None:
     """Prints the test accuracies of some cells, in a table for each data set.
 
     Args:
@@ -176,6 +219,7 @@ def show(summary: pd.DataFrame, baseline: str, folders: Collection[str], console
         baseline: The name of the baseline arm, or all.
         folders: The names of the folders of the cells, whose baseline is shown too.
         console: The console.
+        looks: The numbers of replicas at which differences are judged.
     """
     accuracies = summary[summary["metric"] == "test/acc"]
     chosen = []
@@ -194,7 +238,7 @@ def show(summary: pd.DataFrame, baseline: str, folders: Collection[str], console
             groups.append([words(row, baseline) for row in named])
         tables.show(console, " ".join([f"{data}: test accuracy, %", *sorted(shared)]), headings(baseline), groups)
     console.print(
-        explanation(pd.concat(chosen) if chosen else accuracies), style="dim", soft_wrap=not console.is_terminal
+        explanation(pd.concat(chosen) if chosen else accuracies, looks), style="dim", soft_wrap=not console.is_terminal
     )
 
 
@@ -207,12 +251,17 @@ def headings(baseline: str) -> tuple[str, ...]:
 UNIT = {"test/acc": ", %", "val/acc": ", %"}
 
 
-def explanation(summary: pd.DataFrame) -> str:
+def explanation(summary: pd.DataFrame, looks: Sequence[int] = ()) -> str:
     """What the numbers of a summary are, in words."""
     text = (
         "Means over n replicas with their 99% intervals (Student's t); differences are paired by seed, p is the paired "
         "t test's after Holm's correction over all differences of the metric that lie together; the level is 1%."
     )
+    if looks:
+        text += (
+            f" Differences are judged at {', '.join(map(str, looks))} pairs until they are decided: p is {len(looks)} "
+            f"times the least so far, and their intervals have the confidence 1 - 1% / {len(looks)}."
+        )
     pairs = summary["pairs"].dropna().tolist() if len(summary) else []
     if pairs and (least := int(min(pairs))):
         text += " Detectable is the smallest true difference that these pairs find with 80% power."

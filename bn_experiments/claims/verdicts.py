@@ -20,7 +20,8 @@ from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, measured
 from bn_experiments.records.results import Result
 from bn_experiments.statistics import rules
-from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL
+from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL, widened
+from bn_experiments.statistics.looks import stops
 from bn_experiments.system.files import write_whole
 
 FILE = "verdicts.json"
@@ -67,18 +68,21 @@ class Verdict:
     enough: Enough | None = None
 
 
-def judge(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Verdict]:
+def judge(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[int] = ()) -> list[Verdict]:
     """The verdict on each claim in each context; Holm's correction goes over all of them, which are one family.
 
     Args:
         protocol: The protocol.
         cells: The finished cells of its sweep, by folder.
+        looks: The numbers of replicas at which the claims are judged, one after another, until they are decided; none:
+            all replicas at once.
     """
     pairs = list(_claims_once(protocol, cells))
     named = [(protocol.name, context.name, claim.claim, claim.rule) for context, claim in pairs]
-    evidence = [_evidence(context, claim) for context, claim in pairs]
+    evidence = [_evidence(context, claim, looks) for context, claim in pairs]
     found = []
-    for (context, claim), verdict in zip(pairs, decided(named, evidence, [c.smallest for _, c in pairs]), strict=True):
+    judged = decided(named, evidence, [claim.smallest for _, claim in pairs], looks)
+    for (context, claim), verdict in zip(pairs, judged, strict=True):
         arms = {quantity.arm for quantity in claim.quantities.values()}
         own = {arm: cells[folder] for arm, folder in context.arms.items() if arm in arms}
         used = list({context.arms[arm]: result for arm, result in own.items()}.values())
@@ -90,10 +94,18 @@ def judge(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Verdict]:
     return found
 
 
+def undecided(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[int]) -> set[Path]:
+    """The folders of the cells of the claims that are inconclusive at the looks so far (see `judge`)."""
+    judged = zip(_claims_once(protocol, cells), judge(protocol, cells, looks), strict=True)
+    open_ones = [(context, claim) for (context, claim), verdict in judged if verdict.verdict == "inconclusive"]
+    return {context.arms[one.arm] for context, claim in open_ones for one in claim.quantities.values()}
+
+
 def decided(
     named: Sequence[tuple[str, str, str, str]],
-    evidence: Sequence[rules.Evidence | str],
+    evidence: Sequence[Sequence[rules.Evidence] | str],
     smallest: Sequence[float | None],
+    looks: Sequence[int] = (),
 ) -> list[Verdict]:
     """The verdicts on the claims of one family, after Holm's correction.
 
@@ -102,24 +114,33 @@ def decided(
 
     Args:
         named: The experiment, context, statement and rule of each claim.
-        evidence: The evidence of each claim, or the reason why it cannot be judged.
+        evidence: The evidence of each claim at each look so far, or the reason why it cannot be judged.
         smallest: The smallest effect of interest of each claim.
+        looks: The numbers of replicas at all looks; none: one look, at all replicas.
     """
-    tested = [each for each in evidence if isinstance(each, rules.Evidence)]
-    level = LEVEL / max(1, sum(math.isfinite(each.p) for each in tested))
-    decisions = iter(rules.decide(tested))
+    tested = [each for each in evidence if not isinstance(each, str)]
+    count = max(1, len(looks))
+    level = LEVEL / count / max(1, sum(math.isfinite(each[-1].p) for each in tested))
+    reached = iter(stops([[(at.p, at.p_against) for at in each] for each in tested], count))
     found = []
     for common, each, effect in zip(named, evidence, smallest, strict=True):
         if isinstance(each, str):
             found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each))
             continue
-        word, p, alone = next(decisions)
+        stop = next(reached)
+        last = each[stop.look]
+        word, alone = rules.outcome_of(stop.p, stop.p_against), rules.outcome_of(count * last.p, count * last.p_against)
+        p = {"holds": stop.p, "fails": stop.p_against}.get(word, min(stop.p, stop.p_against))
         note = f"{alone} alone" if alone != word else None
-        if each.n < LEAST_REPLICAS:
+        if last.n < LEAST_REPLICAS:
             word, note = "inconclusive", f"fewer than {LEAST_REPLICAS} replicas"
-        more = enough(each, level, effect) if word == "inconclusive" else None
-        estimate, low, high = map(_finite, (each.estimate, each.low, each.high))
-        found.append(Verdict(*common, word, estimate, low, high, each.n, _finite(p), each.at, note=note, enough=more))
+        elif looks:
+            at = f"at look {stop.look + 1} of {count}"
+            note = at if note is None else f"{note}, {at}"
+        more = enough(last, level, effect) if word == "inconclusive" else None
+        ends = widened(last.low, last.high, last.n, LEVEL / count)
+        estimate, low, high = map(_finite, (last.estimate, *ends))
+        found.append(Verdict(*common, word, estimate, low, high, last.n, _finite(p), last.at, note=note, enough=more))
     return found
 
 
@@ -139,16 +160,19 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _evidence(context: Context, claim: Claim) -> rules.Evidence | str:
-    """The evidence of the claim's rule, or the reason why there is none."""
+def _evidence(context: Context, claim: Claim, looks: Sequence[int]) -> list[rules.Evidence] | str:
+    """The evidence of the claim's rule at each look so far, or the reason why there is none."""
     try:
-        return claim.evidence(_paired(context, claim.quantities))
+        found = [claim.evidence(arrays) for arrays in _paired(context, claim.quantities, looks)]
     except ValueError as error:
         return str(error)
+    return found
 
 
-def _paired(context: Context, quantities: Mapping[str, Quantity]) -> dict[str, Array]:
-    """The quantities (R,) or (R, P) by name, for the R seeds that all their arms have.
+def _paired(context: Context, quantities: Mapping[str, Quantity], looks: Sequence[int]) -> list[dict[str, Array]]:
+    """The quantities (R,) or (R, P) by name, for the R seeds that all their arms have, at each look so far.
+
+    A look takes the first of these seeds. Before the first look, and where there are no looks, all of them are taken.
 
     Raises:
         NotMeasured: An arm or a quantity is missing, or a replica diverged and has no such quantity.
@@ -167,13 +191,16 @@ def _paired(context: Context, quantities: Mapping[str, Quantity]) -> dict[str, A
         lost = ~np.isfinite(arrays[name]).reshape(len(result.seeds), -1).all(1) & np.array(result.diverged)
         diverged |= {seed for seed, is_lost in zip(result.seeds, lost, strict=True) if is_lost}
     shared = sorted(set.intersection(*map(set, seeds.values())))
+    sizes = [size for size in looks if size <= len(shared)] or [len(shared)]
+    shared = shared[: sizes[-1]]
     if not shared:
         raise NotMeasured("the arms have no seed in common")
     if lost_pairs := diverged.intersection(shared):
         raise NotMeasured(f"{len(lost_pairs)} of {len(shared)} replicas diverged, which have no such number")
     if not any(skill):
         raise NotMeasured("every arm is at chance")
-    return {name: array[[seeds[name].index(seed) for seed in shared]] for name, array in arrays.items()}
+    taken = {name: array[[seeds[name].index(seed) for seed in shared]] for name, array in arrays.items()}
+    return [{name: array[:size] for name, array in taken.items()} for size in sizes]
 
 
 def write(verdicts: Sequence[Verdict], folder: Path) -> None:

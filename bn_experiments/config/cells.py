@@ -11,6 +11,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.records.identity import BASELINE, NO_NUMBERS, OF_COMMAND, SEEDS, flat
+from bn_experiments.statistics.looks import parsed
 
 GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "loss", "trainer")
 NAMED = GROUPS[:4]  # the groups whose options stand in every cell's name
@@ -31,6 +32,8 @@ class Cell:
         folder: The folder of its record.
         seeds: The seeds of the replicas that the command asks for.
         typed: The overrides as they were typed, for Hydra's own records.
+        looks: The numbers of replicas at which a sweep looks whether more are needed, where it has several; the seeds
+            are those of the first look.
     """
 
     choices: dict[str, Any]
@@ -38,6 +41,7 @@ class Cell:
     folder: Path
     seeds: Sequence[int]
     typed: tuple[str, ...] = field(default=(), compare=False)
+    looks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, config: DictConfig, options: Mapping[str, Any], overrides: Sequence[str]) -> "Cell":
@@ -53,11 +57,14 @@ class Cell:
             options, [override for override in overrides if not _is_idle(override, resolved, options.get("norm"))]
         )
         folder = Path(str(config.paths.output_dir), str(config.name), cell_name(chosen))
+        looks = parsed(resolved.get("replicas")) or ()
+        if looks:
+            resolved["replicas"] = looks[0]
         first, count = resolved.get("seed"), resolved.get("replicas")
         seeds = range(0)  # of keys that the check refuses
         if isinstance(first, int) and isinstance(count, int):
             seeds = range(first, first + count)
-        return cls(chosen, resolved, folder, seeds, tuple(overrides))
+        return cls(chosen, resolved, folder, seeds, tuple(overrides), looks)
 
     def of_seeds(self, seeds: Sequence[int], folder: Path) -> "Cell":
         """The same cell with other seeds, which follow on each other, and another folder."""

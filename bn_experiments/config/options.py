@@ -24,6 +24,7 @@ from bn_experiments.training.initialization import initialize
 from bn_experiments.training.schedules import takes_interval, unset_of
 
 NAME = "a folder's name: letters, digits and . + = , - _, the first a letter, a digit or _"
+COUNT = "a whole number above 0; for a grid also numbers that rise, 10..80 or [10,20,40], until all is decided"
 BESIDE = (*GROUPS, "augmentation", "paths", "probes", "tune")  # the keys that hold keys
 PASSED = {  # the arguments that code passes, so that no config sets them
     "data": ["source"],
@@ -52,7 +53,7 @@ class CellOptions:
 
     name: Annotated[str, Field(pattern=r"^\w[\w.+=,-]*$", description=NAME)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    replicas: PositiveInt
+    replicas: Annotated[int, Field(gt=0, description=COUNT)]
     baseline: Annotated[str, Field(min_length=1)] | None
     stale: Literal["retrain", "keep"] | None
 

@@ -18,7 +18,15 @@ from bn_experiments.refusal import Refusal, nearest
 from bn_experiments.statistics.evidence import Array, Evidence
 from bn_experiments.statistics.intervals import mean_interval
 
-PLAIN = {"model": "", "optimizer": "sgd", "settings": "", "diverged": 0, "at_chance": False, "mixed_code": False}
+PLAIN = {
+    "model": "",
+    "tuned": "",
+    "optimizer": "sgd",
+    "settings": "",
+    "diverged": 0,
+    "at_chance": False,
+    "mixed_code": False,
+}
 
 
 def judge(
@@ -63,12 +71,12 @@ def with_metric(statement: Statement, metric: str | None) -> Statement:
     return replace(statement, metric=statement.metric or metric)
 
 
-def _evidence(table: Table, statement: Statement) -> Evidence | str:
-    """The evidence of a statement, or the reason why there is none."""
+def _evidence(table: Table, statement: Statement) -> list[Evidence] | str:
+    """The evidence of a statement, at the one look that there is, or the reason why there is none."""
     metric = str(statement.metric)
     left, right = _paired(table, statement.left, statement.right, metric)
     lost = int((~(np.isfinite(left) & np.isfinite(right))).sum())
-    return f"{lost} of {len(left)} pairs have no {metric}" if lost else statement.evidence(left, right)
+    return f"{lost} of {len(left)} pairs have no {metric}" if lost else [statement.evidence(left, right)]
 
 
 def _paired(table: Table, left: str, right: str, metric: str) -> tuple[Array, Array]:
@@ -111,8 +119,10 @@ def compared(table: Table, baseline: str | None) -> tuple[pd.DataFrame, str]:
             mean = mean_interval(list(own.values()))._asdict()
             against = None if arm == baseline else arms[baseline]
             found = summary.paired_difference(own, against)
-            rows.append({**PLAIN, "arm": arm, "metric": metric, **mean, "baseline": against and baseline, **found})
-    return summary.corrected(pd.DataFrame(rows)), baseline
+            rows.append(
+                {**PLAIN, "arm": arm, "metric": metric, **mean, "baseline": against and baseline, "at": [found]}
+            )
+    return summary.corrected(rows), baseline
 
 
 def show(table: Table, baseline: str | None, console: Console) -> None:

@@ -11,7 +11,7 @@ from bn_experiments.claims import tuned, verdicts
 from bn_experiments.claims.contexts import Context, apart, of_experiment, of_grid
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
 from bn_experiments.claims.published import Comparison, compare
-from bn_experiments.claims.summary import baseline_in, summarise
+from bn_experiments.claims.summary import baseline_in, looks_in, summarise
 from bn_experiments.claims.twins import distinct
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm, looks
@@ -118,7 +118,7 @@ def _sweep(folder: Path, top: Path) -> SweepContents:
     baseline = baseline_in(folder)
     rows_of: dict[str, Rows] = {}
     if cells:
-        for row in summarise(cells, baseline).to_dict("records"):
+        for row in summarise(cells, baseline, looks_in(folder)).to_dict("records"):
             rows_of.setdefault(row["folder"], {}).setdefault(row["metric"], []).append(row)
     contexts = of_experiment(protocol, cells) if protocol else of_grid(cells)
     drawn = [_without(unreadable, context) for context in contexts]
@@ -199,7 +199,7 @@ def _of_experiment(
     contexts: Sequence[Context],
     rows_of: Mapping[str, Rows],
 ) -> list[Section]:
-    judged = verdicts.judge(protocol, cells)
+    judged = verdicts.judge(protocol, cells, looks_in(folder))
     verdicts.write(judged, folder)
     look = looks({name: str(selector.get("norm", name)) for name, selector in protocol.arms.items()})
     sections = []

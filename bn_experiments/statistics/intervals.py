@@ -46,6 +46,19 @@ def spread(low: float, high: float, n: int) -> float:
     return (high - low) / 2 * n**0.5 / _quantile(1 - LEVEL / 2, n - 1) if n > 1 else float("nan")
 
 
+def widened(low: float, high: float, n: int, level: float) -> tuple[float, float]:
+    """The ends of the interval of confidence 1 - level of n values whose 99% interval is given.
+
+    >>> mean_interval([1.0, 2.0, 3.0], 0.05)[1:3] == widened(*mean_interval([1.0, 2.0, 3.0])[1:], level=0.05)
+    True
+    """
+    if n < 2 or level == LEVEL:
+        return low, high
+    middle, half = (low + high) / 2, (high - low) / 2
+    half *= _quantile(1 - level / 2, n - 1) / _quantile(1 - LEVEL / 2, n - 1)
+    return middle - half, middle + half
+
+
 @cache
 def _quantile(p: float, degrees_of_freedom: int) -> float:
     """The quantile of Student's t, cached because a curve needs the same one at every epoch."""

@@ -4,13 +4,32 @@ Who tests at 5% after 10, 20, 40 and 80 replicas, and stops at the first p below
 number K of looks is fixed before the first one, and each look is judged at 1 / K of the level (Bonferroni).
 """
 
+import re
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bn_experiments.statistics.evidence import Array
 from bn_experiments.statistics.intervals import LEVEL, Estimate, mean_interval
+from bn_experiments.statistics.rules import holm, outcome_of
+
+
+def parsed(text: Any) -> tuple[int, ...] | None:
+    """The sample sizes that a text, or a list, stands for; None where it stands for none.
+
+    >>> parsed("10..80"), parsed([6, 12, 30]), parsed("80..10"), parsed([10, 10]), parsed(10)
+    ((10, 20, 40, 80), (6, 12, 30), None, None, None)
+    """
+    if isinstance(text, str) and (found := re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", text)):
+        first, last = map(int, found.groups())
+        return doubling(first, last) if 1 <= first < last else None
+    if not isinstance(text, list | tuple) or not all(type(size) is int for size in text):
+        return None
+    rises = len(text) > 1 and text[0] >= 1 and all(one < other for one, other in pairwise(text))
+    return tuple(text) if rises else None
 
 
 def doubling(first: int, last: int) -> tuple[int, ...]:
@@ -56,6 +75,53 @@ def p_over_looks(ps: ArrayLike, looks: int) -> Array:
     """
     adjusted = _adjusted(ps, looks)
     return np.fmin.reduce(adjusted, axis=-1)
+
+
+class Stop(NamedTuple):
+    """Where a claim stands among others after the looks so far.
+
+    Args:
+        look: The index of the look that decided it; of the last one that was taken, if none did.
+        p: The p for the claim over its looks up to there, after Holm's correction.
+        p_against: The p against it.
+        is_decided: Whether it holds or fails.
+    """
+
+    look: int
+    p: float
+    p_against: float
+    is_decided: bool
+
+
+def stops(ps: Sequence[Sequence[tuple[float, float]]], looks: int) -> list[Stop]:
+    """Takes the looks of the claims of one family one after another, and stops each claim where it is decided.
+
+    At each look the p of every claim is that over its looks so far (see `p_over_looks`), and Holm's correction goes
+    over all claims. A claim that is decided stays so: what its arms show at a later look is not asked. So the outcome
+    is the same whether the replicas came in one command or in several.
+
+    Args:
+        ps: For each claim the p for it and against it at each look so far.
+        looks: The number K of looks, fixed before the first one.
+
+    >>> [stop.look for stop in stops([[(0.001, 1.0), (0.9, 1.0)], [(0.2, 1.0), (0.002, 1.0)]], looks=2)]
+    [0, 1]
+    """
+    at = [0] * len(ps)
+    found = np.full((2, len(ps)), np.nan)
+    undecided = set(range(len(ps)))
+    holds, fails = found.tolist()
+    for k in range(max(map(len, ps), default=0)):
+        for i in undecided:
+            if k < len(ps[i]):
+                at[i] = k
+                found[:, i] = np.fmin(found[:, i], np.minimum(1.0, looks * np.asarray(ps[i][k])))
+        holds, fails = (holm(row.tolist()) for row in found)
+        undecided = {i for i in undecided if outcome_of(holds[i], fails[i]) == "inconclusive"}
+    for i in set(range(len(ps))) - undecided:  # by the look with the least p; Holm's factor may have come later
+        side = 0 if outcome_of(holds[i], fails[i]) == "holds" else 1
+        at[i] = min(range(at[i] + 1), key=lambda k: ps[i][k][side])
+    return [Stop(*each, i not in undecided) for i, each in enumerate(zip(at, holds, fails, strict=True))]
 
 
 def first_decided(ps: ArrayLike, looks: int, level: float = LEVEL) -> NDArray[np.int64]:

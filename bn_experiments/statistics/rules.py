@@ -193,9 +193,9 @@ def decide(evidence: Sequence[Evidence]) -> list[Decision]:
     holds, fails = holm([e.p for e in evidence]), holm([e.p_against for e in evidence])
     found = []
     for e, p, against in zip(evidence, holds, fails, strict=True):
-        outcome = _outcome(p, against)
+        outcome = outcome_of(p, against)
         of_outcome = {"holds": p, "fails": against}.get(outcome, min(p, against))
-        found.append(Decision(outcome, of_outcome, _outcome(e.p, e.p_against)))
+        found.append(Decision(outcome, of_outcome, outcome_of(e.p, e.p_against)))
     return found
 
 
@@ -213,7 +213,8 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _outcome(p: float, p_against: float) -> Outcome:
+def outcome_of(p: float, p_against: float) -> Outcome:
+    """The outcome of a claim by the p for it and the p against it."""
     if p <= LEVEL:
         return "holds"
     return "fails" if p_against <= LEVEL else "inconclusive"

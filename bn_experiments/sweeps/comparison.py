@@ -48,6 +48,25 @@ def finish(plan: Plan) -> int:
     return status
 
 
+def undecided(plan: Plan) -> set[Path]:
+    """The folders of the cells without more of whose replicas some claim, or some difference, stays undecided."""
+    from bn_experiments.claims import summary, twins, verdicts
+
+    cells, _ = twins.distinct(results.done_in(plan.folder))
+    if plan.protocol:
+        return verdicts.undecided(plan.protocol, cells, plan.looks)
+    found = summary.summarise(cells, _baseline_of(plan, cells), plan.looks)
+    return {plan.folder / name for name in summary.undecided(found)}
+
+
+def _baseline_of(plan: Plan, cells: Mapping[Path, results.Result]) -> str:
+    """The arm that the others are compared with."""
+    from bn_experiments.claims.arms import arm_names
+
+    names = list(arm_names({folder: (result.cell, result.config) for folder, result in cells.items()}).values())
+    return plan.baseline or (identity.BASELINE if identity.BASELINE in names else names[0])
+
+
 def _not_done(cells: Sequence[Cell]) -> list[str]:
     """A line for each cell that is not done, or one for all that share a reason where these are many."""
     by_reason: dict[str, list[Path]] = {}
@@ -65,18 +84,17 @@ def _not_done(cells: Sequence[Cell]) -> list[str]:
 def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     """Prints the arms of the command's cells side by side; the files hold all that lies in the folder."""
     from bn_experiments import report
-    from bn_experiments.claims import arms, contexts, summary, tuned, twins, verdicts
+    from bn_experiments.claims import contexts, summary, tuned, twins, verdicts
 
     there = results.done_in(plan.folder)
     first = {cell.folder: there[cell.folder] for cell in done}
     cells, left_out = twins.distinct({**first, **there})
     instead = {twin.folder: twin.kept for twin in left_out}
     own = {instead.get(folder, folder) for folder in first}
-    names = list(arms.arm_names({folder: (result.cell, result.config) for folder, result in cells.items()}).values())
-    baseline = plan.baseline or (identity.BASELINE if identity.BASELINE in names else names[0])
-    found = summary.summarise(cells, baseline)
+    baseline, looks = _baseline_of(plan, cells), plan.looks or summary.looks_in(plan.folder)
+    found = summary.summarise(cells, baseline, looks)
     if any(cell.config["trainer"]["max_epochs"] for cell in done):
-        summary.show(found, baseline, {folder.name for folder in own}, console)
+        summary.show(found, baseline, {folder.name for folder in own}, console, looks)
         apart = contexts.apart(contexts.of_grid(cells), baseline)
         edges = [
             clause
@@ -93,12 +111,12 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
             console.print(line, style="dim", soft_wrap=True)
     judged: list[verdicts.Verdict] = []
     if plan.protocol:
-        judged = verdicts.judge(plan.protocol, cells)  # with arms that an earlier command trained
+        judged = verdicts.judge(plan.protocol, cells, looks)  # with arms that an earlier command trained
         verdicts.write(judged, plan.folder)
         shown = contexts.with_most_of(own, contexts.of_experiment(plan.protocol, cells))
         verdicts.show([verdict for verdict in judged if verdict.context in shown], console)
     if len(plan.cells) > 1 or summary.is_in(plan.folder):
-        summary.write(found, baseline, plan.folder, [*map(verdicts.line, judged)])
+        summary.write(found, baseline, plan.folder, [*map(verdicts.line, judged)], looks)
         console.print(f"report  {report.write_page(plan.folder)}")
 
 

@@ -1,7 +1,7 @@
 """The plan of a command: its cells, checked whole before anything is made, and what is claimed of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -29,6 +29,7 @@ class Plan(NamedTuple):
         baseline: The arm that the others are compared with, where the command names one.
         keeps_stale: Whether the command takes records as they are that something else made.
         elsewhere: Whether the cells train on other machines than this one.
+        looks: The numbers of replicas at which the command looks whether all is decided; none: it does not.
     """
 
     cells: Sequence[Cell]
@@ -36,6 +37,17 @@ class Plan(NamedTuple):
     baseline: str | None = None
     keeps_stale: bool = False
     elsewhere: bool = False
+    looks: tuple[int, ...] = ()
+
+    def going_on(self, folders: Collection[Path], replicas: int) -> "Plan":
+        """The plan with more replicas of the cells in some folders."""
+        cells = [
+            cell.of_seeds(range(cell.seeds[0], cell.seeds[0] + replicas), cell.folder)
+            if cell.folder in folders
+            else cell
+            for cell in self.cells
+        ]
+        return self._replace(cells=cells)
 
     @property
     def folder(self) -> Path:
@@ -54,7 +66,10 @@ def plan_of(config: DictConfig, multirun: bool) -> Plan:
     try:
         cells, refusals = _cells(config, multirun, elsewhere)
         protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
-        plan = Plan(cells, protocol, config.baseline, config.stale == "keep", elsewhere)
+        looks = max((cell.looks for cell in cells), default=())
+        plan = Plan(cells, protocol, config.baseline, config.stale == "keep", elsewhere, looks)
+        if looks and not refusals:
+            wrong = [*wrong, *_looks(plan, multirun)]
         if refusals or wrong or (wrong := _standing_in_the_way(plan, config.hydra)):
             refuse([*refusals, *wrong])
         from bn_experiments.config.origin import code  # which imports torch
@@ -121,6 +136,24 @@ def _standing_in_the_way(plan: Plan, hydra: DictConfig) -> list[Refusal]:
         options = GlobalHydra.instance().config_loader().get_group_options("probes")
         refusals += unmeasured(protocol, {*options, *(probe for cell in plan.cells for probe in cell.config["probes"])})
     return refusals
+
+
+def _looks(plan: Plan, multirun: bool) -> list[Refusal]:
+    """Whether there is nothing to decide, or the folder is judged at other numbers of replicas already."""
+    from bn_experiments.claims.summary import looks_in
+
+    before = looks_in(plan.folder)
+    if not multirun:
+        got, remedy = "are several numbers, and one cell has no other to be compared with", "add -m, or give one"
+        return [Refusal("replicas", got, "one number for a single run", remedy, value=[*plan.looks])]
+    if any(cell.looks != plan.looks for cell in plan.cells):
+        return [
+            Refusal("replicas", "differ from cell to cell", "the same for all", "give one range", value=[*plan.looks])
+        ]
+    if before and before != plan.looks:
+        got = f"{plan.folder} is judged at {', '.join(map(str, before))} replicas"
+        return [Refusal("replicas", got, "the same numbers, or another name=", "change one", value=[*plan.looks])]
+    return []
 
 
 def _baseline(plan: Plan) -> list[Refusal]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse
-from bn_experiments.sweeps.comparison import finish
+from bn_experiments.sweeps.comparison import finish, undecided
 from bn_experiments.sweeps.launchers import prepare_workers
 from bn_experiments.sweeps.launchers.launcher import Worker, launcher_of
 from bn_experiments.sweeps.plan import plan_of
@@ -48,8 +48,18 @@ class GridSweeper(Sweeper):
         launcher = launcher_of(self.config.hydra.launcher)
         plan.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, plan.folder / "multirun.yaml")
+        worker = Worker(self.config, self.callbacks)
         try:
-            launcher.train(plan, Worker(self.config, self.callbacks))
+            launcher.train(plan, worker)
+            for replicas in plan.looks[1:]:
+                if not (open_ones := undecided(plan)):
+                    break
+                print(
+                    f"undecided with {plan.looks[plan.looks.index(replicas) - 1]} replicas: on to {replicas}",
+                    flush=True,
+                )
+                plan = plan.going_on(open_ones, replicas)
+                launcher.train(plan, worker)
         except Refusal as refusal:  # the launcher cannot be used, and has taken no cell
             refuse([refusal])
         except BaseException:
