@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from bn_experiments.config.build import Built
+from bn_experiments.training.replicas import StackedReplicas, refuse_what_vmap_refuses
 
 
 class Fitted(NamedTuple):
@@ -32,10 +33,15 @@ def fit(built: Built, checkpoint: Path | None) -> Fitted:
     """
     trainer, module, data = built.trainer, built.module, built.data
     started = time.perf_counter()
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    train_s = time.perf_counter() - started
-    trainer.save_checkpoint(built.checkpoints.file)
-    trainer.test(module, data, verbose=False)
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        train_s = time.perf_counter() - started
+        trainer.save_checkpoint(built.checkpoints.file)
+        trainer.test(module, data, verbose=False)
+    except RuntimeError as error:
+        if isinstance(module.replicas, StackedReplicas):
+            refuse_what_vmap_refuses(error)
+        raise
     return Fitted(*score({**built.curves.last(), **module.metrics}, data.splits.num_classes), train_s)
 
 

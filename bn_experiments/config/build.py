@@ -101,6 +101,8 @@ def _built(
     if stacked and not alone:
         alone = stacking.unlike(config, parts)
     own = replicas(config, parts, stacked and not alone, *settings[1:])
+    if options["precision"] == "64-true":
+        own.double()  # Lightning would do so after it has loaded a checkpoint, whose digits would be gone
     notes = [f"{ONE_BY_ONE}{alone}"] if alone else []
     if captured and found.draws:
         captured = False

@@ -50,7 +50,7 @@ def estimate_population_statistics(network: nn.Module, batches: Tensor) -> None:
     network.train()
     with torch.enable_grad():  # by which some norms know the mode
         for x in batches:
-            network(x)
+            network(x.clone())
             settle(network)
     network.eval()
     _refuse([name for name in _moved(before, network) if name.rpartition(".")[0] not in known], modules)

@@ -176,7 +176,7 @@ def watch(
     hooks = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
     try:
         with torch.set_grad_enabled(network.training):  # by which some norms know the mode
-            network(x)
+            network(x.clone())  # which it may change in place
     finally:
         for each in hooks:
             each.remove()

@@ -85,7 +85,8 @@ class Trial:
 
     def network(self, seed: int) -> nn.Module:
         """The network of the replica with a seed, in training mode, where the examples are."""
-        return self.make(seed).to(self.device, self.dtype).train()
+        made = self.make(seed).to(self.device).train()
+        return made.double() if self.dtype == torch.float64 else made  # which leaves complex numbers what they are
 
     def in_dtype(self) -> Examples:
         """The examples, with numbers of the type."""
@@ -181,7 +182,7 @@ def agreement(trial: Trial) -> Agreement:
         trial = replace(trial, dtype=torch.float32)
         runs, losses, logits = _alone(trial)
     return Agreement(
-        alone=_reason(lambda: _stacked(trial, runs, losses, logits)) if trial.stacks else None,
+        alone=_reason(lambda: _shared(trial) or _stacked(trial, runs, losses, logits)) if trial.stacks else None,
         anew=_reason(lambda: _cut(trial, runs[0])),
         draws=runs[0].draws,
     )
@@ -202,6 +203,15 @@ def _alone(trial: Trial) -> tuple[list[Alone], Tensor, list[Tensor]]:
     losses = [run.take(examples, [own[:, i] for own in before]) for i, run in enumerate(runs)]
     copy.deepcopy(runs[0].network)  # as probes do
     return runs, torch.stack(losses, dim=1), [run.logits(trial.evaluated()) for run in runs]
+
+
+def _shared(trial: Trial) -> str | None:
+    """Two tensors of a network that are one memory, which they would not be in a stack, nor in another dtype."""
+    network, seen = trial.make(SEEDS[0]), dict[int, str]()
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.numel() and (other := seen.setdefault(tensor.data_ptr(), name)) != name:
+            return f"{other} and {name} share their memory"
+    return None
 
 
 def _stacked(trial: Trial, runs: Sequence[Alone], losses: Tensor, logits: Sequence[Tensor]) -> str | None:

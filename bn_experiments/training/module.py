@@ -18,7 +18,7 @@ from bn_experiments.training.attributes import attributes, restore
 from bn_experiments.training.captured import CapturedSteps
 from bn_experiments.training.losses import Losses
 from bn_experiments.training.optimizers import keep_form, put_rates_on_device
-from bn_experiments.training.replicas import Replicas, SeparateReplicas
+from bn_experiments.training.replicas import Replicas, SeparateReplicas, Unstackable
 from bn_experiments.training.schedules import RateSchedule, advance
 from bn_experiments.training.steps import Clip, Steps
 
@@ -114,6 +114,11 @@ class Classification(LightningModule):
         restore(self.replicas.content, held["attributes"], device)
         for stream, state in zip(self.streams, held["streams"], strict=False):
             stream.state = state
+        for name, tensor in checkpoint["state_dict"].items():  # a buffer may come into being as a network trains
+            path, _, leaf = name.rpartition(".")
+            buffers = self.get_submodule(path)._buffers
+            if buffers.get(leaf, tensor) is None:
+                buffers[leaf] = torch.empty_like(tensor, device=device)
 
     def on_train_start(self) -> None:
         """Makes the steps, now that networks and optimizers are where and what they will be."""
@@ -131,6 +136,8 @@ class Classification(LightningModule):
         for (replicas, take), stream in zip_longest(self.steps, self.streams):
             with stream.drawn() if stream else nullcontext():
                 losses.append(take(block.examples, block.index[replicas].movedim(-2, 0)))
+        if not all(part.shares_memory() for part in self.parts):
+            raise Unstackable("the optimizer gives parameters another memory")
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()  # Lightning counts the steps of optimizers that it wraps: here, a step a block
         progress.increment_completed()
@@ -176,5 +183,5 @@ class Classification(LightningModule):
         logits = []
         for network, stream in zip(self.replicas.networks, streams, strict=True):
             with stream.drawn():
-                logits.append(network(x))
+                logits.append(network(x.clone()))
         return torch.stack(logits)

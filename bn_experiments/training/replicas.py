@@ -18,6 +18,12 @@ class Unstackable(RuntimeError):
     """Raised where `torch.vmap` refuses what a network does, as where it reads a number off a tensor."""
 
 
+def refuse_what_vmap_refuses(error: RuntimeError) -> None:
+    """Raises `Unstackable` where an error is of `torch.vmap`, also of a tensor that was kept beyond a forward pass."""
+    if re.search("vmap|[Bb]atching rule|BatchedTensor|functorch", str(error)):
+        raise Unstackable(str(error)) from error
+
+
 class StackedReplicas(nn.Module):
     """R networks as one module, in which every parameter and buffer has a leading axis R.
 
@@ -62,8 +68,7 @@ class StackedReplicas(nn.Module):
             with as_alone(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else nullcontext():
                 logits, assigned = mapped(self._tensors, x)
         except RuntimeError as error:
-            if re.search("vmap|[Bb]atching rule|BatchedTensor", str(error)):
-                raise Unstackable(str(error)) from error
+            refuse_what_vmap_refuses(error)
             raise
         if assigned:
             with torch.no_grad():
@@ -150,7 +155,7 @@ class SeparateReplicas(nn.Module):
 
     def forward_shared(self, x: Tensor) -> Tensor:
         """Maps x (B, ...), the same batch for all replicas, to logits (R, B, C)."""
-        return torch.stack([network(x) for network in self.networks])
+        return torch.stack([network(x.clone()) for network in self.networks])  # one may change its input in place
 
     def replica(self, i: int) -> nn.Module:
         """The replica `i` as a plain network, with copies of its weights and buffers."""
@@ -189,6 +194,16 @@ class Part(NamedTuple):
     def of(cls, network: nn.Module) -> "Part":
         """One network as a part."""
         return cls(network, 0, [network], [0])
+
+    def shares_memory(self) -> bool:
+        """Whether each share of a stack still lies in its memory, out of which an optimizer may put a parameter."""
+        if self.networks[0] is self.module:
+            return True
+        return all(
+            own.data_ptr() == stacked[place].data_ptr()
+            for place, network in zip(self.places, self.networks, strict=True)
+            for own, stacked in zip(network.parameters(), self.module.parameters(), strict=True)
+        )
 
     def hand_out_gradients(self) -> None:
         """Gives each share of a stack its part of the gradients, where shares have optimizers of their own."""

@@ -72,7 +72,7 @@ class Steps:
             self.clip(self.part.module)
         self.part.hand_out_gradients()
         for optimizer in self.optimizers:
-            optimizer.step()
+            take_step(optimizer)
         self._keep_buffers()
         if torch.is_autocast_enabled(x.device.type):
             torch.clear_autocast_cache()  # it holds the weights before the step
@@ -98,6 +98,22 @@ class Steps:
                 assigned.append((module, name, old, apart(new, self.held)))
         for module, name, old, new in assigned:
             module._buffers[name] = old.copy_(new) if old is not None and fit(new, old) else new
+
+
+def take_step(optimizer: torch.optim.Optimizer) -> None:
+    """Takes an optimizer's step, from now on without its fused kernel where that does not take what it is given.
+
+    Such is a parameter whose first gradient comes later than those of others, of a layer that some steps leave out:
+    the kernel of SGD has no momentum of it, and refuses, before it has changed anything.
+    """
+    try:
+        optimizer.step()
+    except TypeError:
+        if not any(group.get("fused") for group in optimizer.param_groups):
+            raise
+        for group in optimizer.param_groups:
+            group["fused"] = False
+        optimizer.step()
 
 
 def _may_keep_tensors(module: nn.Module) -> bool:
