@@ -8,6 +8,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hydra import compose
@@ -21,7 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from bn_experiments.config.cells import Cell, joined, key_of
+from bn_experiments.config.cells import Cell, joined, key_of, spelled_out
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
 from bn_experiments.refusal import NO_SUCH_KEY, Refusal
 
@@ -55,7 +56,8 @@ def cells_of(
             unread.add(key_of(override))
     read = [values for key, values in axes.items() if key_of(key).split(".")[0] not in unread]
     cells, found, taken, left_out, kept = [], [], set[str](), unread, False
-    for point in map(list, itertools.product(*read)):  # the last key varies fastest, as in Hydra's own sweeper
+    for overrides_of_cell in itertools.product(*read):  # the last key varies fastest, as in Hydra's own sweeper
+        point = [each for override in overrides_of_cell for each in spelled_out(override)]
         try:
             cell, wrong = composer.cell(point)
         except COMPOSITION_ERRORS as error:
@@ -130,10 +132,10 @@ class Composer:
             key, options = parsed.get_key_element(), self.options(parsed.key_or_group)
             if not parsed.is_sweep_override():
                 right = [f"{key}={parsed.get_value_element_as_str()}" if multirun else override]
-                refusal = no_option(parsed, options)
+                refusal = no_option(parsed, options, self.by_class)
                 return ([refusal], []) if refusal else ([], right)
             values = Counter(parsed.sweep_string_iterator())
-            found = {value: no_option(self.parse(f"{key}={value}"), options) for value in values}
+            found = {value: no_option(self.parse(f"{key}={value}"), options, self.by_class) for value in values}
         except HydraException as error:
             return [unreadable(override, error)], []
         if parsed.key_or_group == "experiment":
@@ -183,6 +185,19 @@ class Composer:
         found = self.loader.get_group_options(group, ObjectType.CONFIG, self.config_name, self.search)
         for folder in self.loader.get_group_options(group, ObjectType.GROUP, self.config_name, self.search):
             found += [f"{folder}/{option}" for option in self.options(f"{group}/{folder}")]
+        return found
+
+    def by_class(self, group: str) -> dict[str, str]:
+        """The options of a group by the name of the class that the file of each names, in small letters.
+
+        Options that have their class from another one are left out.
+        """
+        found: dict[str, str] = {}
+        for option in self.options(group):
+            with suppress(*COMPOSITION_ERRORS):  # a damaged file is refused where it is chosen
+                file = self.loader.repository.load_config(f"{group}/{option}")
+                path = str(file.config.get("_target_") or "").replace("{dim}d", "")
+                found.setdefault(path.rpartition(".")[2].replace("_", "").lower(), option)
         return found
 
     def _parse(self, override: str) -> Override:

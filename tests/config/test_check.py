@@ -169,6 +169,20 @@ def test_a_wrong_value_is_refused_with_the_values_of_its_key(cell_with, override
 def test_a_key_that_is_unknown_or_missing_is_named_with_a_way_out(cell_with, override, line):
     (found,) = check(cell_with(override))
     assert line in found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ("model=rnn norm=evonorm_s0", "norm=evonorm_s0: has an activation of its own"),
+        ("norm=none norm._target_=foo.Bar", "norm=foo.Bar: cannot be imported"),
+        ("norm=none norm._target_=torch.nn.LayerNorm norm.layers=conv", "norm=torch.nn.LayerNorm: adds nothing to"),
+        ("norm=bn norm._target_=foo.Bar", "norm._target_=foo.Bar: cannot be imported"),
+    ],
+)
+def test_a_class_that_is_refused_is_named_as_it_was_typed(compose_cell, overrides, line):
+    (found,) = check_cells([compose_cell(*overrides.split())])
+    assert str(found).startswith(line)
     assert "; allowed: " in found
 
 
