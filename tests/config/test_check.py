@@ -15,7 +15,7 @@ from torch import nn
 
 from bn_experiments.config import build, network_check
 from bn_experiments.config import check as checks
-from bn_experiments.config.cells import GROUPS, cell_of
+from bn_experiments.config.cells import GROUPS, cell_of, spelled_out
 from bn_experiments.config.check import Once
 from bn_experiments.norms.slot import Slot
 from bn_experiments.system import memory
@@ -184,6 +184,28 @@ def test_a_class_that_is_refused_is_named_as_it_was_typed(compose_cell, override
     (found,) = check_cells([compose_cell(*overrides.split())])
     assert str(found).startswith(line)
     assert "; allowed: " in found
+
+
+class Small(nn.Sequential):
+    """A network of one's own."""
+
+    def __init__(self, num_classes: int):
+        super().__init__(nn.Flatten(), nn.Linear(40, 8), nn.BatchNorm1d(8), nn.Linear(8, num_classes))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ("norm=tests.norms.test_slot.Doubling model.hidden=[8]", "checking MLP with Doubling: two steps of two replicas"),
+        ("model=own model.target=tests.config.test_check.Small norm=none", "checking Small with no norm: two steps"),
+        ("norm=bn model.hidden=[8]", ""),  # is known
+    ],
+)
+def test_the_terminal_says_what_is_tried_before_it_trains(compose_cell, capsys, overrides, line):
+    assert check_cells([compose_cell(*(each for text in overrides.split() for each in spelled_out(text)))]) == []
+    told = capsys.readouterr().out
+    assert told.startswith(line)
+    assert told.count("\n") == bool(line)
 
 
 @pytest.mark.parametrize(
