@@ -196,7 +196,10 @@ class Small(nn.Sequential):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        ("norm=tests.norms.test_slot.Doubling model.hidden=[8]", "checking MLP with Doubling: two steps of two replicas"),
+        (
+            "norm=tests.norms.test_slot.Doubling model.hidden=[8]",
+            "checking MLP with Doubling: two steps of two replicas",
+        ),
         ("model=own model.target=tests.config.test_check.Small norm=none", "checking Small with no norm: two steps"),
         ("norm=bn model.hidden=[8]", ""),  # is known
     ],
