@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -195,7 +196,7 @@ class Composer:
         found: dict[str, str] = {}
         for option in self.options(group):
             with suppress(*COMPOSITION_ERRORS):  # a damaged file is refused where it is chosen
-                file = self.loader.repository.load_config(f"{group}/{option}")
+                file = cast(Any, self.loader).repository.load_config(f"{group}/{option}")
                 path = str(file.config.get("_target_") or "").replace("{dim}d", "")
                 found.setdefault(path.rpartition(".")[2].replace("_", "").lower(), option)
         return found

@@ -156,6 +156,7 @@ def by_moment(arms: Mapping[str, Arm], probe: str, quantity: str, axis: str) -> 
             if moment == "end" and probes(arm.folder)[f"{probe}/epochs"].tolist() == [0]:
                 continue  # the only reading is the start's
             labels.append(arm.labels(probe))
-            parts.append(points(values, moment=moment, arm=arm.name, **{axis: labels[-1]}))
+            own: dict[str, Any] = {"moment": moment, "arm": arm.name, axis: labels[-1]}
+            parts.append(points(values, **own))
     labels.sort(key=len, reverse=True)
     return joined(parts), list(dict.fromkeys(label for each in labels for label in each))

@@ -104,8 +104,8 @@ def _matrix(axes: Axes, share: NDArray, names: list[str], top: float) -> AxesIma
     """A confusion matrix (C, C) in per cent of each row; `top` is the largest mistake, and sets the scale."""
     size = len(names)
     right = np.eye(size, dtype=bool)
-    mistakes, scale = np.where(right, np.nan, share), {"vmin": 0, "vmax": top or 1}
-    shades = axes.imshow(mistakes, cmap="Blues", interpolation="nearest", **scale)
+    mistakes = np.where(right, np.nan, share)
+    shades = axes.imshow(mistakes, cmap="Blues", vmin=0, vmax=top or 1, interpolation="nearest")
     axes.imshow(np.where(right, 0.12, np.nan), cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
     slanted: dict[str, Any] = {"rotation": 50, "ha": "right"} if max(map(len, names)) > 2 else {}
     axes.set_xticks(range(size), [plain(name, 14) for name in names], **slanted)

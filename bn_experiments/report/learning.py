@@ -88,7 +88,7 @@ def curves_by_epoch(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing
 
 
 def _within(metric: str, arms: Mapping[str, Arm]) -> tuple[float, float]:
-    """Between which values a metric lies: an accuracy in per cent, a cross-entropy above zero, another loss anywhere."""
+    """Between which values a metric lies: accuracies in per cent, cross-entropies above 0, other losses anywhere."""
     if metric.endswith("acc"):
         return PERCENT
     return (0.0 if loss_unit(arms.values()) else -math.inf, math.inf)

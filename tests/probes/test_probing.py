@@ -160,9 +160,9 @@ def test_a_signal_ends_a_reading_which_is_taken_when_the_run_goes_on(compose_cel
                 patch.setattr(Examples, "normalize", counted)
             measure(probing, *given)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(interruption.Interrupted):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Probing, "_measure", measured_at)
-        with interruption.listening(), interruption.deferred():
+        with pytest.raises(interruption.Interrupted), interruption.listening(), interruption.deferred():
             run(cut)
     assert len(batches) == 2, "no batch after the signal"
     result = run(cut)

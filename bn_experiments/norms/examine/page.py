@@ -207,6 +207,6 @@ def command(path: str, options: Sequence[str], findings: Findings) -> list[str]:
         model = ["model=lenet"] if "(B, F, L)" in findings.usable else ["model=lenet", "data=mnist"]
     place = [f"norm.{key}={own.pop(key)}" for key in getfullargspec(Slot).kwonlyargs if key in own]
     norm = f"norm={'' if own else 'none,'}" + (f'"{path}"' if "{" in path else path)
-    train, options = ["python train.py -m", f"'{norm}'" if "{" in path else norm, *model, *place], own.items()
-    with_norm = " ".join([*train, *(f"+norm.{key}={text}" for key, text in options)])
+    train = ["python train.py -m", f"'{norm}'" if "{" in path else norm, *model, *place]
+    with_norm = " ".join([*train, *(f"+norm.{key}={text}" for key, text in own.items())])
     return [with_norm, " ".join(["python train.py -m norm=none", *model])] if own else [with_norm]
