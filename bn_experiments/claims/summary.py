@@ -211,7 +211,7 @@ def undecided(summary: pd.DataFrame) -> set[str]:
 
 def show(
     summary: pd.DataFrame, baseline: str, folders: Collection[str], console: Console, looks: Sequence[int] = ()
-) -> None:
+) -> int:
     """Prints the test accuracies of some cells, in a table for each data set.
 
     Args:
@@ -220,6 +220,9 @@ def show(
         folders: The names of the folders of the cells, whose baseline is shown too.
         console: The console.
         looks: The numbers of replicas at which differences are judged.
+
+    Returns:
+        The number of cells of the summary that the tables do not show.
     """
     accuracies = summary[summary["metric"] == "test/acc"]
     chosen = []
@@ -227,7 +230,8 @@ def show(
         own = rows["folder"].isin(folders)
         if own.any():
             chosen.append(rows[own | (rows["arm"] == baseline)])
-    for data, rows in pd.concat(chosen).groupby("data", sort=False) if chosen else ():
+    shown = pd.concat(chosen) if chosen else accuracies[:0]
+    for data, rows in shown.groupby("data", sort=False):
         settings = [set(texts_of(text)) for text in rows["settings"]]
         shared = set.intersection(*settings)
         groups = []
@@ -237,9 +241,8 @@ def show(
                 row["settings"] = " ".join(text for text in texts_of(row["settings"]) if text not in shared)
             groups.append([words(row, baseline) for row in named])
         tables.show(console, " ".join([f"{data}: test accuracy, %", *sorted(shared)]), headings(baseline), groups)
-    console.print(
-        explanation(pd.concat(chosen) if chosen else accuracies, looks), style="dim", soft_wrap=not console.is_terminal
-    )
+    console.print(explanation(shown, looks), style="dim", soft_wrap=not console.is_terminal)
+    return len(set(accuracies["folder"]) - set(shown["folder"]))
 
 
 def headings(baseline: str) -> tuple[str, ...]:

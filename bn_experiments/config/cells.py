@@ -155,6 +155,17 @@ def key_of(override: str) -> str:
     return override.lstrip("+~").split("=")[0].split("@")[0]
 
 
+def spelled_out(override: str) -> list[str]:
+    """The overrides that an override stands for: two where it has a class in place of an option of the norm.
+
+    >>> spelled_out("norm=my_norms.MyNorm"), spelled_out("norm=bn")
+    (['norm=none', 'norm._target_=my_norms.MyNorm'], ['norm=bn'])
+    """
+    key, _, value = override.partition("=")
+    is_class = key == "norm" and re.fullmatch(r"""(["']?)[^\W\d]\w*(\.[^\W\d][\w{}]*)+\1""", value)
+    return [f"norm={BASELINE}", f"norm._target_={value}"] if is_class else [override]
+
+
 def _name_of(config: DictConfig) -> str:
     norm = {"norm": {"_target_": OmegaConf.select(config, "norm._target_", default="")}}
     own = [

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bn_experiments.claims.arms import value_of
 from bn_experiments.config import dry_run, options
-from bn_experiments.config.cells import GROUPS, NAMED, Cell, joined
+from bn_experiments.config.cells import GROUPS, NAMED, Cell, joined, key_of
 from bn_experiments.config.objects import Config
 from bn_experiments.config.space import at, points
 from bn_experiments.records.identity import config_hash
@@ -40,7 +41,7 @@ def check_cells(cells: Sequence[Cell], lost: Collection[str] = (), elsewhere: bo
         found = [_asked_of_networks(once, dry_run.seeds, cell, "optimizer", "seed") for cell in cells]
     names: dict[Refusal, list[str]] = {}
     for cell, refusals in zip(cells, found, strict=True):
-        for refusal in dict.fromkeys(refusals):
+        for refusal in dict.fromkeys(_as_typed(refusal, cell) for refusal in refusals):
             names.setdefault(refusal, []).append(cell.folder.name)
     return [
         one if len(own) == len(cells) else one.noting(_named(own, len(cells))) for one, own in names.items()
@@ -56,6 +57,17 @@ def _asked_of_networks(once: "Once", question: Question, cell: Cell, *keys: str)
     """What a function finds wrong that tries networks, each of which it is asked about once, whatever its rates."""
     networks = {json.dumps([config[key] for key in NETWORK]): config for config in reversed(settled(cell))}
     return [one for config in networks.values() for one in once(question, config, *NETWORK, *keys)]
+
+
+def _as_typed(refusal: Refusal, cell: Cell) -> Refusal:
+    """The refusal of the class of a group as one of the option that names it, where no key names another class."""
+    group, is_of_class, _ = refusal.key.partition("._target_=")
+    if not is_of_class or group not in cell.choices:
+        return refusal
+    typed, option = cell.choices[group], value_of(group, cell.choices, cell.config)
+    if typed == option and f"{group}._target_" in map(key_of, cell.choices["overrides"]):
+        return refusal
+    return Refusal(group, refusal.got, refusal.allowed, refusal.remedy, value=option)
 
 
 def _named(names: Sequence[str], count: int) -> str:
@@ -126,7 +138,7 @@ def _dry_run(cell: Cell, wrong: set[str], once: Once, elsewhere: bool) -> list[R
     refusals = [] if "trainer" in wrong or elsewhere else [*once(dry_run.device, config, "trainer")]
     makes_data = not {"data", "paths"} & wrong
     if makes_data and not refusals and not {"", "trainer", "model", "norm"} & wrong:
-        names = {group: cell.choices[group] for group in ("model", "norm")}
+        names = {group: value_of(group, cell.choices, cell.config) for group in ("model", "norm")}
         refusals += once(dry_run.data_and_network, config, *NETWORK, **names, elsewhere=elsewhere)
     elif makes_data:
         refusals += once(dry_run.data, config, "data")

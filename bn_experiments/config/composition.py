@@ -8,7 +8,9 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -21,7 +23,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from bn_experiments.config.cells import Cell, joined, key_of
+from bn_experiments.config.cells import Cell, joined, key_of, spelled_out
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
 from bn_experiments.records.identity import TUNED
 from bn_experiments.refusal import NO_SUCH_KEY, Refusal
@@ -56,7 +58,8 @@ def cells_of(
             unread.add(key_of(override))
     read = [values for key, values in axes.items() if key_of(key).split(".")[0] not in unread]
     cells, found, taken, left_out, kept = [], [], set[str](), unread, False
-    for point in map(list, itertools.product(*read)):  # the last key varies fastest, as in Hydra's own sweeper
+    for overrides_of_cell in itertools.product(*read):  # the last key varies fastest, as in Hydra's own sweeper
+        point = [each for override in overrides_of_cell for each in spelled_out(override)]
         try:
             cell, wrong = composer.cell(point)
         except COMPOSITION_ERRORS as error:
@@ -134,10 +137,10 @@ class Composer:
                 if key_of(override).startswith(TUNED):
                     value = value.replace("\\:", ":")  # as a person writes it, in names of folders too
                 right = [f"{key}={value}" if multirun else override]
-                refusal = no_option(parsed, options)
+                refusal = no_option(parsed, options, self.by_class)
                 return ([refusal], []) if refusal else ([], right)
             values = Counter(parsed.sweep_string_iterator())
-            found = {value: no_option(self.parse(f"{key}={value}"), options) for value in values}
+            found = {value: no_option(self.parse(f"{key}={value}"), options, self.by_class) for value in values}
         except HydraException as error:
             return [unreadable(override, error)], []
         if parsed.key_or_group == "experiment":
@@ -187,6 +190,19 @@ class Composer:
         found = self.loader.get_group_options(group, ObjectType.CONFIG, self.config_name, self.search)
         for folder in self.loader.get_group_options(group, ObjectType.GROUP, self.config_name, self.search):
             found += [f"{folder}/{option}" for option in self.options(f"{group}/{folder}")]
+        return found
+
+    def by_class(self, group: str) -> dict[str, str]:
+        """The options of a group by the name of the class that the file of each names, in small letters.
+
+        Options that have their class from another one are left out.
+        """
+        found: dict[str, str] = {}
+        for option in self.options(group):
+            with suppress(*COMPOSITION_ERRORS):  # a damaged file is refused where it is chosen
+                file = cast(Any, self.loader).repository.load_config(f"{group}/{option}")
+                path = str(file.config.get("_target_") or "").replace("{dim}d", "")
+                found.setdefault(path.rpartition(".")[2].replace("_", "").lower(), option)
         return found
 
     def _parse(self, override: str) -> Override:

@@ -80,8 +80,14 @@ def data_and_network(config: Config, model: str, norm: str, elsewhere: bool) -> 
 def training(config: Config) -> None:
     """Takes the steps that show whether replicas can be stacked, and raises a refusal where they have to be and cannot.
 
-    Networks, norms and optimizers that are known are not tried (see `stacking.agreement_of`).
+    Networks, norms and optimizers that are known are not tried (see `stacking.agreement_of`). The others may take a
+    minute, so the terminal says that they are.
     """
+    if not objects.is_known(config):
+        model = config["model"].get("name") or config["model"].get("target") or config["model"]["_target_"]
+        norm = config["norm"]["_target_"] or "no norm"
+        names = " with ".join(str(path).rpartition(".")[2].replace("{dim}d", "") for path in (model, norm))
+        print(f"checking {names}: two steps of two replicas, alone and stacked", flush=True)
     found = stacking.agreement_of(config, objects.splits(config), objects.device(config))
     if config["trainer"]["stack_replicas"] is True:
         _refuse_alone(found.alone)

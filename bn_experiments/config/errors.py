@@ -3,7 +3,7 @@
 import difflib
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from hydra.core.override_parser.types import Override
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bn_experiments.config.cells import FOLDERS, GROUPS, key_of
+from bn_experiments.config.cells import FOLDERS, GROUPS, key_of, spelled_out
 from bn_experiments.refusal import Refusal, one_line, unknown_key
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, AssertionError)
@@ -85,12 +85,15 @@ def unreadable(override: str, error: Exception) -> Refusal:
     return Refusal(override, f"cannot be read ({reason})", "key=value", remedy)
 
 
-def no_option(override: Override, options: Sequence[str]) -> Refusal | None:
+def no_option(
+    override: Override, options: Sequence[str], by_class: Callable[[str], Mapping[str, str]]
+) -> Refusal | None:
     """The refusal of an option that its group does not have, or of a folder that Hydra is not to choose.
 
     Args:
         override: The override, with one value.
         options: The options of what it names; none where that is no group.
+        by_class: The function that gives the options of a group by the names of their classes, which are suggested too.
     """
     group, value, typed = override.key_or_group, override.value(), str(override.input_line)
     if re.match(FOLDERS, group):
@@ -103,7 +106,10 @@ def no_option(override: Override, options: Sequence[str]) -> Refusal | None:
         return Refusal(typed, f"the config has its {group}", f"{group}=option", "leave out the +")
     if all(part in options for part in (value if isinstance(value, list) else [value])):
         return None
-    names = {**{option.rpartition("/")[2]: option for option in options}, **{option: option for option in options}}
+    if len(spelled_out(typed)) > 1:
+        return None
+    by_leaf = {option.rpartition("/")[2]: option for option in options}
+    names = {**by_class(group), **by_leaf, **{option: option for option in options}}
     near = [names[name] for name in difflib.get_close_matches(str(value).lower(), names, n=1)]
     may_be_added = group in GROUPS and isinstance(value, str) and re.fullmatch(r"[\w-]+", value)
     add = f", or add conf/{group}/{value}.yaml" if may_be_added else ""

@@ -22,6 +22,7 @@ DASHES: tuple[Any, ...] = ("-", "-.", (0, (7, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREYS, GREY_MARKERS = ("#444444", "#8a8a8a"), ("X", "x")
 CROSS_ENTROPY = "bn_experiments.training.losses.cross_entropy"
+PERCENT = (0.0, 100.0)  # between which an accuracy lies
 MOMENTS = {"start": "initial networks", "end": "after the last epoch"}
 
 
@@ -91,11 +92,12 @@ def looks(norms: Mapping[str, str]) -> dict[str, Look]:
     return found
 
 
-def points(values: NDArray[np.float64], **of: Any) -> pd.DataFrame:
+def points(values: NDArray[np.float64], *, within: tuple[float, float] = (-np.inf, np.inf), **of: Any) -> pd.DataFrame:
     """The mean and 99% interval of each of P points.
 
     Args:
         values: The measurements (R, P); what is not finite is left out.
+        within: The least and the largest value that there can be, at which intervals end.
         of: Further columns, each one value or P of them.
 
     Returns:
@@ -103,6 +105,7 @@ def points(values: NDArray[np.float64], **of: Any) -> pd.DataFrame:
     """
     found = [mean_interval(column[np.isfinite(column)].tolist()) for column in values.T]
     estimates = pd.DataFrame(found, columns=["mean", "low", "high", "n"])
+    estimates[["low", "high"]] = estimates[["low", "high"]].clip(*within)
     return pd.concat([pd.DataFrame(of, index=estimates.index), estimates], axis=1)
 
 
@@ -153,6 +156,7 @@ def by_moment(arms: Mapping[str, Arm], probe: str, quantity: str, axis: str) -> 
             if moment == "end" and probes(arm.folder)[f"{probe}/epochs"].tolist() == [0]:
                 continue  # the only reading is the start's
             labels.append(arm.labels(probe))
-            parts.append(points(values, moment=moment, arm=arm.name, **{axis: labels[-1]}))
+            own: dict[str, Any] = {"moment": moment, "arm": arm.name, axis: labels[-1]}
+            parts.append(points(values, **own))
     labels.sort(key=len, reverse=True)
     return joined(parts), list(dict.fromkeys(label for each in labels for label in each))

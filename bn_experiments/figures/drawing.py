@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bn_experiments.figures.arms import Arm
 
-WIDTH = 7.0  # inches
+WIDTH = 7.0  # inches, of a column of the page
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"  # none wider than the one it is laid out with
 STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.6,
@@ -52,6 +52,9 @@ class Drawing:
         alt: What the figure shows, for readers who cannot see it.
         data: The numbers that the figure shows.
         figure: The figure itself, kept as `svg`: the same text for the same figure, in the reader's own sans-serif.
+
+    Attributes:
+        wide: Whether the figure is wider than a column of the page.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Drawing:
     figure: InitVar[Figure]
 
     def __post_init__(self, figure: Figure) -> None:
+        self.wide = bool(figure.get_figwidth() > WIDTH)
         buffer = io.StringIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's may have it
@@ -69,9 +73,11 @@ class Drawing:
         self.svg = re.sub(r"(?<=px )'DejaVu Sans'(, [^;\"]*)?", FONTS, buffer.getvalue())
 
 
-def panels(height: float, rows: int = 1, columns: int = 1, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure as wide as the page, `height` inches high, and its panels, row by row."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def panels(
+    height: float, rows: int = 1, columns: int = 1, *, sharey: bool = False, width: float = WIDTH
+) -> tuple[Figure, list[Axes]]:
+    """A figure as wide as a column of the page, or `width` inches, `height` inches high; and its panels, row by row."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).flat)
 
 

@@ -41,12 +41,23 @@ def _drawing(arms: Mapping[str, Arm], moment: Literal[0, -1]) -> Drawing:
     return Drawing(
         "activations_start" if epoch == 0 else "activations_end",
         f"Activations, {when}",
-        "Densities over units, examples and replicas, each scaled to its peak; the outermost "
+        f"{_panels(data)} Densities over units, examples and replicas, each scaled to its peak; the outermost "
         f"{100 * TAIL:g}% of the values may lie outside a panel.",
         f"Histograms of the activations of {', '.join(layers)}, {when}: {_spread(data)}.",
         data,
         _figure(arms_in(data, arms), data, layers),
     )
+
+
+def _panels(data: pd.DataFrame) -> str:
+    """What the panels show, in words."""
+    points = {point: text for point, text in POINTS.items() if point in set(data["point"])}
+    if "norm_in" in points and "norm_out" not in points:
+        points["pre_activation"] += ", as they leave the norm"
+    text = f"The values in a layer (a row) on their way {'; '.join(points.values())} (a column)."
+    with_norm = set(data[data["point"] == "norm_in"]["arm"])
+    without = [arm for arm in dict.fromkeys(data["arm"]) if with_norm and arm not in with_norm]
+    return text + (f" Without a norm ({', '.join(without)}) there is the last column alone." if without else "")
 
 
 def _figure(arms: Sequence[Arm], data: pd.DataFrame, layers: list[str]) -> Figure:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from bn_experiments.claims.protocol import Claim
-from bn_experiments.figures.arms import Arm, arms_in, joined, measured_in, points
-from bn_experiments.figures.drawing import INTERVALS, Drawing, dots_in_rows, legend, panels, plain
+from bn_experiments.figures.arms import PERCENT, Arm, arms_in, joined, measured_in, points
+from bn_experiments.figures.drawing import INTERVALS, WIDTH, Drawing, dots_in_rows, legend, panels, plain
 from bn_experiments.records.quantities import NotMeasured
 
 QUANTITIES = {
@@ -19,12 +20,13 @@ QUANTITIES = {
     "classes/eval_mode_correct": "right answers by class in evaluation mode",
 }
 MOST_CLASSES = 40  # more are not legible
+MOST_IN_A_ROW = 4  # confusion matrices
 
 
 def accuracy_by_class(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """The accuracy of each class in evaluation mode."""
     data = joined(
-        points(100 * values, **{"class": _labels(arm)}, arm=arm.name)
+        points(100 * values, within=PERCENT, **{"class": _labels(arm)}, arm=arm.name)
         for arm, values in measured_in(arms, "classes/eval_mode_acc")
     )
     names, drawn = list(dict.fromkeys(data["class"])), arms_in(data, arms)
@@ -58,14 +60,17 @@ def confusion_matrices(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Draw
         raise NotMeasured("a single class has no mistakes")
     data = joined(_rows(name, names[name], count) for name, count in counts.items())
     top = max(float((_shares(count) * (1 - np.eye(len(count)))).max()) for count in counts.values())
-    columns = min(2, len(counts))
+    columns = min(MOST_IN_A_ROW, len(counts))
     rows = math.ceil(len(counts) / columns)
-    figure, shown = panels(0.4 + 3.2 * rows, rows, columns)
+    figure, shown = panels(0.6 + 3.0 * rows, rows, columns, width=max(WIDTH, columns * WIDTH / 2))
     for axes in shown[len(counts) :]:
         axes.set_visible(False)
     for axes, name in zip(shown, counts, strict=False):
-        _matrix(axes, _shares(counts[name]), names[name], top)
+        shades = _matrix(axes, _shares(counts[name]), names[name], top)
         axes.set_title(plain(arms[name].title, longest=40))
+    figure.supxlabel("answer", fontsize="medium")
+    figure.supylabel("class", fontsize="medium")
+    figure.colorbar(shades, ax=shown, shrink=0.8, aspect=30, label="mistakes, % of the class")
     return Drawing(
         "confusion",
         "Confusion matrices",
@@ -95,27 +100,25 @@ def _commonest_mistakes(data: pd.DataFrame) -> str:
     return "; ".join(f"{row['arm']} takes {row['class']} for {row['answer']} in {row['percent']:.2g}%" for row in worst)
 
 
-def _matrix(axes: Axes, share: NDArray, names: list[str], top: float) -> None:
+def _matrix(axes: Axes, share: NDArray, names: list[str], top: float) -> AxesImage:
     """A confusion matrix (C, C) in per cent of each row; `top` is the largest mistake, and sets the scale."""
     size = len(names)
     right = np.eye(size, dtype=bool)
-    axes.imshow(np.where(right, np.nan, share), cmap="Blues", vmin=0, vmax=1.25 * top or 1, interpolation="nearest")
+    mistakes = np.where(right, np.nan, share)
+    shades = axes.imshow(mistakes, cmap="Blues", vmin=0, vmax=top or 1, interpolation="nearest")
     axes.imshow(np.where(right, 0.12, np.nan), cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
     slanted: dict[str, Any] = {"rotation": 50, "ha": "right"} if max(map(len, names)) > 2 else {}
     axes.set_xticks(range(size), [plain(name, 14) for name in names], **slanted)
     axes.set_yticks(range(size), [plain(name, 14) for name in names])
-    axes.tick_params(length=0, labelsize=7)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("class")
+    axes.tick_params(length=0, labelsize=8)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    if size > 12:
-        return
-    for i, j in np.ndindex(size, size):
+    for i, j in np.ndindex(size, size) if size <= 12 else ():
         if i == j or share[i, j] >= 0.05:
             text = f"{share[i, j]:.1f}" if share[i, j] < 9.95 else f"{share[i, j]:.0f}"
-            dark = i != j and share[i, j] > 0.75 * top
-            axes.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if dark else "#222222")
+            dark = i != j and share[i, j] > 0.6 * top
+            axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if dark else "#222222")
+    return shades
 
 
 def _labels(arm: Arm) -> list[str]:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from bn_experiments.claims.protocol import Claim
-from bn_experiments.figures.arms import Arm, arms_in, joined, measured_in, points
+from bn_experiments.figures.arms import PERCENT, Arm, arms_in, joined, measured_in, points
 from bn_experiments.figures.drawing import INTERVALS, Drawing, dots, panels, plain
 
 QUANTITIES = {
@@ -26,7 +26,13 @@ KEY = [
 def accuracy_by_mode(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """The accuracy of each split in training mode and in evaluation mode, a panel for each split."""
     data = joined(
-        points(100 * arm.measured(f"modes/{mode}_mode_acc"), split=arm.labels("modes"), arm=arm.name, mode=mode)
+        points(
+            100 * arm.measured(f"modes/{mode}_mode_acc"),
+            within=PERCENT,
+            split=arm.labels("modes"),
+            arm=arm.name,
+            mode=mode,
+        )
         for arm, _ in measured_in(arms, "modes/eval_mode_acc")
         for mode in MODES
     )

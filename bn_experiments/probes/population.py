@@ -13,6 +13,7 @@ from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_bat
 from bn_experiments.probes.scoring import SPLITS, scores_by_split
 from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import generator
+from bn_experiments.system import interruption
 from bn_experiments.training.attributes import memories, same, settle
 from bn_experiments.training.replicas import Replicas, SeparateReplicas
 from bn_experiments.training.snapshot import Snapshot
@@ -36,6 +37,7 @@ def estimate_population_statistics(network: nn.Module, batches: Tensor) -> None:
 
     Raises:
         Refusal: A module has running statistics that cannot be estimated anew.
+        Interrupted: The process was asked to end.
 
     Source: Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv:2105.07576, section 3.2 (precise statistics).
     """
@@ -50,6 +52,7 @@ def estimate_population_statistics(network: nn.Module, batches: Tensor) -> None:
     network.train()
     with torch.enable_grad():  # by which some norms know the mode
         for x in batches:
+            interruption.check()
             network(x.clone())
             settle(network)
     network.eval()

@@ -4,6 +4,7 @@ import copy
 import io
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.probe import Probe, Reading, Schedule
 from bn_experiments.seeds import Stream
+from bn_experiments.system import interruption
 from bn_experiments.system.files import write_whole
 from bn_experiments.training.replicas import Replicas
 from bn_experiments.training.snapshot import Snapshot
@@ -36,7 +38,7 @@ class Probing(Callback):
     """Takes the probes' readings, keeps them with the checkpoint, and shows them in TensorBoard.
 
     Measuring changes nothing of what is trained. A run that goes on from a checkpoint draws the readings that it
-    brought along into its new event file, and takes none of them again.
+    brought along into its new event file, and takes none of them again, but those that a signal cut.
 
     Args:
         probes: The probes with their schedules, by name.
@@ -46,11 +48,13 @@ class Probing(Callback):
     def __init__(self, probes: Mapping[str, tuple[Probe, Schedule]], writer: SummaryWriter):
         self.records = {name: Record(probe, schedule) for name, (probe, schedule) in probes.items()}
         self.writer = writer
+        self.epoch = 0  # the last one after which a reading could be due
 
     def state_dict(self) -> dict[str, Any]:
         """The readings, in the form that a checkpoint keeps."""
         return {
             name: {
+                "epoch": self.epoch,
                 "epochs": list(record.readings),
                 "readings": [reading._asdict() for reading in record.readings.values()],
             }
@@ -60,32 +64,37 @@ class Probing(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over the readings of a checkpoint."""
         for name, record in self.records.items():
+            self.epoch = state[name].get("epoch", 0)  # older versions saved none, and no checkpoint without a reading
             readings = [Reading(**reading) for reading in state[name]["readings"]]
             record.readings = dict(zip(state[name]["epochs"], readings, strict=True))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws what a checkpoint brought along, or measures the initial networks where there is none."""
+        """Draws what a checkpoint brought along, and measures what it lacks, all of it where there is none."""
         splits = cast(Any, trainer).datamodule.splits
         for name, record in self.records.items():
             for epoch, reading in record.readings.items():
                 record.probe.draw(self.writer, name, reading, splits, epoch)
-        self._measure(trainer, pl_module, epoch=0)
+        self._measure(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the measurements that are due."""
-        self._measure(trainer, pl_module, trainer.current_epoch + 1)
+        """Takes the measurements that are due; those that a signal cuts are taken when the run goes on."""
+        self.epoch = trainer.current_epoch + 1
+        with suppress(interruption.Interrupted):  # `Checkpoints` comes after this one, saves, and ends the run
+            self._measure(trainer, pl_module)
 
-    def _measure(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         splits: Splits = cast(Any, trainer).datamodule.splits
+        epoch = self.epoch  # Lightning restores its own after on_fit_start
         for name, record in self.records.items():
-            # Lightning restores its current_epoch after on_fit_start: the readings tell whether epoch 0 is over
             if epoch in record.readings or not record.schedule.is_due(epoch, cast(int, trainer.max_epochs)):
                 continue
             trained = cast(Replicas, pl_module.replicas)
             replicas, before = copy.deepcopy(trained), Snapshot(trained)
-            with Stream(record.probe.seeds[0], "probe", name, epoch).drawn():
-                reading = record.readings[epoch] = record.probe.measure(replicas, splits)
-            before.put_back()  # what a hook of the copy, which has the original in its closure, wrote there
+            try:
+                with Stream(record.probe.seeds[0], "probe", name, epoch).drawn():
+                    reading = record.readings[epoch] = record.probe.measure(replicas, splits)
+            finally:
+                before.put_back()  # what a hook of the copy, which has the original in its closure, wrote there
             record.probe.draw(self.writer, name, reading, splits, epoch)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bn_experiments.data.batches import BatchSize, size_of
 from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.system import interruption
 from bn_experiments.training.attributes import settle
 from bn_experiments.training.replicas import Replicas
 
@@ -26,6 +27,9 @@ def logits_on(examples: Examples, replicas: Replicas, batch_size: BatchSize) -> 
 
     Returns:
         Logits (R, N, C).
+
+    Raises:
+        Interrupted: The process was asked to end.
     """
     size = size_of(batch_size, len(examples))
     ends = [*range(0, len(examples), size), len(examples)]
@@ -34,6 +38,7 @@ def logits_on(examples: Examples, replicas: Replicas, batch_size: BatchSize) -> 
     logits = []
     with torch.set_grad_enabled(replicas.training):  # by which some norms know the mode
         for a, b in pairwise(ends):
+            interruption.check()
             logits.append(replicas.forward_shared(examples.slice(a, b)[0]).detach())
             settle(replicas)
     return torch.cat(logits, dim=1)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from bn_experiments.claims.protocol import Claim
-from bn_experiments.figures.arms import Arm, arms_in, joined, loss_unit, measured_in, points
+from bn_experiments.figures.arms import PERCENT, Arm, arms_in, joined, loss_unit, measured_in, points
 from bn_experiments.figures.drawing import PUBLISHED, Drawing, ends, legend, line, log_scale, panels
 
 POINTS = 150  # the most that a curve by step has
@@ -27,7 +27,8 @@ def loss_by_step(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     for arm, losses in measured_in(arms, "train/step_loss", each="1 steps"):
         size = math.ceil(losses.shape[1] / POINTS)
         values = arm.measured("train/step_loss", each=f"{size} steps")
-        parts.append(points(values, arm=arm.name, step=_middles(size, values.shape[1])))
+        within = _within("train/step_loss", arms)
+        parts.append(points(values, within=within, arm=arm.name, step=_middles(size, values.shape[1])))
         sizes.add(size)
     data = joined(parts)
     drawn = arms_in(data, arms)
@@ -52,7 +53,13 @@ def loss_by_step(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
 def curves_by_epoch(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """Training loss, validation loss and validation accuracy after each epoch, a panel each."""
     data = joined(
-        points(factor * values, metric=metric, arm=arm.name, epoch=range(1, values.shape[1] + 1))
+        points(
+            factor * values,
+            within=_within(metric, arms),
+            metric=metric,
+            arm=arm.name,
+            epoch=range(1, values.shape[1] + 1),
+        )
         for metric, (_, factor) in PANELS.items()
         for arm, values in measured_in(arms, metric, each="epoch")
     )
@@ -78,6 +85,13 @@ def curves_by_epoch(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing
         last = f"Validation accuracy: {ends(accuracy, '%')}"
     caption, alt = f"{BAND}{CIRCLES * published}", f"Line charts by epoch. {last}."
     return Drawing("curves_by_epoch", "Losses and accuracy by epoch", caption, alt, data, figure)
+
+
+def _within(metric: str, arms: Mapping[str, Arm]) -> tuple[float, float]:
+    """Between which values a metric lies: accuracies in per cent, cross-entropies above 0, other losses anywhere."""
+    if metric.endswith("acc"):
+        return PERCENT
+    return (0.0 if loss_unit(arms.values()) else -math.inf, math.inf)
 
 
 def _middles(size: int, count: int) -> list[float]:

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bn_experiments.config.cells import spelled_out
 from bn_experiments.config.composition import CONF, explain
 from bn_experiments.config.errors import COMPOSITION_ERRORS
 from bn_experiments.refusal import Refusal
@@ -57,7 +58,7 @@ def added(arguments: Sequence[str]) -> list[str]:
 
 
 def in_full(arguments: Sequence[str], experiments: AbstractSet[str]) -> list[str]:
-    """The command line with the short name of an experiment written in full.
+    """The command line with the short name of an experiment, and a norm of one's own, written in full.
 
     `experiment/notebooks=name`, as `--help` lists it, is written as `experiment=notebooks/name` too. A name that
     stands for no experiment, for several, or for one that lies in no folder, stays as it is: Hydra takes or refuses
@@ -70,7 +71,7 @@ def in_full(arguments: Sequence[str], experiments: AbstractSet[str]) -> list[str
     >>> in_full(["-m", "experiment=lenet", "seed=1"], {"notebooks/lenet", "mine"})
     ['-m', 'experiment=notebooks/lenet', 'seed=1']
     """
-    return [_in_full(argument, experiments) for argument in arguments]
+    return [each for argument in arguments for each in spelled_out(_in_full(argument, experiments))]
 
 
 def experiments(arguments: Sequence[str]) -> set[str]:

@@ -82,7 +82,7 @@ def _not_done(cells: Sequence[Cell]) -> list[str]:
 
 
 def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
-    """Prints the arms of the command's cells side by side; the files hold all that lies in the folder."""
+    """Prints the arms of the command's cells side by side, and how many more the files and the report hold."""
     from bn_experiments import report
     from bn_experiments.claims import contexts, summary, tuned, twins, verdicts
 
@@ -92,9 +92,9 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     instead = {twin.folder: twin.kept for twin in left_out}
     own = {instead.get(folder, folder) for folder in first}
     baseline, looks = _baseline_of(plan, cells), plan.looks or summary.looks_in(plan.folder)
-    found = summary.summarise(cells, baseline, looks)
+    found, more = summary.summarise(cells, baseline, looks), 0
     if any(cell.config["trainer"]["max_epochs"] for cell in done):
-        summary.show(found, baseline, {folder.name for folder in own}, console, looks)
+        more = summary.show(found, baseline, {folder.name for folder in own}, console, looks)
         apart = contexts.apart(contexts.of_grid(cells), baseline)
         edges = [
             clause
@@ -115,9 +115,13 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
         verdicts.write(judged, plan.folder)
         shown = contexts.with_most_of(own, contexts.of_experiment(plan.protocol, cells))
         verdicts.show([verdict for verdict in judged if verdict.context in shown], console)
-    if len(plan.cells) > 1 or summary.is_in(plan.folder):
+    if max(len(plan.cells), len(cells)) > 1 or summary.is_in(plan.folder):
         summary.write(found, baseline, plan.folder, [*map(verdicts.line, judged)], looks)
-        console.print(f"report  {report.write_page(plan.folder)}")
+        page = report.write_page(plan.folder)
+        if more:
+            rest = "1 more cell lies" if more == 1 else f"{more} more cells lie"
+            console.print(f"{rest} in {plan.folder}; p is corrected for all, and summary.md has all", soft_wrap=True)
+        console.print(f"report  {page}")
 
 
 def _made_otherwise(cells: Mapping[Path, results.Result], done: Sequence[Cell], elsewhere: bool) -> list[str]:

@@ -142,6 +142,14 @@ def test_keys_of_a_norm_that_there_is_not_are_not_part_of_the_name():
     assert by_path.choices["overrides"] == ["norm._target_=torch.nn.LayerNorm", "norm.placement=post"]
 
 
+@pytest.mark.parametrize("path", ["torch.nn.LayerNorm", '"torch.nn.BatchNorm{dim}d"'])
+def test_a_class_in_place_of_a_norms_option_is_the_cell_that_names_it_by_its_key(path):
+    *others, own = cells_of("config", [f"norm=bn,none,{path}", "model.hidden=[8]"], multirun=True)[0]
+    assert [other.choices["norm"] for other in others] == ["bn", "none"]
+    by_key = cell("norm=none", f"norm._target_={path}", "model.hidden=[8]")
+    assert (own.config, own.choices, own.folder.name) == (by_key.config, by_key.choices, by_key.folder.name)
+
+
 def asked(*overrides):
     found, refusals = cells_of("config", list(overrides), multirun=True)
     assert refusals == []

@@ -15,7 +15,7 @@ from torch import nn
 
 from bn_experiments.config import build, network_check
 from bn_experiments.config import check as checks
-from bn_experiments.config.cells import GROUPS, cell_of
+from bn_experiments.config.cells import GROUPS, cell_of, spelled_out
 from bn_experiments.config.check import Once
 from bn_experiments.norms.slot import Slot
 from bn_experiments.system import memory
@@ -169,7 +169,46 @@ def test_a_wrong_value_is_refused_with_the_values_of_its_key(cell_with, override
 def test_a_key_that_is_unknown_or_missing_is_named_with_a_way_out(cell_with, override, line):
     (found,) = check(cell_with(override))
     assert line in found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ("model=rnn norm=evonorm_s0", "norm=evonorm_s0: has an activation of its own"),
+        ("norm=none norm._target_=foo.Bar", "norm=foo.Bar: cannot be imported"),
+        ("norm=none norm._target_=torch.nn.LayerNorm norm.layers=conv", "norm=torch.nn.LayerNorm: adds nothing to"),
+        ("norm=bn norm._target_=foo.Bar", "norm._target_=foo.Bar: cannot be imported"),
+    ],
+)
+def test_a_class_that_is_refused_is_named_as_it_was_typed(compose_cell, overrides, line):
+    (found,) = check_cells([compose_cell(*overrides.split())])
+    assert str(found).startswith(line)
     assert "; allowed: " in found
+
+
+class Small(nn.Sequential):
+    """A network of one's own."""
+
+    def __init__(self, num_classes: int):
+        super().__init__(nn.Flatten(), nn.Linear(40, 8), nn.BatchNorm1d(8), nn.Linear(8, num_classes))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            "norm=tests.norms.test_slot.Doubling model.hidden=[8]",
+            "checking MLP with Doubling: two steps of two replicas",
+        ),
+        ("model=own model.target=tests.config.test_check.Small norm=none", "checking Small with no norm: two steps"),
+        ("norm=bn model.hidden=[8]", ""),  # is known
+    ],
+)
+def test_the_terminal_says_what_is_tried_before_it_trains(compose_cell, capsys, overrides, line):
+    assert check_cells([compose_cell(*(each for text in overrides.split() for each in spelled_out(text)))]) == []
+    told = capsys.readouterr().out
+    assert told.startswith(line)
+    assert told.count("\n") == bool(line)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bn_experiments.figures.arms import Arm, arms_in, joined, looks, points
+from bn_experiments.figures.arms import PERCENT, Arm, arms_in, joined, looks, points
 from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.statistics.intervals import mean_interval
 
@@ -22,6 +22,15 @@ def test_points_leave_out_what_is_not_finite():
     assert found["n"].tolist() == [3, 1]
     assert found["mean"].tolist() == [4.0, 2.0]
     assert found["low"].iloc[0] == mean_interval([1.0, 3.0, 8.0]).low
+
+
+def test_intervals_end_at_what_can_be():
+    values = np.array([[0.0, 50.0, 100.0], [100.0, 50.0, 100.0], [np.nan, 50.1, 100.0]])
+    found = points(values, within=PERCENT)
+    assert found["mean"].tolist() == pytest.approx([50.0, 50.0333, 100.0], abs=1e-3)
+    assert found["low"].tolist() == pytest.approx([0.0, mean_interval([50, 50, 50.1]).low, 100.0])
+    assert found["high"].tolist() == pytest.approx([100.0, mean_interval([50, 50, 50.1]).high, 100.0])
+    assert np.isnan(points(values[:1], within=PERCENT)[["low", "high"]]).all(axis=None), "one replica has no interval"
 
 
 def test_arms_without_numbers_are_not_drawn(tmp_path):

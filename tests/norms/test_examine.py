@@ -137,7 +137,7 @@ def test_a_norm_that_needs_positions_is_for_convolutions_alone_and_the_command_s
     findings = found("torch.nn.InstanceNorm{dim}d", affine=True)
     assert findings.usable == ["(B, F, L)", "(B, F, H, W)"]
     (line,) = command("torch.nn.InstanceNorm{dim}d", [], findings)
-    assert 'norm._target_="torch.nn.InstanceNorm{dim}d",null' in line
+    assert "'norm=none,\"torch.nn.InstanceNorm{dim}d\"'" in line
     assert "model=lenet norm.layers=conv" in line
 
 
@@ -267,7 +267,7 @@ def test_the_page_fits_a_screen(path):
 def test_options_of_a_norm_are_for_its_arm_alone():
     findings = found("torch.nn.GroupNorm", num_groups=2)
     with_norm, without = command("torch.nn.GroupNorm", ["num_groups=2"], findings)
-    assert with_norm.endswith("norm._target_=torch.nn.GroupNorm +norm.num_groups=2")
+    assert with_norm.endswith("norm=torch.nn.GroupNorm +norm.num_groups=2")
     assert without == "python train.py -m norm=none"
 
 

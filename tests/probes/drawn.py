@@ -1,6 +1,6 @@
 """Drawings in the report of what a probe measured, from cells written by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,11 @@ def numbers(norm: str, columns: int) -> np.ndarray:
 
 
 def draw(
-    folder: Path, probe: str, arrays: Callable[[str], dict[str, Any]], protocol: Protocol | None = None
+    folder: Path,
+    probe: str,
+    arrays: Callable[[str], dict[str, Any]],
+    protocol: Protocol | None = None,
+    norms: Sequence[str] = ("bn", "none"),
 ) -> dict[str, Drawing]:
     """What the report draws of a probe of conf/probes/, by name.
 
@@ -34,10 +38,11 @@ def draw(
         probe: Its name.
         arrays: A norm to the probe's arrays, their keys without the probe's name.
         protocol: The experiment, if it is one.
+        norms: The norms of the cells.
     """
     target = OmegaConf.load(CONF / f"{probe}.yaml")._target_
     config = {"trainer": {"max_epochs": EPOCHS}, "probes": {probe: {"_target_": target}}}
-    for norm in ("bn", "none"):
+    for norm in norms:
         metrics = {"test/acc": [0.5] * REPLICAS, "test/loss": [1.0] * REPLICAS}
         read = {f"{probe}/{key}": np.asarray(array) for key, array in arrays(norm).items()}
         write_cell(folder / f"mnist1d-mlp-{norm}-sgd", norm, metrics, probes=read, config=config)

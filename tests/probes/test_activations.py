@@ -334,6 +334,18 @@ def test_the_report_draws_the_densities_at_the_start_and_at_the_end(tmp_path):
         assert (own["density"] * (own["right"] - own["left"])).sum() == pytest.approx(1)
 
 
+def test_the_report_says_which_points_of_a_layer_its_panels_are(tmp_path):
+    def normalized(norm):  # what leaves the norm is what goes into the activation
+        found = read("bn")
+        return found | {"histogram": np.ones_like(found["histogram"])}
+
+    way = "The values in a layer (a row) on their way into the norm; "
+    both = draw(tmp_path / "both", "activations", read)["activations_end"].caption
+    assert f"{way}out of the norm; into the activation (a column). Without a norm (none) there is the last" in both
+    caption = draw(tmp_path / "bn", "activations", normalized)["activations_end"].caption
+    assert f"{way}into the activation, as they leave the norm (a column). Densities" in caption
+
+
 def test_the_report_leaves_out_panels_of_activations_that_are_nowhere_finite(tmp_path):
     def nowhere_finite_at_the_end(norm):
         found = read(norm)

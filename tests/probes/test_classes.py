@@ -144,6 +144,19 @@ def test_the_report_draws_the_accuracies_and_the_confusion_matrices(tmp_path):
         own = data[data["arm"] == norm]
         assert own["count"].tolist() == read(norm)["eval_mode_confusion"][-1].sum(0).flatten().tolist()
     assert "bn takes cat for dog in 21%" in drawn["confusion"].alt
+    assert not drawn["confusion"].wide
+
+
+def test_accuracies_of_replicas_far_apart_are_drawn_between_0_and_100_and_three_arms_take_the_whole_page(tmp_path):
+    def far_apart(norm):
+        return read(norm) | {"eval_mode_acc": np.resize([[0.0, 1.0], [1.0, 0.8], [1.0, 0.9]], (1, REPLICAS, 2))}
+
+    drawn = draw(tmp_path, "classes", far_apart, norms=("bn", "gn", "none"))
+    data = drawn["accuracy_by_class"].data
+    assert data["low"].min() >= 0
+    assert data["high"].max() == 100
+    assert drawn["confusion"].wide
+    assert not drawn["accuracy_by_class"].wide
 
 
 def test_names_of_classes_never_become_markup_in_the_report(tmp_path):

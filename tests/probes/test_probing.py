@@ -1,4 +1,5 @@
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -7,8 +8,11 @@ from torch import Tensor
 
 from bn_experiments.config import build, objects
 from bn_experiments.config.check import check
+from bn_experiments.data.splits import Examples
 from bn_experiments.probes.probe import fixed_batch
+from bn_experiments.probes.probing import Probing
 from bn_experiments.run import run
+from bn_experiments.system import interruption
 from tests.probes.runs import NAMES, SIZES, TINY, events, npz, refusal_of_one, refusals, saved, splits_of, steps
 
 # each with the epochs that it names in a run of five
@@ -133,6 +137,40 @@ def test_a_cell_that_was_cut_short_has_the_same_readings_each_drawn_once(compose
             own = steps(getattr(drawn, read)(tag))
             assert own == steps(getattr(once, read)(tag)), tag
             assert own == EPOCHS[probe_of(tag)], tag
+
+
+@pytest.mark.parametrize("probe", ["classes", "modes", "population"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.few(4)
+def test_a_signal_ends_a_reading_which_is_taken_when_the_run_goes_on(compose_cell, tmp_path, probe, at):
+    keys = [*TINY, "norm=bn", "model.dropout=0.2", "scheduler=exponential", "trainer.max_epochs=2", f"probes=[{probe}]"]
+    keys += [f"probes.{probe}.{key}" for key in ("at_start=true", "every_n_epochs=1", "eval_batch_size=100")]
+    whole, cut = (compose_cell(*keys, f"paths.output_dir={tmp_path / name}") for name in ("whole", "cut"))
+    expected, measure, normalize, batches = run(whole), Probing._measure, Examples.normalize, []
+
+    def counted(self, x):
+        batches.append(x)
+        if len(batches) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return normalize(self, x)
+
+    def measured_at(probing, *given):
+        with pytest.MonkeyPatch.context() as patch:
+            if probing.epoch == at:
+                patch.setattr(Examples, "normalize", counted)
+            measure(probing, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Probing, "_measure", measured_at)
+        with pytest.raises(interruption.Interrupted), interruption.listening(), interruption.deferred():
+            run(cut)
+    assert len(batches) == 2, "no batch after the signal"
+    result = run(cut)
+    assert (result.metrics, result.probes) == (expected.metrics, expected.probes)
+    found, uncut = npz(cut), npz(whole)
+    assert list(found) == list(uncut)
+    for name, array in uncut.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 DOUBLE = ("trainer.precision=64-true", "trainer.max_epochs=2", "norm=bn", *TINY[:-1], *ALL)

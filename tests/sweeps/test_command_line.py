@@ -21,9 +21,18 @@ def test_the_last_part_of_one_experiments_name_is_written_in_full(typed, written
     assert in_full(["-m", typed, "seed=1"], NAMES) == ["-m", written, "seed=1"]
 
 
+def test_a_norm_of_ones_own_is_written_in_full():
+    assert in_full(["norm=my_norms.MyNorm"], NAMES) == ["norm=none", "norm._target_=my_norms.MyNorm"]
+
+
 @pytest.mark.parametrize(
     "argument",
     [
+        "norm=bn",
+        "norm=bn,my_norms.MyNorm",  # a grid's cells are written in full one by one
+        "norm=1.5",
+        "norm.eps=my_norms.MyNorm",
+        "model=my_models.MyModel",
         "experiment=notebooks/lenet",
         "experiment=mine",  # an option itself, and the last part of another one
         "experiment=twice",  # of two

@@ -84,6 +84,18 @@ def test_what_lies_deeper_in_the_folder_is_of_another_sweep(sweep):
     assert {row["arm"] for row in rows} == {"bn", "none"}
 
 
+def test_cells_of_the_folder_that_the_tables_leave_out_are_counted(sweep):
+    assert "more cell" not in compared(sweep, "bn", "none")[0]
+    assert "more cell" not in compared(sweep, "bn")[0], "its baseline is shown too"
+    for norm in ("ln", "gn"):
+        write_cell(sweep / norm, norm, {"test/acc": BN}, config={"init": "torch", "probes": {}})
+        text, rows, _ = compared(sweep, "bn")
+        more = "1 more cell lies" if norm == "ln" else "2 more cells lie"
+        assert f"{more} in {sweep}; p is corrected for all, and summary.md has all" in text
+    assert {row["folder"] for row in rows} == {"bn", "none", "ln", "gn"}
+    assert all(f"| {norm} |" in (sweep / "summary.md").read_text() for norm in ("ln", "gn"))
+
+
 def test_a_damaged_file_is_named_in_the_terminal_and_in_the_verdicts_that_the_report_writes(sweep):
     (sweep / "bn" / "probes.npz").write_bytes(b"no archive")
     text, _, (verdict,) = compared(sweep, "bn", "none")

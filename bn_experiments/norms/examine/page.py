@@ -206,8 +206,7 @@ def command(path: str, options: Sequence[str], findings: Findings) -> list[str]:
         own.setdefault("layers", "conv")
         model = ["model=lenet"] if "(B, F, L)" in findings.usable else ["model=lenet", "data=mnist"]
     place = [f"norm.{key}={own.pop(key)}" for key in getfullargspec(Slot).kwonlyargs if key in own]
-    target = f'norm._target_="{path}"' if "{" in path else f"norm._target_={path}"
-    target += "" if own else ",null"
-    train = ["python train.py -m norm=none", f"'{target}'" if "{" in path else target, *model, *place]
+    norm = f"norm={'' if own else 'none,'}" + (f'"{path}"' if "{" in path else path)
+    train = ["python train.py -m", f"'{norm}'" if "{" in path else norm, *model, *place]
     with_norm = " ".join([*train, *(f"+norm.{key}={text}" for key, text in own.items())])
-    return [with_norm, " ".join([train[0], *model])] if own else [with_norm]
+    return [with_norm, " ".join(["python train.py -m norm=none", *model])] if own else [with_norm]
