@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from bn_experiments.claims.summary import baseline_in, markdown, show, summarise, write
+from bn_experiments.claims.summary import baseline_in, looks_in, markdown, show, summarise, undecided, write
 from bn_experiments.statistics.intervals import mean_interval
 from bn_experiments.statistics.power import smallest_difference
 from bn_experiments.statistics.rules import holm
@@ -280,3 +280,20 @@ def test_another_optimizer_stands_beside_the_model():
     summary = summary_of(*TWO_ARMS, cell("bn", LN, optimizer="adam"))
     assert "| mnist1d | mlp adam | bn |" in markdown(summary, "none")
     assert "mlp adam" in shown(summary)
+
+
+def test_a_difference_is_judged_at_its_look_and_only_what_is_open_goes_on(tmp_path):
+    base = np.linspace(0.5, 0.6, 12)
+    clear, unclear = np.r_[np.linspace(0.03, 0.04, 6), np.full(6, -0.2)], np.tile([0.05, -0.04, 0.01], 4)
+    none, bn, ln = (cell(norm, (base + d).tolist()) for norm, d in (("none", 0), ("bn", clear), ("ln", unclear)))
+    found = summarise(folder_of(none, bn, ln), "none", (6, 12))
+    own = row(found, arm="bn", metric="test/acc")
+    expected = stats.ttest_1samp(clear[:6], 0)
+    ends = expected.confidence_interval(1 - 0.01 / 2)
+    assert own[DIFFERENCE[:4]].tolist() == pytest.approx([clear[:6].mean(), ends.low, ends.high, 6])
+    assert own["p"] == pytest.approx(2 * 2 * expected.pvalue)
+    assert row(found, arm="ln", metric="test/acc")["pairs"] == 12
+    assert undecided(found) == {"cell-0", "cell-2"}
+    write(found, "none", tmp_path, looks=(6, 12))
+    assert looks_in(tmp_path) == (6, 12)
+    assert "6, 12 pairs" in (tmp_path / "summary.md").read_text()

@@ -10,7 +10,7 @@ from scipy import stats
 from bn_experiments.claims.contexts import of_experiment
 from bn_experiments.claims.protocol import parse
 from bn_experiments.claims.published import compare
-from bn_experiments.claims.verdicts import judge, show, write
+from bn_experiments.claims.verdicts import judge, show, undecided, write
 from bn_experiments.records.results import done_below
 from bn_experiments.statistics.intervals import prediction_interval
 from tests.cells_by_hand import ORIGIN, write_cell
@@ -310,3 +310,42 @@ def test_the_terminal_shows_each_claim_with_its_verdict(sweep):
     (line,) = [line for line in text.splitlines() if line.strip().startswith("bn is better")]
     assert "holds" in line
     assert "+0.05833 [+0.04594" in line
+
+
+LOOKS = (6, 12)
+CLEAR, UNCLEAR = np.linspace(0.030, 0.040, 12), np.tile([0.05, -0.04, 0.01], 4)  # differences of two claims
+
+
+@pytest.fixture
+def looked_at(tmp_path):
+    """Three arms, of which one differs clearly from none in its first six seeds and not at all in the next six."""
+
+    def sweep(name, replicas):
+        base = np.linspace(0.5, 0.6, 12)
+        clear = np.r_[CLEAR[:6], -5 * CLEAR[6:]]
+        for norm, values in (("none", base), ("bn", base + clear), ("ln", base + UNCLEAR)):
+            write_cell(tmp_path / name / norm, norm, {"test/acc": values[: replicas[norm]].tolist()})
+        return done_below(tmp_path / name)
+
+    return sweep
+
+
+def test_a_decided_claim_stands_whatever_its_arms_show_later_and_open_ones_go_on(looked_at):
+    arms = {norm: {"norm": norm} for norm in ("bn", "ln", "none")}
+    claims = [
+        {**BLOCK["claims"][0], "claim": norm, "left": {"arm": norm, "metric": "test/acc"}} for norm in ("bn", "ln")
+    ]
+    asked = protocol(arms=arms, claims=claims, published=[])
+    first, both = looked_at("first", dict.fromkeys(arms, 6)), looked_at("both", dict.fromkeys(arms, 12))
+    went_on = looked_at("went_on", {"bn": 6, "ln": 12, "none": 12})
+    assert {folder.name for folder in undecided(asked, first, LOOKS)} == {"ln", "none"}
+    for cells in (first, went_on, both):
+        bn, _ = judge(asked, cells, LOOKS)
+        assert (bn.verdict, bn.n, bn.note) == ("holds", 6, "at look 1 of 2")
+        paired = stats.ttest_1samp(CLEAR[:6], 0)
+        assert bn.p == pytest.approx(2 * 2 * paired.pvalue), "two looks, two claims"
+        ends = paired.confidence_interval(1 - 0.01 / 2)
+        assert (bn.low, bn.high) == pytest.approx((ends.low, ends.high))
+    assert judge(asked, went_on, LOOKS) == judge(asked, both, LOOKS)
+    _, ln = judge(asked, both, LOOKS)
+    assert (ln.verdict, ln.n, ln.note) == ("inconclusive", 12, "at look 2 of 2")

@@ -12,8 +12,8 @@ from statsmodels.stats.multitest import multipletests
 
 from benchmarks.calibration import LOOKS, over_looks, p_at_looks
 from bn_experiments.statistics.intervals import LEVEL
-from bn_experiments.statistics.looks import doubling, first_decided, interval_over_looks, p_over_looks
-from bn_experiments.statistics.rules import difference
+from bn_experiments.statistics.looks import doubling, first_decided, interval_over_looks, p_over_looks, parsed, stops
+from bn_experiments.statistics.rules import difference, holm
 
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 
@@ -95,3 +95,32 @@ def test_looks_find_a_large_effect_with_fewer_replicas_than_all_at_once():
     found = over_looks(1.2, LEVEL, 2000)
     assert found.decided > 0.99
     assert found.replicas < 25
+
+
+@given(probabilities)
+def test_one_claim_alone_stops_at_the_first_look_that_decides_it(ps):
+    (stop,) = stops([[(p, 1.0) for p in ps]], 6)
+    at = int(first_decided(ps, 6))
+    assert stop.is_decided == (at >= 0)
+    assert stop.look == (at if at >= 0 else len(ps) - 1)
+    assert stop.p == pytest.approx(float(p_over_looks(ps[: stop.look + 1], 6)))
+
+
+@given(st.lists(st.lists(st.floats(0, 0.02), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_what_is_decided_is_not_asked_again_and_what_holm_says_is_of_all_claims(ps):
+    found = stops([[(p, 1.0) for p in own] for own in ps], 3)
+    seen, decided = [], set()  # look by look, as a sweep does that trains on what is open
+    for k in range(3):
+        so_far = [own[: k + 1] if i not in decided else seen[-1][i] for i, own in enumerate(ps)]
+        seen.append(so_far)
+        adjusted = holm([min(1.0, 3 * min(own)) for own in so_far])
+        decided |= {i for i, p in enumerate(adjusted) if p <= LEVEL}
+    assert {i for i, stop in enumerate(found) if stop.is_decided} == decided
+    assert [stop.p for stop in found] == pytest.approx(adjusted)
+
+
+@pytest.mark.parametrize(
+    "text", ["80..10", "0..10", "10..10", [20, 10], [10], [10, 10], [0, 10], [1.5, 3], 10, "10", None]
+)
+def test_what_does_not_rise_is_no_looks(text):
+    assert parsed(text) is None
