@@ -30,7 +30,7 @@ RATE = "a number above 0"
 DATA = "bn_experiments.data.augmentation"
 TOP = (
     "augmentation, baseline, data, experiment, init, loss, model, name, norm, optimizer, paths, probes, replicas, "
-    "scheduler, seed, stale, trainer"
+    "scheduler, seed, stale, trainer, tune"
 )
 
 

@@ -18,7 +18,7 @@ from bn_experiments.sweeps.command_line import refuse
 ROOT = Path(__file__).parents[2]
 TOP = (
     "augmentation, baseline, data, experiment, init, loss, model, name, norm, optimizer, paths, probes, replicas, "
-    "scheduler, seed, stale, trainer"
+    "scheduler, seed, stale, trainer, tune"
 )
 MODELS, NORMS = (
     ", ".join(sorted(file.stem for file in (ROOT / "conf" / group).glob("*.yaml"))) for group in ("model", "norm")
