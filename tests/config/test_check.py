@@ -28,6 +28,7 @@ SHARE = "a number above 0 and below 1"
 ACTIVATIONS = "relu, sigmoid, tanh, gelu, silu, elu, leaky_relu, softplus or identity"
 RATE = "a number above 0"
 DATA = "bn_experiments.data.augmentation"
+REPLICAS = "a whole number above 0; for a grid also numbers that rise, 10..80 or [10,20,40], until all is decided"
 TOP = (
     "augmentation, baseline, data, experiment, init, loss, model, name, norm, optimizer, paths, probes, replicas, "
     "scheduler, seed, stale, trainer, tune"
@@ -93,8 +94,8 @@ def cell_with(data_dir, tmp_path_factory):
         ("name=3", NAME),
         ("seed=-1", f"{FROM_0} and below {2**63}"),
         (f"seed={2**63}", f"{FROM_0} and below {2**63}"),
-        ("replicas=0", ABOVE_0),
-        ("replicas=null", ABOVE_0),
+        ("replicas=0", REPLICAS),
+        ("replicas=null", REPLICAS),
         ("replicas=1.5", ABOVE_0),
         ("init=foo", "torch, he_uniform or own"),
         ("paths.data_dir=null", "text that is not empty"),
