@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from bn_experiments.config import space
+from bn_experiments.config import objects, space, stacking
 from bn_experiments.config.build import build_trials
 from bn_experiments.config.cells import Cell
+from bn_experiments.config.objects import Config
 from bn_experiments.config.origin import origin
 from bn_experiments.fitting import Fitted, fit
 from bn_experiments.records.identity import config_hash
+from bn_experiments.records.lock import locked
+from bn_experiments.records.results import FURTHER
 from bn_experiments.records.tuning import FOLDER, Tuning, read
 from bn_experiments.refusal import one_line
 from bn_experiments.system import interruption
 from bn_experiments.training.replicas import Unstackable
-
-MOST_AT_ONCE = 128  # replicas in a stack
 
 Table = Sequence[Sequence[float | None]]  # (P, R)
 
@@ -32,29 +33,47 @@ def tuned(cell: Cell) -> Tuning:
     Args:
         cell: A cell with tuned keys.
     """
-    seeds = range(space.SEED, space.SEED + space.replicas_of(cell.config))
-    trials = cell.of_seeds(seeds, cell.folder / FOLDER)
-    identity, made_by = config_hash(trials.config), origin(cell.config)._asdict()
-    found = read(cell.folder)
-    if found and found.identity == identity and found.made_by == [made_by]:
-        return found
-    started, points = time.perf_counter(), []
+    home = cell.folder.parent if cell.folder.name.startswith(FURTHER) else cell.folder
+    trials = cell.of_seeds(range(space.SEED, space.SEED + space.replicas_of(cell.config)), home / FOLDER)
+    made_by = origin(cell.config)._asdict()
+    trials.folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        with locked(trials.folder) as is_ours:  # another process may train further seeds of the cell
+            found = read(home)
+            if found and found.identity == config_hash(trials.config) and found.made_by == [made_by]:
+                return found
+            if is_ours:
+                tried(trials, made_by).write(home)
+        interruption.check()  # the lock waits for some seconds
+
+
+def tried(trials: Cell, made_by: dict[str, Any]) -> Tuning:
+    """Trains all points, and says which one is the best.
+
+    Args:
+        trials: The cell, whose seeds and folder are those of tuning.
+        made_by: What makes the numbers.
+    """
+    started, points, count = time.perf_counter(), [], len(trials.seeds)
     metrics: dict[str, list[list[float | None]]] = {}
     diverged: list[list[bool]] = []
-    for pack in space.packs(cell.config, MOST_AT_ONCE):
+    for pack in space.packs(trials.config, at_once(trials.config)):
         interruption.check()
         fitted = trained(trials, pack, made_by)
         points += [dict(point) for point in pack]
         for name, values in fitted.metrics.items():
-            metrics.setdefault(name, []).extend(_by_point(values, len(seeds)))
-        diverged += _by_point(fitted.diverged, len(seeds))
-    chosen = best(metrics)
-    edges = space.edges(cell.config, points[chosen])
-    train_s = time.perf_counter() - started
-    found = Tuning(identity, points, [*seeds], metrics, diverged, chosen, edges, [made_by], train_s)
-    found.write(cell.folder)
+            metrics.setdefault(name, []).extend(_by_point(values, count))
+        diverged += _by_point(fitted.diverged, count)
+    chosen, identity = best(metrics), config_hash(trials.config)
+    edges, seconds = space.edges(points, points[chosen]), time.perf_counter() - started
     shutil.rmtree(trials.folder / "checkpoints", ignore_errors=True)
-    return found
+    return Tuning(identity, points, [*trials.seeds], metrics, diverged, chosen, edges, [made_by], seconds)
+
+
+def at_once(config: Config) -> int:
+    """The most replicas that are tried as one stack; 0 where each point may as well be tried by itself."""
+    splits, device = objects.splits(config), objects.device(config)
+    return stacking.most_at_once(config, splits, device) if stacking.stacks(config, splits, device, count=2) else 0
 
 
 def trained(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bn_experiments.claims.contexts import of_grid
-from bn_experiments.config import space
+from bn_experiments.config import objects, space, stacking
 from bn_experiments.config.build import build_trials
 from bn_experiments.config.check import check_cells
 from bn_experiments.fitting import fit
@@ -19,7 +19,7 @@ from bn_experiments.refusal import Refusal
 from bn_experiments.run import run
 from bn_experiments.system import interruption
 from bn_experiments.training.replicas import StackedReplicas
-from bn_experiments.tuning import best
+from bn_experiments.tuning import at_once, best
 
 ENOUGH = ["trainer.max_epochs=3", "data.train_examples=1000", "probes=[]"]  # to tell a rate that learns
 EXACT = ["trainer.precision=64-true", "trainer.max_epochs=3", "probes=[]", "seed=1000"]
@@ -192,3 +192,17 @@ def test_tuning_that_is_cut_goes_on_and_what_is_done_is_not_tried_again(compose_
     assert ours | {"train_s": 0} == theirs | {"train_s": 0}
     more = cut.of_seeds([2, 3], cut.folder / "seeds=2-3")
     assert run(more).tuned == result.tuned
+    assert blocks[30:] == [2] * 10, "nothing is tried again for further seeds"
+
+
+def test_a_stack_has_as_many_replicas_as_the_memory_holds(compose_cell):
+    keys = ["model=mlp", "model.hidden=[64]", "norm=none", "++tune.optimizer.lr=[0.1,1]"]
+    config = compose_cell(*keys, "data.batch_size=100").config
+    splits = objects.splits(config)
+    assert stacking.most_at_once(config, splits, "cpu") == stacking.MOST_AT_ONCE
+    large = compose_cell(*keys, "data.batch_size=100", "model.hidden=[4000,4000]").config
+    weights = 40 * 4000 + 4000 + 4000 * 4000 + 4000 + 4000 * 10 + 10
+    outputs = 100 * (4 * 4000 + 10)  # of two layers and their activations, and of the last layer
+    found = stacking.most_at_once(large, splits, "cpu")
+    assert found == pytest.approx(stacking.MEMORY_BYTES / 4 / (16 * weights + 8 * outputs), abs=2)
+    assert at_once(compose_cell(*keys, "trainer.stack_replicas=false").config) == 0

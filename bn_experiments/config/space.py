@@ -3,7 +3,7 @@
 import copy
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bn_experiments.config.objects import Config
@@ -98,16 +98,18 @@ def at(config: Config, point: Point) -> dict[str, Any]:
     return changed
 
 
-def edges(config: Config, point: Point) -> dict[str, str]:
+def edges(tried: Sequence[Point], point: Point) -> dict[str, str]:
     """Which numbers of a point are the smallest or the largest that were tried: `low` or `high` by key.
 
-    >>> edges({"tune": {"optimizer": {"lr": [0.1, 1]}, "init": ["own", "torch"]}}, {"optimizer.lr": 1, "init": "own"})
+    >>> edges([{"optimizer.lr": 0.1, "init": "own"}, {"optimizer.lr": 1, "init": "own"}], {"optimizer.lr": 1})
     {'optimizer.lr': 'high'}
     """
-    found = {}
-    for key, values in space_of(config).items():
-        if all(isinstance(value, int | float) for value in values) and point[key] in (values[0], values[-1]):
-            found[key] = "low" if point[key] == values[0] else "high"
+    found: dict[str, str] = {}
+    for key in point:
+        values = [each[key] for each in tried]
+        if all(isinstance(value, int | float) for value in values) and min(values) < max(values):
+            found |= {key: "low"} if point[key] == min(values) else {}
+            found |= {key: "high"} if point[key] == max(values) else {}
     return found
 
 

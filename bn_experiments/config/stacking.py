@@ -1,5 +1,6 @@
 """Stacking: whether the replicas of a cell are trained as one stack, which has to give what each gives alone."""
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from bn_experiments.training.replicas import StackedReplicas
 # Above this many floating-point operations a forward step of one replica, stacking gains nothing on a CPU,
 # and grouped convolutions lose; measured on two cores with fully connected and convolutional networks.
 STACKING_PAYS_BELOW_FLOPS = 30e6
+MOST_AT_ONCE = 128  # replicas in a stack
+MEMORY_BYTES = 8e9  # that a machine without a GPU is taken to have, so that its memory decides on no number
 MOST_FLOPS_AT_ONCE = 1e12  # half a minute of a core, after which a signal is looked for
 
 
@@ -54,6 +57,28 @@ def steps_at_once(config: Config, splits: Splits, device: str, count: int) -> in
         return most
     in_a_step = 3 * count * forward_flops(config, splits)  # a backward pass is two forward passes
     return min(most, max(1, int(MOST_FLOPS_AT_ONCE // max(in_a_step, 1))))
+
+
+def most_at_once(config: Config, splits: Splits, device: str) -> int:
+    """How many replicas one stack may have, where there are many: as many as a quarter of the memory holds.
+
+    A replica takes its weights, their gradients, two averages of the optimizer, and what its modules put out, forwards
+    and backwards.
+    """
+    memory = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else MEMORY_BYTES
+    network, numbers = objects.outline(config, splits), 0
+
+    def count(module: torch.nn.Module, given: Any, output: Any) -> None:
+        nonlocal numbers
+        numbers += 2 * output.numel() if isinstance(output, torch.Tensor) else 0
+
+    hooks = [module.register_forward_hook(count) for module in network.modules() if not [*module.children()]]
+    with suppress(Exception), torch.device("meta"):  # of a network that reads a number off a tensor
+        network(torch.empty(objects.batch_size(config, splits), *splits.input_shape))
+    for hook in hooks:
+        hook.remove()
+    numbers += 4 * sum(parameter.numel() for parameter in network.parameters())
+    return min(MOST_AT_ONCE, int(memory / 4 / (4 * numbers)))
 
 
 def agreement_of(config: Config, splits: Splits, device: str, count: int | None = None) -> Agreement:

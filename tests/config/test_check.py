@@ -96,7 +96,7 @@ def cell_with(data_dir, tmp_path_factory):
         (f"seed={2**63}", f"{FROM_0} and below {2**63}"),
         ("replicas=0", REPLICAS),
         ("replicas=null", REPLICAS),
-        ("replicas=1.5", ABOVE_0),
+        ("replicas=1.5", REPLICAS),
         ("init=foo", "torch, he_uniform or own"),
         ("paths.data_dir=null", "text that is not empty"),
         ("data.batch_size=0", f"{ABOVE_0} or full"),
