@@ -204,7 +204,7 @@ def test_a_dropout_of_two_names_is_replaced_under_both():
     shared = nn.Dropout(0.5)
     network = nn.ModuleDict({"one": shared, "two": shared})
     count_draws(network)
-    assert type(network["one"]) is Dropout
+    assert isinstance(network["one"], Dropout)
     assert network["one"] is network["two"]
 
 
@@ -213,7 +213,7 @@ def test_dropouts_without_a_draw_are_left():
     count_draws(network)
     assert type(network[0]) is nn.Dropout
     dropped = network[1](torch.ones(50, 8, 4, 4))
-    assert type(network[1]) is Dropout
+    assert isinstance(network[1], Dropout)
     assert bool((dropped == dropped[..., :1, :1]).all()), "a channel is dropped as a whole"
 
 
