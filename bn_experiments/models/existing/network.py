@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from bn_experiments.copies import refuse_what_cannot_be_copied
 from bn_experiments.models.hidden import Dropout
 from bn_experiments.norms.slot import EVERY_MODULES, Slot
 from bn_experiments.norms.surgery import replace_norms
@@ -41,7 +42,7 @@ class Existing(nn.Module):
         notes: What arms differ in beside their norms, if anything, in sentences.
 
     Raises:
-        Refusal: The network has no norms that can be replaced.
+        Refusal: The network cannot be copied, or has no norms that can be replaced.
     """
 
     def __init__(self, network: nn.Module, norm: Slot, input_shape: Sequence[int], replaces: str, channels: int,
@@ -52,6 +53,7 @@ class Existing(nn.Module):
         if lazy := [key for key, one in tensors if nn.parameter.is_lazy(one)]:
             got, allowed = f"{name} leaves the shape of {lazy[0]} to its first batch", "networks with all their weights"
             raise Refusal("model", got, allowed, "write the number of inputs in place of a lazy module")
+        refuse_what_cannot_be_copied(network, "model")
         for module in network.modules():
             if getattr(module, "inplace", False) is True:
                 cast(Any, module).inplace = False
@@ -64,7 +66,12 @@ class Existing(nn.Module):
         if x.shape[1] == 1:
             x = x.expand(-1, self.channels, *(-1,) * (x.dim() - 2))
         output = self.network(x)
-        return output if isinstance(output, Tensor) else output.logits
+        logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+        if isinstance(logits, Tensor):
+            return logits
+        got = f"{type(self.network).__name__} returns a {type(output).__name__}"
+        remedy = "let its forward return the logits alone, or write a class around it that does"
+        raise Refusal("model", got, "logits of the shape (B, C), or an object with an attribute logits", remedy)
 
 
 def count_draws(network: nn.Module) -> None:
