@@ -1,5 +1,6 @@
 """Networks of torchvision, of timm and of one's own, with the norm of an arm in place of theirs."""
 
+import copy
 import importlib.util
 import re
 import threading
@@ -263,6 +264,32 @@ def test_a_network_of_ones_own_gets_what_it_asks_for():
     assert network(torch.zeros(3, 2, 8, 8)).shape == (3, 7)
     assert isinstance(network.network[2], nn.Tanh)
     assert network.network[1].num_features == 5
+
+
+def of_three_steps(bias: Any, norm: Slot) -> tuple[list[float], Tensor]:
+    """The losses of three steps, and the outputs in evaluation mode after them."""
+    torch.manual_seed(0)
+    slot = copy.copy(norm)
+    slot.bias = bias
+    layers = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    network = Existing(layers, slot, (6,), "all", 6, "it").double()
+    optimizer, losses = torch.optim.SGD(network.parameters(), lr=0.1), []
+    for _ in range(3):
+        loss = network(torch.randn(20, 6, dtype=torch.float64)).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach().item())
+    return losses, network.eval()(torch.ones(2, 6, dtype=torch.float64))
+
+
+def test_without_the_bias_that_a_norm_cancels_training_is_the_same_and_evaluation_is_not_at_first():
+    losses, evaluated = of_three_steps("auto", KEEP)
+    of_keep, of_auto = (of_three_steps(bias, BN) for bias in ("keep", "auto"))
+    assert of_keep[0] == losses
+    assert torch.equal(of_keep[1], evaluated)
+    assert of_auto[0] == pytest.approx(losses, rel=1e-12)
+    assert (of_auto[1] - evaluated).detach().abs().max().item() > 1e-3
 
 
 def three_channels(num_classes: int, repeats: bool) -> nn.Module:
