@@ -227,10 +227,10 @@ def _stacked(trial: Trial, runs: Sequence[Alone], losses: Tensor, logits: Sequen
     take = Steps(part, [trial.optimizer(network) for network in part.networks], trial.loss, trial.clip)
     examples, (before, _) = trial.in_dtype(), trial.index()
     first = take(examples, before[0])
-    for name, value in memories(stack.network).items():
+    for held, value in memories(stack.network).items():
         if isinstance(value, Tensor | Unseen):
             what = "a tensor" if isinstance(value, Tensor) else "an iterator, whose state cannot be seen"
-            return f"{name.partition('[')[0]} keeps {what}, which in a stack would be of all replicas"
+            return f"{held.partition('[')[0]} keeps {what}, which in a stack would be of all replicas"
     together, tolerance = torch.cat([first, *(take(examples, own) for own in before[1:])]), TOLERANCE[trial.dtype]
     with torch.no_grad():
         evaluated = stack.eval().forward_shared(trial.evaluated())
