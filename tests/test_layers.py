@@ -11,7 +11,19 @@ import bn_experiments
 PACKAGE = Path(bn_experiments.__file__).parent
 
 # from the ground up: each part may import those before it
-LAYERS = ["seeds", "counters", "refusal", "imports", "signatures", "system", "statistics", "norms", "models", "data"]
+LAYERS = [
+    "seeds",
+    "counters",
+    "refusal",
+    "imports",
+    "copies",
+    "signatures",
+    "system",
+    "statistics",
+    "norms",
+    "models",
+    "data",
+]
 LAYERS += ["records", "training", "norms.examine", "claims", "judge", "figures", "probes", "report", "config"]
 LAYERS += ["fitting", "tuning", "run", "sweeps"]
 

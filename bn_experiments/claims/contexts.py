@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from bn_experiments.records.results import Result
 from bn_experiments.refusal import shown
 
 GROUPS = ("data", "model", "optimizer")  # that name a context
+QUOTED = re.compile(r"""(?<=[=\s,:\[{(])(["'])(?:\\.|(?!\1)[^\\])*\1""")
 ALL = "all"  # in place of a baseline: every pair of arms is compared
 MOST_KEYS = 3  # of those that keep two contexts apart, shown in a line
 MOST_CONTEXTS = 20  # for which lines are written, and among which the most similar one is looked for
@@ -91,12 +93,16 @@ def of_experiment(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Cont
 
 
 def texts_of(settings: str) -> list[str]:
-    """The settings in a text, which may hold spaces in their values.
+    r"""The settings in a text, which may hold spaces in their values, and anything in quotes.
 
     >>> texts_of("model.hidden=[64, 64] data.root='/my images' +x=1")
     ['model.hidden=[64, 64]', "data.root='/my images'", '+x=1']
+    >>> texts_of("model.tags=['a b=1', 2] model.tag='it\\'s c=u, [x]'")
+    ["model.tags=['a b=1', 2]", "model.tag='it\\'s c=u, [x]'"]
     """
-    return [text for text in re.split(r"\s+(?=[\w./@+~]+=)", settings.strip()) if text]
+    masked = QUOTED.sub(lambda quoted: "_" * len(quoted[0]), settings)  # of the same length
+    starts = [0, *(border.end() for border in re.finditer(r"\s+(?=[\w./@+~]+=)", masked)), len(settings)]
+    return [text for start, end in pairwise(starts) if (text := settings[start:end].strip())]
 
 
 def apart(contexts: Sequence[Context], baseline: str) -> list[str]:

@@ -65,7 +65,7 @@ class Dropout(nn.Module):
     Shapes: x (B, ...) to (B, ...).
 
     Args:
-        p: The probability that an element is zeroed, in [0, 1).
+        p: The probability that an element is zeroed, in [0, 1]; it may be changed during training.
         axes: The number of first axes that have a draw for each place; None: all axes.
         scales: Whether the rest is scaled.
 
@@ -77,7 +77,12 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float, axes: int | None = None, scales: bool = True):
         super().__init__()
-        self.p, self.axes, self.scales = p, axes, scales
+        self.p = p
+        self.count(axes, scales)
+
+    def count(self, axes: int | None, scales: bool) -> None:
+        """Starts the counter; a dropout of another class has its probability already (see `existing.network`)."""
+        self.axes, self.scales = axes, scales
         self.register_buffer("seed", torch.zeros((), dtype=torch.int64))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.reset_parameters()
@@ -99,7 +104,7 @@ class Dropout(nn.Module):
         shape = (*x.shape[:axes], *(1,) * (x.dim() - axes))
         bits = random_bits(self.seed, self.step, math.prod(shape)).view(shape)
         kept = shift_right(bits, 11) >= round(self.p * 2**53)
-        return x * kept * (1 / (1 - self.p)) if self.scales else x * kept
+        return x * kept * (1 / (1 - self.p)) if self.scales and self.p < 1 else x * kept
 
     def extra_repr(self) -> str:
         """The probability, as torch's dropout shows it."""

@@ -14,7 +14,7 @@ from bn_experiments.probes.scoring import SPLITS, scores_by_split
 from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import generator
 from bn_experiments.system import interruption
-from bn_experiments.training.attributes import memories, same, settle
+from bn_experiments.training.attributes import Unseen, memories, same, settle
 from bn_experiments.training.replicas import Replicas, SeparateReplicas
 from bn_experiments.training.snapshot import Snapshot
 
@@ -60,11 +60,16 @@ def estimate_population_statistics(network: nn.Module, batches: Tensor) -> None:
 
 
 def _statistics(network: nn.Module) -> dict[str, Any]:
-    """The buffers and plain attributes that may be running statistics, which integers are not: they count."""
+    """The buffers and plain attributes that may be running statistics.
+
+    Integers, which count, and the states of random generators and iterators are none.
+    """
     found = memories(network) | dict(network.named_buffers())
     tensors = {name: value.clone() for name, value in found.items() if isinstance(value, Tensor)}
     floats = {name: value for name, value in tensors.items() if value.is_floating_point()}
-    return floats | {name: value for name, value in found.items() if not isinstance(value, Tensor | int)}
+    return floats | {
+        name: value for name, value in found.items() if not isinstance(value, Tensor | int | bytes | Unseen)
+    }
 
 
 def _moved(before: dict[str, Any], network: nn.Module) -> list[str]:

@@ -4,7 +4,6 @@ That is so for the modules of torch, and for most others. It is not so for every
 is tried with a few steps before anything trains.
 """
 
-import copy
 import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bn_experiments.copies import refuse_what_cannot_be_copied
 from bn_experiments.data.splits import Examples
 from bn_experiments.refusal import one_line
 from bn_experiments.seeds import Stream, generator, global_state
-from bn_experiments.training.attributes import attributes, changed, memories, restore, same
+from bn_experiments.training.attributes import Unseen, attributes, changed, memories, restore, same
 from bn_experiments.training.losses import Loss
 from bn_experiments.training.replicas import Part, StackedReplicas
 from bn_experiments.training.steps import Clip, Steps
@@ -197,11 +197,15 @@ def _reason(find: Callable[[], str | None]) -> str | None:
 
 
 def _alone(trial: Trial) -> tuple[list[Alone], Tensor, list[Tensor]]:
-    """The runs after their steps, their losses (K, R), and the logits (B, C) of each in evaluation mode."""
+    """The runs after their steps, their losses (K, R), and the logits (B, C) of each in evaluation mode.
+
+    Raises:
+        Refusal: A network cannot be copied after its steps, as it will be where a probe measures it.
+    """
     runs, examples = [Alone(trial, seed) for seed in trial.seeds], trial.in_dtype()
     before, _ = trial.index()
     losses = [run.take(examples, [own[:, i] for own in before]) for i, run in enumerate(runs)]
-    copy.deepcopy(runs[0].network)  # as probes do
+    refuse_what_cannot_be_copied(runs[0].network, "model, norm")
     return runs, torch.stack(losses, dim=1), [run.logits(trial.evaluated()) for run in runs]
 
 
@@ -223,8 +227,10 @@ def _stacked(trial: Trial, runs: Sequence[Alone], losses: Tensor, logits: Sequen
     take = Steps(part, [trial.optimizer(network) for network in part.networks], trial.loss, trial.clip)
     examples, (before, _) = trial.in_dtype(), trial.index()
     first = take(examples, before[0])
-    if names := [name for name, value in memories(stack.network).items() if isinstance(value, Tensor)]:
-        return f"{names[0].partition('[')[0]} keeps a tensor, which in a stack would be of all replicas"
+    for held, value in memories(stack.network).items():
+        if isinstance(value, Tensor | Unseen):
+            what = "a tensor" if isinstance(value, Tensor) else "an iterator, whose state cannot be seen"
+            return f"{held.partition('[')[0]} keeps {what}, which in a stack would be of all replicas"
     together, tolerance = torch.cat([first, *(take(examples, own) for own in before[1:])]), TOLERANCE[trial.dtype]
     with torch.no_grad():
         evaluated = stack.eval().forward_shared(trial.evaluated())
@@ -233,8 +239,8 @@ def _stacked(trial: Trial, runs: Sequence[Alone], losses: Tensor, logits: Sequen
     for found, expected in pairs:
         if name := _differing(found, expected, tolerance):
             return f"{name} differs in a stack"
-    if names := [name for run in runs for name in changed(attributes(run.network), attributes(stack.network))]:
-        return f"{names[0]} differs in a stack"
+    if names := [name for run in runs for name in changed(memories(run.network), memories(stack.network))]:
+        return f"{names[0].partition('[')[0]} differs in a stack"
     if _differing({"": evaluated}, {"": torch.stack(list(logits))}, tolerance):
         return "the output in evaluation mode differs in a stack"
     return None

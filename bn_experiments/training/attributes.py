@@ -1,7 +1,8 @@
 """Plain attributes: the state that modules keep beside their parameters and buffers, such as a count of steps."""
 
+import random
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -14,6 +15,17 @@ from bn_experiments.norms.slot import EVERY_MODULES
 Attributes = dict[str, Any]  # by name, such as hidden.0.norm.steps
 VALUES = (bool, int, float, complex, str, type(None))
 OF_OPTIMIZERS = ("state", "param_groups")  # which a checkpoint holds
+GENERATORS: dict[type, Callable[[Any], Any]] = {  # of random numbers, and the function that gives the state of each
+    torch.Generator: lambda one: one.get_state().tolist(),
+    random.Random: lambda one: one.getstate(),
+    np.random.Generator: lambda one: one.bit_generator.state,
+    np.random.BitGenerator: lambda one: one.state,
+    np.random.RandomState: lambda one: one.get_state(legacy=False),
+}
+
+
+class Unseen:
+    """A state that cannot be seen, as that of an iterator; it equals no other one, nor itself later."""
 
 
 def attributes(network: nn.Module) -> Attributes:
@@ -47,7 +59,8 @@ def memories(owner: Any) -> Attributes:
     """All that a network or an optimizer may remember beside what torch keeps for it.
 
     These are the numbers, texts and tensors below its attributes, at any depth of containers and of objects of any
-    class, also those that `attributes` does not find and a checkpoint does not hold; of functions, the names.
+    class, also those that `attributes` does not find and a checkpoint does not hold; of functions, the names; of
+    generators of random numbers, the state as bytes; of iterators, `Unseen`.
 
     >>> memories(nn.Sequential(nn.Dropout(0.5)))
     {'0.p': 0.5, '0.inplace': False}
@@ -66,21 +79,28 @@ def _leaves(value: Any, seen: set[int]) -> Iterator[Any]:
         yield value.tolist()
     elif isinstance(value, (*VALUES, Tensor)):
         yield value
-    elif isinstance(value, torch.Generator):
-        yield bytes(value.get_state().tolist())
+    elif isinstance(value, tuple(GENERATORS)):
+        state = next(state for kind, state in GENERATORS.items() if isinstance(value, kind))
+        yield repr(list(_leaves(state(value), set()))).encode()
     elif isinstance(value, FunctionType | BuiltinFunctionType):
         yield value.__qualname__
     elif id(value) not in seen and not isinstance(value, nn.Module | type | ModuleType):
         seen.add(id(value))
-        inner = (
-            value if isinstance(value, list | tuple | set | deque | dict) else vars(value) if _is_open(value) else ()
-        )
+        inner = value if isinstance(value, list | tuple | set | deque | dict) else _held(value)
+        if inner is None:
+            yield Unseen()
+            return
         for one in inner.values() if isinstance(inner, dict) else inner:
             yield from _leaves(one, seen)
 
 
-def _is_open(value: Any) -> bool:
-    return isinstance(getattr(value, "__dict__", None), dict)
+def _held(value: Any) -> Any:
+    """What an object holds in its attributes and slots; None of an iterator that does not show where it is."""
+    state = object.__getstate__(value)
+    if state is None and hasattr(type(value), "__next__"):
+        return None
+    own, slots = state if isinstance(state, tuple) else (state, {})
+    return {**(own or {}), **slots}
 
 
 def settle(network: nn.Module) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bn_experiments.claims.contexts import apart, of_experiment, of_grid, with_most_of
+from bn_experiments.claims.contexts import apart, of_experiment, of_grid, texts_of, with_most_of
 from bn_experiments.claims.protocol import parse
 from tests.cells_by_hand import ORIGIN, a_result
 
@@ -55,6 +55,19 @@ def test_a_cell_that_differs_in_anything_else_is_not_compared_and_the_key_is_sai
 def test_keys_that_change_no_number_keep_no_cells_apart(key):
     cells = a_folder(a_result("none", ACC, config={key: 3}), a_result("bn", ACC, config={key: 4}))
     assert arms_of(cells) == [["none", "bn"]]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ['+model.tag="a/b c=ü, [x] ../.."', "data.batch_size=5"],
+        ["model.tag='it\\'s x=1'", "+y=2"],
+        ["model.tags=['a b=1',\"c d=2\"]", "x={a:'b c=3'}"],
+        ["x=it's", "y=one's"],
+    ],
+)
+def test_settings_are_told_apart_whatever_their_values_have_in_quotes(texts):
+    assert texts_of(" ".join(texts)) == texts
 
 
 def test_contexts_of_the_same_name_are_told_apart_by_the_key_that_differs():

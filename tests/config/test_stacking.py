@@ -1,12 +1,17 @@
 """Networks, norms and optimizers as people write them: stacked as alone, or known not to be."""
 
 import copy
+import itertools
+import random
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from benchmarks.people import Shared
+from benchmarks.people import Affine, Shared
 from bn_experiments.config import objects, stacking
 from bn_experiments.config.build import build
 from bn_experiments.config.check import check_cells
@@ -98,6 +103,53 @@ def test_norms_as_people_write_them_agree_or_are_known_not_to(compose_cell, norm
     assert ALONE.get(name, "") in (agreement.alone or "")
     assert (agreement.anew is None) == (name not in ANEW), agreement
     assert agreement.draws == name.startswith("Noisy")
+
+
+class Rarely(Affine):
+    """Noise for one pass of many, which the few steps of a trial do not meet."""
+
+    def __init__(self, width: int, kind: str):
+        super().__init__(width)
+        seed = random.getrandbits(30) if kind != "of_one_seed" else 0
+        self.source: Any = {
+            "python": lambda: random.Random(seed),
+            "numpy": lambda: np.random.default_rng(seed),
+            "legacy": lambda: np.random.RandomState(seed),
+            "of_one_seed": lambda: random.Random(seed),
+            "in_slots": lambda: InSlots(random.Random(seed)),
+            "count": lambda: itertools.count(1),
+            "cycle": lambda: itertools.cycle([1.0, 0.5]),
+        }[kind]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        source = getattr(self.source, "inner", self.source)
+        drawn = next(source) if hasattr(source, "__next__") else source.random()
+        return self.scaled(x + 1.0) if self.training and drawn < 1e-6 else self.scaled(x)
+
+
+class InSlots:
+    """An object without a dictionary of its attributes."""
+
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: Any):
+        self.inner = inner
+
+
+@pytest.mark.parametrize(
+    ("kind", "alone"),
+    [
+        *((kind, "norm.source differs in a stack") for kind in ("python", "numpy", "legacy", "in_slots")),
+        ("of_one_seed", None),
+        *((kind, "norm.source keeps an iterator, whose state cannot be seen") for kind in ("count", "cycle")),
+    ],
+)
+def test_what_a_module_draws_from_by_itself_is_a_state_though_no_step_of_the_trial_shows_it(compose_cell, kind, alone):
+    norm = ["norm=none", f"norm._target_={__name__}.Rarely", f"+norm.kind={kind}"]
+    agreement = found(compose_cell, "model.hidden=[8]", *norm)
+    assert alone in agreement.alone if alone else agreement.alone is None
+    assert agreement.anew == "the network keeps hidden.0.norm.source, which a checkpoint does not hold"
+    assert not agreement.draws
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -1,6 +1,10 @@
 """Networks of torchvision, of timm and of one's own, with the norm of an arm in place of theirs."""
 
+import copy
 import importlib.util
+import re
+import threading
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -204,7 +208,7 @@ def test_a_dropout_of_two_names_is_replaced_under_both():
     shared = nn.Dropout(0.5)
     network = nn.ModuleDict({"one": shared, "two": shared})
     count_draws(network)
-    assert type(network["one"]) is Dropout
+    assert isinstance(network["one"], Dropout)
     assert network["one"] is network["two"]
 
 
@@ -213,7 +217,7 @@ def test_dropouts_without_a_draw_are_left():
     count_draws(network)
     assert type(network[0]) is nn.Dropout
     dropped = network[1](torch.ones(50, 8, 4, 4))
-    assert type(network[1]) is Dropout
+    assert isinstance(network[1], Dropout)
     assert bool((dropped == dropped[..., :1, :1]).all()), "a channel is dropped as a whole"
 
 
@@ -260,6 +264,90 @@ def test_a_network_of_ones_own_gets_what_it_asks_for():
     assert network(torch.zeros(3, 2, 8, 8)).shape == (3, 7)
     assert isinstance(network.network[2], nn.Tanh)
     assert network.network[1].num_features == 5
+
+
+def of_three_steps(bias: Any, norm: Slot) -> tuple[list[float], Tensor]:
+    """The losses of three steps, and the outputs in evaluation mode after them."""
+    torch.manual_seed(0)
+    slot = copy.copy(norm)
+    slot.bias = bias
+    layers = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    network = Existing(layers, slot, (6,), "all", 6, "it").double()
+    optimizer, losses = torch.optim.SGD(network.parameters(), lr=0.1), []
+    for _ in range(3):
+        loss = network(torch.randn(20, 6, dtype=torch.float64)).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach().item())
+    return losses, network.eval()(torch.ones(2, 6, dtype=torch.float64))
+
+
+def test_without_the_bias_that_a_norm_cancels_training_is_the_same_and_evaluation_is_not_at_first():
+    losses, evaluated = of_three_steps("auto", KEEP)
+    of_keep, of_auto = (of_three_steps(bias, BN) for bias in ("keep", "auto"))
+    assert of_keep[0] == losses
+    assert torch.equal(of_keep[1], evaluated)
+    assert of_auto[0] == pytest.approx(losses, rel=1e-12)
+    assert (of_auto[1] - evaluated).detach().abs().max().item() > 1e-3
+
+
+def three_channels(num_classes: int, repeats: bool) -> nn.Module:
+    repeated = [Repeated()] if repeats else []
+    return nn.Sequential(*repeated, nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(24, num_classes))
+
+
+class Repeated(nn.Module):
+    """A channel three times."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.repeat(1, 3, 1)
+
+
+@pytest.mark.parametrize("norm", [KEEP, NONE])
+def test_a_network_of_ones_own_that_takes_three_channels_is_given_one_three_times_unless_it_does_that(norm):
+    made = {}
+    for repeats in (True, False):
+        torch.manual_seed(0)
+        made[repeats] = own((1, 8), 7, norm, target=f"{__name__}.three_channels", repeats=repeats, **OPTIONS)
+    x = torch.randn(5, 1, 8)
+    assert torch.equal(made[True](x), made[False](x))
+
+
+@pytest.mark.parametrize("norm", [KEEP, NONE])
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (
+            lambda layer: setattr(layer, "lock", threading.Lock()),
+            "model: 1, Linear, cannot be copied (cannot pickle '_thread.lock' object); allowed: a network that "
+            "copy.deepcopy takes; make what cannot be copied where it is used, or give Linear a __deepcopy__",
+        ),
+        (
+            nn.utils.weight_norm,
+            "a network that copy.deepcopy takes; write torch.nn.utils.parametrizations.weight_norm for "
+            "torch.nn.utils.weight_norm",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_copied_is_refused_with_the_module_that_is_the_reason(spoil, line, norm):
+    network = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4))
+    with warnings.catch_warnings(action="ignore"):  # that there is a newer weight_norm
+        spoil(network[1])
+    with pytest.raises(Refusal, match=re.escape(line)):
+        Existing(network, norm, (4,), "all", 4, "it")
+
+
+@pytest.mark.parametrize(("output", "name"), [(lambda x: (x, x), "tuple"), (lambda x: {"logits": x}, "dict")])
+def test_a_network_that_returns_something_else_than_logits_is_refused(output, name):
+    class Returning(nn.Sequential):
+        def forward(self, x: Tensor) -> Any:
+            return output(super().forward(x))
+
+    network = Existing(Returning(nn.BatchNorm1d(4)), NONE, (4,), "all", 4, "it")
+    line = f"model: Returning returns a {name}; allowed: logits of the shape (B, C), or an object with an attribute"
+    with pytest.raises(Refusal, match=re.escape(line)):
+        network(torch.zeros(3, 4))
 
 
 def test_a_lazy_network_is_refused():

@@ -238,9 +238,11 @@ def test_tied_weights_stay_tied_with_a_parametrization_too():
 class DropPath(nn.Module):
     """Drops examples; `p` is what people mean by it: of dropping, or of keeping."""
 
-    def __init__(self, p: float, keeps: bool):
+    keeps = False
+
+    def __init__(self, p: float):
         super().__init__()
-        self.p, self.keeps = p, keeps
+        self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.p if self.keeps else 1 - self.p
@@ -250,13 +252,92 @@ class DropPath(nn.Module):
         return x * mask if self.keeps else x * mask / kept
 
 
+class KeepingDropPath(DropPath):
+    """The same with the other meaning."""
+
+    keeps = True
+
+
 @pytest.mark.parametrize("keeps", [True, False])
 def test_a_class_named_as_stochastic_depth_is_counted_where_it_is_that(keeps):
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), DropPath(0.9 if keeps else 0.1, keeps))
+    assert isinstance(counted(KeepingDropPath(0.9) if keeps else DropPath(0.1)), Dropout) == (not keeps)
+
+
+def counted(last: nn.Module) -> nn.Module:
+    """What becomes of the last module of a network whose norms are kept."""
+    network = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), last)
     made = Existing(network, Slot(KEPT, layers="all"), (3, 6), "all", 3, "it").network
     assert isinstance(made, nn.Sequential)
-    assert (type(made[2]) is Dropout) == (not keeps)
+    return made[2]
+
+
+def of_depth(mode: str, keeps: bool, block: nn.Module | None = None) -> nn.Module:
+    """Stochastic depth in a class of torchvision's name."""
+
+    class StochasticDepth(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p, self.mode = 0.2, mode
+            if block:
+                self.block = block
+
+        def forward(self, x: Tensor) -> Tensor:
+            own = x + self.block(x) if block else x
+            kept = self.p if keeps else 1 - self.p
+            if not self.training:
+                return own * kept if keeps else own
+            drawn = torch.rand(len(x) if mode == "row" else 1, 1) < kept
+            return own * drawn if keeps else own * drawn / kept
+
+    return StochasticDepth()
+
+
+@pytest.mark.parametrize("mode", ["row", "batch"])
+def test_a_class_with_torchvisions_name_is_counted_where_it_does_what_torchvisions_does(mode):
+    torch.manual_seed(0)
+    assert isinstance(counted(of_depth(mode, keeps=False)), Dropout)
+    assert not isinstance(counted(of_depth(mode, keeps=True)), Dropout)
+    holding = counted(of_depth(mode, keeps=False, block=nn.Linear(5, 5)))
+    assert not isinstance(holding, Dropout)
+    assert type(holding.block) is nn.Linear
+    other = of_depth("batch" if mode == "row" else "row", keeps=False)
+    other.mode = mode
+    assert not isinstance(counted(other), Dropout), "draws for each example, and says for the batch, or the reverse"
+
+
+class NamedDropPath(nn.Module):
+    """Drops examples, with its probability under the name that timm gives it."""
+
+    def __init__(self, drop_prob: float):
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = 1 - self.drop_prob
+        return x * (torch.rand(len(x), 1) < kept) / kept if self.training else x
+
+
+@pytest.mark.parametrize(
+    ("made", "name"), [(NamedDropPath(0.1), "drop_prob"), (of_depth("row", keeps=False), "p"), (nn.Dropout(0.1), "p")]
+)
+def test_a_probability_that_a_network_changes_is_the_one_that_is_drawn_with(made, name):
+    kind, calls = type(made), []
+    made.register_forward_hook(lambda *_: calls.append(1))
+    drops = counted(made)
+    assert isinstance(drops, kind), "a network that looks for its dropouts finds them by their class"
+    assert isinstance(drops, Dropout)
+    x = torch.ones(4000, 5)
+    for p in (0.7, 0.0, 1.0):
+        setattr(drops, name, p)
+        assert float((drops.train()(x) == 0).float().mean()) == pytest.approx(p, abs=0.05)
+    assert len(calls) == 3, "its hooks are its own, and no trial calls them"
+
+
+def test_a_dropout_with_more_of_its_own_draws_as_before():
+    more = NamedDropPath(0.1)
+    more.steps = 0  # such as a schedule within its forward
+    assert type(counted(more)) is NamedDropPath
 
 
 class ZeroCentred(nn.Module):

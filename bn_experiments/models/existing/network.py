@@ -2,16 +2,22 @@
 
 import copy
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from bn_experiments.copies import refuse_what_cannot_be_copied
 from bn_experiments.models.hidden import Dropout
-from bn_experiments.norms.slot import Slot
-from bn_experiments.norms.surgery import replace_module, replace_norms
+from bn_experiments.norms.slot import EVERY_MODULES, Slot
+from bn_experiments.norms.surgery import replace_norms
 from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import Stream
+
+TORCHS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+PROBABILITIES = {"p", "drop_prob"}  # the attributes that hold it
+OPTIONS = {"inplace", "mode", "scale_by_keep"}  # their other attributes
 
 
 class Existing(nn.Module):
@@ -36,7 +42,7 @@ class Existing(nn.Module):
         notes: What arms differ in beside their norms, if anything, in sentences.
 
     Raises:
-        Refusal: The network has no norms that can be replaced.
+        Refusal: The network cannot be copied, or has no norms that can be replaced.
     """
 
     def __init__(self, network: nn.Module, norm: Slot, input_shape: Sequence[int], replaces: str, channels: int,
@@ -47,6 +53,7 @@ class Existing(nn.Module):
         if lazy := [key for key, one in tensors if nn.parameter.is_lazy(one)]:
             got, allowed = f"{name} leaves the shape of {lazy[0]} to its first batch", "networks with all their weights"
             raise Refusal("model", got, allowed, "write the number of inputs in place of a lazy module")
+        refuse_what_cannot_be_copied(network, "model")
         for module in network.modules():
             if getattr(module, "inplace", False) is True:
                 cast(Any, module).inplace = False
@@ -59,35 +66,64 @@ class Existing(nn.Module):
         if x.shape[1] == 1:
             x = x.expand(-1, self.channels, *(-1,) * (x.dim() - 2))
         output = self.network(x)
-        return output if isinstance(output, Tensor) else output.logits
+        logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+        if isinstance(logits, Tensor):
+            return logits
+        got = f"{type(self.network).__name__} returns a {type(output).__name__}"
+        remedy = "let its forward return the logits alone, or write a class around it that does"
+        raise Refusal("model", got, "logits of the shape (B, C), or an object with an attribute logits", remedy)
 
 
 def count_draws(network: nn.Module) -> None:
-    """Replaces torch's dropouts, and stochastic depth as torchvision and timm write it, by counted ones, in place."""
+    """Makes torch's dropouts, and stochastic depth as torchvision and timm write it, draw from counters, in place.
+
+    Each keeps its class, its hooks, and the attribute that holds its probability, which a network may change. A module
+    that has more than they have, or that does something else than its name says, draws as before.
+    """
     for module in list(network.modules()):
-        p = getattr(module, "drop_prob", getattr(module, "p", None))
-        if isinstance(p, float) and 0 < p < 1 and (axes := _axes(module)) is not None:
-            scales = getattr(module, "scale_by_keep", True)
-            if type(module).__name__.endswith("DropPath") and not _drops_examples(module, p, scales):
-                continue
-            replace_module(network, module, Dropout(p, None if axes < 0 else axes, scales))
+        own = vars(module).keys() - EVERY_MODULES
+        names = own & PROBABILITIES
+        if len(names) != 1 or own - names - OPTIONS or (axes := _axes(module)) is None:
+            continue
+        (name,) = names
+        p = vars(module)[name]
+        if isinstance(p, float) and 0 < p < 1 and (type(module) in TORCHS or _drops(module, name, axes)):
+            live = {} if name == "p" else {"p": property(attrgetter(name))}
+            cast(Any, module).__class__ = type(type(module).__name__, (Dropout, type(module)), live)
+            cast(Dropout, module).count(None if axes < 0 else axes, _scales(module))
 
 
-def _drops_examples(module: nn.Module, p: float, scales: bool) -> bool:
-    """Whether a module drops whole examples with probability p and scales the rest, as a class of its name does."""
-    x, tried = torch.ones(1000, 2, device="cpu"), copy.deepcopy(module)
-    with Stream(0, "look").drawn():
-        evaluated, trained = tried.eval()(x), tried.train()(x)
-    kept = trained[:, 0] != 0
-    expected = kept[:, None] * x / (1 - p if scales else 1)
-    return torch.equal(evaluated, x) and torch.allclose(trained, expected) and abs(kept.float().mean() - 1 + p) < 0.1
+def _drops(module: nn.Module, name: str, axes: int) -> bool:
+    """Whether all that a module does is to drop examples, or the batch, with the probability that an attribute holds.
+
+    It is tried with a probability of 1/4, which tells it from a module that keeps them with that probability.
+    """
+    if any(module._modules.values()) or {**module._parameters, **module._buffers}:
+        return False
+    x, tried = torch.ones(100, 8, 3, device="cpu"), copy.deepcopy(module)
+    setattr(tried, name, 0.25)
+    try:
+        with Stream(0, "look").drawn(), torch.device("cpu"):
+            evaluated = tried.eval().forward(x[0].clone())
+            trained = torch.stack([tried.train().forward(batch.clone()) for batch in x])
+    except Exception:  # of a module that takes something else
+        return False
+    kept = trained != 0  # (100, 8, 3)
+    share, together = kept.float().mean(), (kept == kept[:, :1]).all(dim=(1, 2)).float().mean()
+    is_drawn = share > 0.5 and (together == 1 if axes == 0 else together < 0.5)
+    expected = kept[..., :1] * x / (0.75 if _scales(module) else 1)
+    return bool(is_drawn) and torch.equal(evaluated, x[0]) and torch.allclose(trained, expected)
+
+
+def _scales(module: nn.Module) -> bool:
+    return bool(getattr(module, "scale_by_keep", True))
 
 
 def _axes(module: nn.Module) -> int | None:
     """The number of first axes with draws of their own, -1 for all of them; None for a module that drops nothing."""
     if type(module) is nn.Dropout:
         return -1
-    if type(module) in (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d):
+    if type(module) in TORCHS:
         return 2
     if type(module).__name__.endswith("DropPath"):
         return 1

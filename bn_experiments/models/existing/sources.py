@@ -11,6 +11,7 @@ from torch import nn
 from bn_experiments.imports import imported
 from bn_experiments.models.existing.network import Existing
 from bn_experiments.models.existing.stem import keep_size
+from bn_experiments.norms.sites import look
 from bn_experiments.norms.slot import Slot
 from bn_experiments.refusal import Refusal, nearest
 
@@ -149,7 +150,21 @@ def _existing(
     network = _made(make)
     if small_images:
         keep_size(network, name)
-    return Existing(network, norm, input_shape, replaces, channels or input_shape[0], name)
+    return Existing(network, norm, input_shape, replaces, channels or _channels(network, input_shape), name)
+
+
+def _channels(network: nn.Module, input_shape: Sequence[int]) -> int:
+    """The channels that a network is given: those of the data, or three where it does not take the one of the data."""
+    first = next(
+        (module for module in network.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None
+    )
+    if input_shape[0] != 1 or first is None or first.in_channels != 3:
+        return input_shape[0]
+    try:
+        look(network, input_shape)
+    except Exception:
+        return 3
+    return 1  # which the network repeats itself
 
 
 def _made(make: Callable[[], nn.Module]) -> nn.Module:
