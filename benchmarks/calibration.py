@@ -16,7 +16,8 @@ from scipy import special
 
 from bn_experiments.statistics.evidence import ROUNDING, assess
 from bn_experiments.statistics.intervals import LEVEL
-from bn_experiments.statistics.looks import doubling, first_decided
+from bn_experiments.statistics.looks import first_decided
+from bn_experiments.statistics.sizes import doubling
 
 DRAWS = 40_000
 REPLICAS = (6, 10, 20)

@@ -61,9 +61,8 @@ def main() -> None:
                 found["one after another"].append(sum(seconds(partial(run, each)) for each in alone))
             print({way: [round(each, 1) for each in times] for way, times in found.items()}, flush=True)
     ratios = [two / one for one, two in zip(*found.values(), strict=True)]
-    print(
-        f"{len(rates)} rates, ten seeds each: {median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})"
-    )
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"{len(rates)} rates, ten seeds each: {median(ratios):.2f} times as fast ({spread})")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import json
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
 from bn_experiments.claims.contexts import of_grid
 from bn_experiments.config import objects, space, stacking
@@ -99,7 +101,7 @@ def test_a_range_is_geometric_and_a_list_is_sorted(text, values):
 
 
 @pytest.mark.parametrize(
-    "text", ["0..1:3", "1..0.1:3", "1e-3..10:1", "a..b:3", 0.1, [0.1], [1, 1], "0.1", "1..inf:2", {}]
+    "text", ["0..1:3", "1..0.1:3", "1e-3..10:1", "a..b:3", 0.1, [0.1], [1, 1], "0.1", "1..inf:2", "1..1.00001:3", {}]
 )
 def test_what_stands_for_no_values_is_refused(text):
     with pytest.raises(Refusal, match=r"tune\.optimizer\.lr"):
@@ -119,6 +121,7 @@ def test_what_stands_for_no_values_is_refused(text):
         (["++tune.optimizer.momentum=[0,0.9]", "optimizer.nesterov=true"], "optimizer.momentum=0"),
         (["norm=gn", "++tune.norm.num_groups=[1,3]"], "norm.num_groups=3"),
         (["++tune.data.split_seed=[1,2]"], "tune.data.split_seed"),
+        (["++tune.optimizer.lr=[0.1,1]", "data.val_split=test"], "data.val_split=test"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused_with_its_key(compose_cell, overrides, key):
@@ -206,3 +209,43 @@ def test_a_stack_has_as_many_replicas_as_the_memory_holds(compose_cell):
     found = stacking.most_at_once(large, splits, "cpu")
     assert found == pytest.approx(stacking.MEMORY_BYTES / 4 / (16 * weights + 8 * outputs), abs=2)
     assert at_once(compose_cell(*keys, "trainer.stack_replicas=false").config) == 0
+
+
+class Alpha(nn.Module):
+    """A norm of one's own, whose alpha is a plain number."""
+
+    def __init__(self, num_features, alpha=1.0):
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, x):
+        return self.alpha * x
+
+
+def test_a_number_of_ones_own_norm_is_tried_one_value_after_another(compose_cell):
+    keys = ["norm._target_=tests.test_tuning.Alpha", "++norm.alpha=1", "++tune.norm.alpha=[0.1,1]"]
+    own = compose_cell(*keys).config
+    assert [len(pack) for pack in space.packs(own, 100)] == [1, 1]
+    ours = compose_cell("norm=dyt", "++tune.norm.alpha=[0.1,1]").config
+    assert [len(pack) for pack in space.packs(ours, 100)] == [2]
+
+
+def test_whole_numbers_stay_whole_and_booleans_have_no_edge(compose_cell):
+    spaces = ["++tune.data.batch_size=16..256:5", "++tune.optimizer.nesterov=[true,false]"]
+    config = compose_cell("data.batch_size=32", *spaces).config
+    assert space.space_of(config)["data.batch_size"] == [16, 32, 64, 128, 256]
+    points = space.points(config)
+    assert space.edges(points, points[0]) == {"data.batch_size": "low"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"chosen": 9}, {"points": "none"}, {"metrics": {}}, {"seeds": [1, 2]}, {"diverged": 3}]
+)
+def test_a_damaged_record_counts_as_none(tmp_path, change):
+    metrics = {"val/acc": [[0.1], [0.2]], "val/loss": [[1.0], [None]]}
+    points = [{"optimizer.lr": 0.1}, {"optimizer.lr": 1.0}]
+    record = tuning.Tuning("0", points, [1000], metrics, [[False], [True]], 1, {"optimizer.lr": "high"}, [], 1.0)
+    record.write(tmp_path)
+    assert tuning.read(tmp_path) == record
+    replace(record, **change).write(tmp_path)
+    assert tuning.read(tmp_path) is None

@@ -20,6 +20,7 @@ class Enough:
         level: The level at which the claim is decided.
         minutes: The minutes in which the cells of the claim would train the replicas that they lack, one cell after
             another; None where this is not known.
+        anew: Whether these need a folder of their own, for this one is judged at fewer.
     """
 
     replicas: int | None
@@ -27,6 +28,7 @@ class Enough:
     is_observed: bool
     level: float
     minutes: float | None = None
+    anew: bool = False
 
     def __str__(self) -> str:
         if self.replicas is None:
@@ -38,7 +40,8 @@ class Enough:
         if self.replicas is None or self.minutes is None:
             return text
         minutes = max(1, math.ceil(self.minutes))
-        return f"{text}, {minutes:,} minute{'s' * (minutes > 1)}: replicas={self.replicas}"
+        where = " under another name=" if self.anew else ""
+        return f"{text}, {minutes:,} minute{'s' * (minutes > 1)}: replicas={self.replicas}{where}"
 
     def timed(self, cells: Collection[Result]) -> "Enough":
         """The same with the minutes of the cells that the claim needs, from the time that a replica of each took."""

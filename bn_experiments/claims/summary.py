@@ -18,9 +18,10 @@ from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.results import Result
 from bn_experiments.records.tuning import where
 from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL, mean_interval, rarest_failure, spread, widened
-from bn_experiments.statistics.looks import parsed, stops
+from bn_experiments.statistics.looks import stops
 from bn_experiments.statistics.power import smallest_difference
 from bn_experiments.statistics.rules import difference
+from bn_experiments.statistics.sizes import parsed
 from bn_experiments.system.files import write_whole
 
 FILE = "comparison.json"
@@ -48,15 +49,15 @@ def summarise(cells: Mapping[Path, Result], baseline: str, looks: Sequence[int] 
         over all differences of a metric; detectable is the smallest true difference that so many pairs find with 80%
         power at the least favourable of Holm's levels.
     """
-    return corrected([row for context in of_grid(cells) for row in _rows(context, cells, baseline, looks)], len(looks))
+    return corrected([row for context in of_grid(cells) for row in _rows(context, cells, baseline, looks)], looks)
 
 
-def corrected(rows: Sequence[dict[str, Any]], looks: int = 0) -> pd.DataFrame:
+def corrected(rows: Sequence[dict[str, Any]], looks: Sequence[int] = ()) -> pd.DataFrame:
     """A summary with p adjusted over all differences of a metric, and with the smallest difference that each can find.
 
     Args:
         rows: Rows of metric and, under `at`, the numbers of `paired_difference` at each look so far.
-        looks: The number of looks; 0 is one, at all replicas.
+        looks: The numbers of replicas at all looks; none: one look, at all replicas.
     """
     by_metric: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -65,10 +66,10 @@ def corrected(rows: Sequence[dict[str, Any]], looks: int = 0) -> pd.DataFrame:
     return pd.DataFrame([{**{key: row[key] for key in row if key != "at"}, **found[id(row)]} for row in rows])
 
 
-def _corrected(rows: Sequence[dict[str, Any]], looks: int) -> Iterator[dict[str, float]]:
+def _corrected(rows: Sequence[dict[str, Any]], looks: Sequence[int]) -> Iterator[dict[str, float]]:
     """The numbers of the differences of one metric, each at the look that decided it, or at the last one so far."""
-    count, nan = max(1, looks), float("nan")
-    reached = stops([[(at["p"], nan) for at in row["at"]] for row in rows], count)
+    count, first, nan = max(1, len(looks)), min(looks, default=0), float("nan")
+    reached = stops([[(at["p"] if at["pairs"] >= first else nan, nan) for at in row["at"]] for row in rows], count)
     level = LEVEL / count / max(1, sum(not math.isnan(row["at"][-1]["p"]) for row in rows))
     for row, stop in zip(rows, reached, strict=True):
         at = row["at"][stop.look]
@@ -168,6 +169,11 @@ def write(
     """
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
     write_whole(folder / "summary.md", markdown(summary, baseline, claims, looks))
+    write_comparison(folder, baseline, looks)
+
+
+def write_comparison(folder: Path, baseline: str, looks: Sequence[int]) -> None:
+    """Writes how a sweep's folder is compared: by which baseline, at which looks."""
     write_whole(folder / FILE, json.dumps({"baseline": baseline, "looks": [*looks]}) + "\n")
 
 

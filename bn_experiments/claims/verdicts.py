@@ -103,7 +103,7 @@ def undecided(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[
 
 def decided(
     named: Sequence[tuple[str, str, str, str]],
-    evidence: Sequence[Sequence[rules.Evidence] | str],
+    evidence: Sequence[Sequence[rules.Evidence | str] | str],
     smallest: Sequence[float | None],
     looks: Sequence[int] = (),
 ) -> list[Verdict]:
@@ -114,30 +114,38 @@ def decided(
 
     Args:
         named: The experiment, context, statement and rule of each claim.
-        evidence: The evidence of each claim at each look so far, or the reason why it cannot be judged.
+        evidence: The evidence of each claim at each look so far, or the reason why it cannot be judged, from a look on
+            or at all.
         smallest: The smallest effect of interest of each claim.
         looks: The numbers of replicas at all looks; none: one look, at all replicas.
     """
-    tested = [each for each in evidence if not isinstance(each, str)]
-    count = max(1, len(looks))
+    tested = [[at for at in each if not isinstance(at, str)] for each in evidence if not isinstance(each, str)]
+    count, first = max(1, len(looks)), min(looks, default=0)
     level = LEVEL / count / max(1, sum(math.isfinite(each[-1].p) for each in tested))
-    reached = iter(stops([[(at.p, at.p_against) for at in each] for each in tested], count))
-    found = []
+    early = (math.nan, math.nan)  # p of replicas that are fewer than at the first look
+    reached = iter(stops([[(at.p, at.p_against) if at.n >= first else early for at in each] for each in tested], count))
+    usable, found = iter(tested), []
     for common, each, effect in zip(named, evidence, smallest, strict=True):
         if isinstance(each, str):
             found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each))
             continue
         stop = next(reached)
-        last = each[stop.look]
+        last = next(usable)[stop.look]
+        if not stop.is_decided and isinstance(each[-1], str):
+            found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each[-1]))
+            continue
         word, alone = rules.outcome_of(stop.p, stop.p_against), rules.outcome_of(count * last.p, count * last.p_against)
         p = {"holds": stop.p, "fails": stop.p_against}.get(word, min(stop.p, stop.p_against))
         note = f"{alone} alone" if alone != word else None
         if last.n < LEAST_REPLICAS:
             word, note = "inconclusive", f"fewer than {LEAST_REPLICAS} replicas"
+        elif last.n < first:
+            word, note = "inconclusive", f"before the first look, at {first} replicas"
         elif looks:
             at = f"at look {stop.look + 1} of {count}"
             note = at if note is None else f"{note}, {at}"
         more = enough(last, level, effect) if word == "inconclusive" else None
+        more = replace(more, anew=bool(looks)) if more else None
         ends = widened(last.low, last.high, last.n, LEVEL / count)
         estimate, low, high = map(_finite, (last.estimate, *ends))
         found.append(Verdict(*common, word, estimate, low, high, last.n, _finite(p), last.at, note=note, enough=more))
@@ -160,19 +168,33 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _evidence(context: Context, claim: Claim, looks: Sequence[int]) -> list[rules.Evidence] | str:
-    """The evidence of the claim's rule at each look so far, or the reason why there is none."""
-    try:
-        found = [claim.evidence(arrays) for arrays in _paired(context, claim.quantities, looks)]
-    except ValueError as error:
-        return str(error)
-    return found
+def _evidence(context: Context, claim: Claim, looks: Sequence[int]) -> list[rules.Evidence | str] | str:
+    """The evidence of the claim's rule at each look so far, or the reason why there is none, from a look on or at all.
+
+    What a later replica lacks says nothing about a look before it.
+    """
+    found: list[rules.Evidence | str] = []
+    for size in looks or (None,):
+        try:
+            arrays, is_there = _paired(context, claim.quantities, size)
+            if not is_there and found:
+                break
+            found.append(claim.evidence(arrays))
+        except ValueError as error:
+            found.append(str(error))
+            break
+        if not is_there:
+            break
+    return found[0] if isinstance(found[0], str) else found
 
 
-def _paired(context: Context, quantities: Mapping[str, Quantity], looks: Sequence[int]) -> list[dict[str, Array]]:
-    """The quantities (R,) or (R, P) by name, for the R seeds that all their arms have, at each look so far.
+def _paired(context: Context, quantities: Mapping[str, Quantity], size: int | None) -> tuple[dict[str, Array], bool]:
+    """The quantities (R,) or (R, P) by name, for the R seeds that all their arms have, and whether `size` are there.
 
-    A look takes the first of these seeds. Before the first look, and where there are no looks, all of them are taken.
+    Args:
+        context: The context.
+        quantities: The quantities by name.
+        size: How many of these seeds are taken, the first ones; None: all.
 
     Raises:
         NotMeasured: An arm or a quantity is missing, or a replica diverged and has no such quantity.
@@ -191,16 +213,15 @@ def _paired(context: Context, quantities: Mapping[str, Quantity], looks: Sequenc
         lost = ~np.isfinite(arrays[name]).reshape(len(result.seeds), -1).all(1) & np.array(result.diverged)
         diverged |= {seed for seed, is_lost in zip(result.seeds, lost, strict=True) if is_lost}
     shared = sorted(set.intersection(*map(set, seeds.values())))
-    sizes = [size for size in looks if size <= len(shared)] or [len(shared)]
-    shared = shared[: sizes[-1]]
+    is_there = size is None or size <= len(shared)
+    shared = shared[:size]
     if not shared:
         raise NotMeasured("the arms have no seed in common")
     if lost_pairs := diverged.intersection(shared):
         raise NotMeasured(f"{len(lost_pairs)} of {len(shared)} replicas diverged, which have no such number")
     if not any(skill):
         raise NotMeasured("every arm is at chance")
-    taken = {name: array[[seeds[name].index(seed) for seed in shared]] for name, array in arrays.items()}
-    return [{name: array[:size] for name, array in taken.items()} for size in sizes]
+    return {name: array[[seeds[name].index(seed) for seed in shared]] for name, array in arrays.items()}, is_there
 
 
 def write(verdicts: Sequence[Verdict], folder: Path) -> None:

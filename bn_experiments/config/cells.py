@@ -11,7 +11,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.records.identity import BASELINE, NO_NUMBERS, OF_COMMAND, SEEDS, flat
-from bn_experiments.statistics.looks import parsed
+from bn_experiments.statistics.sizes import parsed
 
 GROUPS = ("data", "model", "norm", "optimizer", "scheduler", "loss", "trainer")
 NAMED = GROUPS[:4]  # the groups whose options stand in every cell's name

@@ -11,7 +11,7 @@ from bn_experiments.config import objects
 from bn_experiments.config.cells import GROUPS
 from bn_experiments.config.errors import blamed_on
 from bn_experiments.config.objects import Config
-from bn_experiments.config.space import REPLICAS, SEED, TUNABLE, at, replicas_of, space_of
+from bn_experiments.config.space import FORMS, REPLICAS, SEED, TUNABLE, at, replicas_of, space_of
 from bn_experiments.data.batches import Batching
 from bn_experiments.data.splits import split
 from bn_experiments.norms.slot import Slot
@@ -99,7 +99,9 @@ CLASSES: dict[str, Callable[..., Any]] = {"norm": Slot, "paths": PathOptions, "t
 
 def missing(config: Config) -> list[Refusal]:
     """Groups, and the names of what they configure, that were deleted from the configuration."""
-    groups = [group for group in BESIDE if not isinstance(config.get(group), dict)]
+    if not isinstance(config.get("tune") or {}, dict):
+        return [Refusal("tune", "is no group of keys", f"tune.<key> as {FORMS}", "name a key", value=config["tune"])]
+    groups = [group for group in BESIDE if group != "tune" and not isinstance(config.get(group), dict)]
     targets = [group for group in GROUPS if group not in (*groups, "trainer") and "_target_" not in config[group]]
     remedy, path = "leave out what deletes or replaces it", "the dotted path of a class or function"
     refusals = [Refusal(group, "is missing", "a group of keys", remedy) for group in groups]
@@ -148,6 +150,9 @@ def of_tuning(config: Config) -> list[Refusal]:
         remedy = "train longer, or tune nothing"
         return [Refusal("trainer.max_epochs", "leaves nothing to tune", "1 or more", remedy, value=0)]
     wrong = problems({key: config["tune"][key] for key in ("replicas",) if key in config["tune"]}, "tune", TuneOptions)
+    if space and config["data"].get("val_split") == "test":
+        got, remedy = "would choose on the test set, which judges", "choose another, or tune nothing"
+        wrong.append(Refusal("data.val_split", got, "a split of the training set", remedy, value="test"))
     seeds = range(SEED, SEED + replicas_of(config)) if space and not wrong else range(0)
     if seeds and config["seed"] < seeds.stop and config["seed"] + config["replicas"] > SEED:
         got = f"is one of those that tune ({SEED} to {seeds[-1]})"
@@ -155,7 +160,9 @@ def of_tuning(config: Config) -> list[Refusal]:
     for key, values in space.items():
         allowed = [each for each in known if any(each == one or each.startswith(f"{one}.") for one in TUNABLE)]
         if key not in allowed:
-            wrong.append(unknown_key(f"tune.{key}", [f"tune.{each}" for each in allowed]))
+            alike = [each for each in allowed if each.startswith(f"{key.split('.')[0]}.")] or sorted(TUNABLE)
+            near = [f"tune.{each}" for each in alike if not each.endswith(("_target_", "_partial_"))]
+            wrong.append(unknown_key(f"tune.{key}", near))
             continue
         group = key.split(".")[0]
         for value in values:

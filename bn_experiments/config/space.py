@@ -18,7 +18,8 @@ FORMS = "low..high:count, as 1e-3..10:9, or a list, as [0.01,0.1,1]"
 TUNABLE = {"optimizer", "scheduler", "norm", "model", "loss", "init", "data.batch_size"}
 TUNABLE |= {"trainer.gradient_clip_norm", "trainer.adaptive_clip_factor"}
 # Keys that leave the network's program as it is: the optimizers, and what the first values of parameters are
-ACT_ON_VALUES = re.compile(r"optimizer\.(?!_target_)|scheduler\.(?!_target_|interval)|norm\.(scale_init|alpha|shift)$")
+ACT_ON_VALUES = re.compile(r"optimizer\.(?!_target_)|scheduler\.(?!_target_|interval)|norm\.scale_init$")
+OF_OUR_NORMS = ("norm.alpha", "norm.shift")  # which another one may hold as plain numbers
 
 Point = Mapping[str, Any]  # the value of each tuned key
 
@@ -34,11 +35,13 @@ def space_of(config: Config) -> dict[str, list[Any]]:
     Raises:
         Refusal: They are not written in one of the two forms.
     """
-    tried = flat(config.get("tune") or {})
-    return {key: values_of(key, text) for key, text in tried.items() if key != "replicas"}
+    tried, known = flat(config.get("tune") or {}), flat({key: config[key] for key in config if key != "tune"})
+    return {
+        key: values_of(key, text, whole=type(known.get(key)) is int) for key, text in tried.items() if key != "replicas"
+    }
 
 
-def values_of(key: str, text: Any) -> list[Any]:
+def values_of(key: str, text: Any, *, whole: bool = False) -> list[Any]:
     """The values that a text, or a list, stands for, each once and in ascending order where they are numbers.
 
     A range low..high:count has `count` values in geometric steps, rounded to four significant digits.
@@ -46,6 +49,7 @@ def values_of(key: str, text: Any) -> list[Any]:
     Args:
         key: The tuned key, for the refusals.
         text: What the configuration has.
+        whole: Whether the key takes whole numbers, to which the values of a range are rounded.
 
     Raises:
         Refusal: It stands for none, or for one alone.
@@ -54,7 +58,7 @@ def values_of(key: str, text: Any) -> list[Any]:
     ([0.001, 0.01, 0.1, 1.0, 10.0], [0.5, 1])
     """
     if isinstance(text, str) and (found := RANGE.fullmatch(text)):
-        return _geometric(key, text, found)
+        return _geometric(key, text, found, whole)
     if not isinstance(text, list) or len(set(map(repr, text))) < 2:
         raise Refusal(f"tune.{key}", "are not several values", FORMS, "write it so", value=text)
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in text)
@@ -62,16 +66,19 @@ def values_of(key: str, text: Any) -> list[Any]:
     return sorted(once) if numbers else once
 
 
-def _geometric(key: str, text: str, found: re.Match[str]) -> list[float]:
-    allowed = "two numbers above zero, the first the smaller, and two values or more"
+def _geometric(key: str, text: str, found: re.Match[str], whole: bool) -> list[Any]:
+    allowed = "two numbers above zero, the first the smaller, and two different values or more"
     try:
         low, high, count = float(found["low"]), float(found["high"]), int(found["count"])
     except ValueError:
         low = high = count = 0
-    if not 0 < low < high < float("inf") or count < 2:
+    values: list[float] = []
+    if 0 < low < high < float("inf") and count > 1:
+        exact = [low * (high / low) ** (i / (count - 1)) for i in range(count)]
+        values = [round(value) if whole else float(f"{value:.{DIGITS}g}") for value in exact]
+    if len(set(values)) < max(count, 2):
         raise Refusal(f"tune.{key}", "is no range", allowed, f"write it as {FORMS}", value=text)
-    values = [low * (high / low) ** (i / (count - 1)) for i in range(count)]
-    return [float(f"{value:.{DIGITS}g}") for value in values]
+    return values
 
 
 def replicas_of(config: Config) -> int:
@@ -107,7 +114,7 @@ def edges(tried: Sequence[Point], point: Point) -> dict[str, str]:
     found: dict[str, str] = {}
     for key in point:
         values = [each[key] for each in tried]
-        if all(isinstance(value, int | float) for value in values) and min(values) < max(values):
+        if all(type(value) in (int, float) for value in values) and min(values) < max(values):
             found |= {key: "low"} if point[key] == min(values) else {}
             found |= {key: "high"} if point[key] == max(values) else {}
     return found
@@ -122,10 +129,15 @@ def packs(config: Config, at_once: int) -> list[list[Point]]:
     """
     by_program: dict[str, list[Point]] = {}
     for point in points(config):
-        program = digest({key: value for key, value in point.items() if not ACT_ON_VALUES.match(key)})
+        program = digest({key: value for key, value in point.items() if not _acts_on_values(key, config)})
         by_program.setdefault(program, []).append(point)
     size = max(1, at_once // replicas_of(config))
     return [alike[i : i + size] for alike in by_program.values() for i in range(0, len(alike), size)]
+
+
+def _acts_on_values(key: str, config: Config) -> bool:
+    is_ours = str(config["norm"]["_target_"]).startswith("bn_experiments.")
+    return bool(ACT_ON_VALUES.match(key)) or (key in OF_OUR_NORMS and is_ours)
 
 
 def named(point: Point) -> str:

@@ -43,19 +43,21 @@ def stacks(config: Config, splits: Splits, device: str, count: int | None = None
     return device != "cpu" or forward_flops(config, splits) < STACKING_PAYS_BELOW_FLOPS
 
 
-def steps_at_once(config: Config, splits: Splits, device: str, count: int) -> int:
+def steps_at_once(config: Config, splits: Splits, device: str, count: int | None = None) -> int:
     """The mini-batches of a block: `trainer.steps_per_execution`, or fewer on a CPU where these would take long.
 
     Args:
         config: The configuration.
         splits: The data set.
         device: The kind of device.
-        count: How many replicas are trained at once.
+        count: How many replicas are trained at once, where this is not the number of seeds.
     """
     most = int(config["trainer"]["steps_per_execution"])
     if device != "cpu":
         return most
-    in_a_step = 3 * count * forward_flops(config, splits)  # a backward pass is two forward passes
+    in_a_step = (
+        3 * (count or config["replicas"]) * forward_flops(config, splits)
+    )  # a backward pass is two forward passes
     return min(most, max(1, int(MOST_FLOPS_AT_ONCE // max(in_a_step, 1))))
 
 

@@ -83,7 +83,8 @@ def arm_name(choices: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     'gn num_groups=4'
     """
     given = (text.removeprefix("norm.") for text in choices["overrides"] if text.startswith("norm."))
-    own = {key: value for key, _, value in (text.partition("=") for text in given)}
+    tuned = flat(config.get("tune") or {})  # whose values are found
+    own = {key: value for key, _, value in (text.partition("=") for text in given) if f"norm.{key}" not in tuned}
     option = str(choices["norm"])
     if own.pop("_target_", None) is not None:
         path = config["norm"]["_target_"]

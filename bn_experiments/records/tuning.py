@@ -70,6 +70,19 @@ def read(folder: Path) -> Tuning | None:
     """The record in the folder of a cell; None if there is none that can be read."""
     try:
         record = json.loads((folder / FILE).read_text())
-        return Tuning(**{field.name: record[field.name] for field in fields(Tuning)})
-    except (OSError, ValueError, KeyError, TypeError):
+        found = Tuning(**{field.name: record[field.name] for field in fields(Tuning)})
+        return found if _is_whole(found) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _is_whole(record: Tuning) -> bool:
+    """Whether there is a number for each point and seed, and a point was chosen."""
+    tables: list[list[Any]] = [record.metrics[name] for name in ("val/acc", "val/loss", *record.metrics)]
+    tables.append(record.diverged)
+    due = [len(record.seeds)] * len(record.points)
+    whole = all([len(row) for row in table] == due for table in tables)
+    keys = {tuple(point.keys()) for point in record.points}
+    return (
+        whole and len(keys) == 1 and 0 <= record.chosen < len(record.points) and record.edges.keys() <= {*record.point}
+    )

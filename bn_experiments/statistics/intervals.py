@@ -49,8 +49,8 @@ def spread(low: float, high: float, n: int) -> float:
 def widened(low: float, high: float, n: int, level: float) -> tuple[float, float]:
     """The ends of the interval of confidence 1 - level of n values whose 99% interval is given.
 
-    >>> mean_interval([1.0, 2.0, 3.0], 0.05)[1:3] == widened(*mean_interval([1.0, 2.0, 3.0])[1:], level=0.05)
-    True
+    >>> [round(x, 3) for x in widened(*mean_interval([1.0, 2.0, 3.0])[1:], level=0.05)]
+    [-0.484, 4.484]
     """
     if n < 2 or level == LEVEL:
         return low, high

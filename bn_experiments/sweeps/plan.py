@@ -70,6 +70,8 @@ def plan_of(config: DictConfig, multirun: bool) -> Plan:
         plan = Plan(cells, protocol, config.baseline, config.stale == "keep", elsewhere, looks)
         if looks and not refusals:
             wrong = [*wrong, *_looks(plan, multirun)]
+        elif not refusals:
+            wrong = [*wrong, *_seeds_before(plan)]
         if refusals or wrong or (wrong := _standing_in_the_way(plan, config.hydra)):
             refuse([*refusals, *wrong])
         from bn_experiments.config.origin import code  # which imports torch
@@ -139,21 +141,48 @@ def _standing_in_the_way(plan: Plan, hydra: DictConfig) -> list[Refusal]:
 
 
 def _looks(plan: Plan, multirun: bool) -> list[Refusal]:
-    """Whether there is nothing to decide, or the folder is judged at other numbers of replicas already."""
+    """Whether there is nothing to decide, or the folder is judged at other numbers of replicas or with other seeds."""
     from bn_experiments.claims.summary import looks_in
+    from bn_experiments.config.space import SEED, replicas_of
+    from bn_experiments.records import results
+    from bn_experiments.statistics.intervals import LEAST_REPLICAS
 
-    before = looks_in(plan.folder)
+    before, value = looks_in(plan.folder), [*plan.looks]
+    first, last = plan.cells[0].seeds[0], plan.cells[0].seeds[0] + plan.looks[-1]
+    earlier = min((min(result.seeds) for result in results.done_in(plan.folder).values()), default=first)
+    tuning = [range(SEED, SEED + replicas_of(cell.config)) for cell in plan.cells if cell.config["tune"]]
+    found = []
     if not multirun:
         got, remedy = "are several numbers, and one cell has no other to be compared with", "add -m, or give one"
-        return [Refusal("replicas", got, "one number for a single run", remedy, value=[*plan.looks])]
+        found.append(Refusal("replicas", got, "one number for a single run", remedy, value=value))
     if any(cell.looks != plan.looks for cell in plan.cells):
-        return [
-            Refusal("replicas", "differ from cell to cell", "the same for all", "give one range", value=[*plan.looks])
-        ]
+        found.append(Refusal("replicas", "differ from cell to cell", "the same for all", "give one range", value=value))
     if before and before != plan.looks:
         got = f"{plan.folder} is judged at {', '.join(map(str, before))} replicas"
-        return [Refusal("replicas", got, "the same numbers, or another name=", "change one", value=[*plan.looks])]
-    return []
+        found.append(Refusal("replicas", got, "the same numbers, or another name=", "change one", value=value))
+    if plan.looks[0] < LEAST_REPLICAS:
+        got, allowed = "begins with a look that decides nothing", f"{LEAST_REPLICAS} replicas or more"
+        found.append(Refusal("replicas", got, allowed, "raise the first number", value=value))
+    if earlier < first:
+        got = f"{plan.folder} holds the seed {earlier}, which the first look would take"
+        found.append(Refusal("seed", got, "that seed, or another name=", "change one", value=first))
+    if any(first < own.stop and last > SEED for own in tuning):
+        got = f"goes on to {last - 1} with the last look, and the seeds from {SEED} on tune"
+        found.append(Refusal("seed", got, "seeds that are judged alone", "lower it", value=first))
+    return found
+
+
+def _seeds_before(plan: Plan) -> list[Refusal]:
+    """Whether a command without looks would put seeds before those of the first look of its folder."""
+    from bn_experiments.claims.summary import looks_in
+    from bn_experiments.records import results
+
+    there = [min(result.seeds) for result in results.done_in(plan.folder).values()] if looks_in(plan.folder) else []
+    first = min(cell.seeds[0] for cell in plan.cells)
+    if not there or first >= min(there):
+        return []
+    got = f"{plan.folder} is judged at looks whose seeds begin with {min(there)}"
+    return [Refusal("seed", got, "that seed or a later one, or another name=", "change one", value=first)]
 
 
 def _baseline(plan: Plan) -> list[Refusal]:

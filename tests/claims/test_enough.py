@@ -107,7 +107,7 @@ def test_it_stands_in_the_file_and_in_the_terminal(sweep):
     found = judged(sweep, {**HIGHER, "smallest": 0.01}, {**HIGHER, "claim": "held", "above": -1.0})
     write(found, sweep)
     first, second = json.loads((sweep / "verdicts.json").read_text())
-    assert set(first["enough"]) == {"replicas", "effect", "is_observed", "level", "minutes"}
+    assert set(first["enough"]) == {"replicas", "effect", "is_observed", "level", "minutes", "anew"}
     assert (first["enough"]["replicas"], second["enough"]) == (found[0].enough.replicas, None)
     console = Console(width=200, record=True, file=io.StringIO())
     show(found, console)

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -349,3 +350,21 @@ def test_a_decided_claim_stands_whatever_its_arms_show_later_and_open_ones_go_on
     assert judge(asked, went_on, LOOKS) == judge(asked, both, LOOKS)
     _, ln = judge(asked, both, LOOKS)
     assert (ln.verdict, ln.n, ln.note) == ("inconclusive", 12, "at look 2 of 2")
+
+
+def test_a_replica_that_diverges_later_takes_no_verdict_back_and_before_the_first_look_nothing_is_decided(looked_at):
+    arms = {norm: {"norm": norm} for norm in ("bn", "ln", "none")}
+    claims = [
+        {**BLOCK["claims"][0], "claim": norm, "left": {"arm": norm, "metric": "test/acc"}} for norm in ("bn", "ln")
+    ]
+    asked = protocol(arms=arms, claims=claims, published=[])
+    cells = looked_at("lost", dict.fromkeys(arms, 12))
+    for folder, result in cells.items():
+        lost = [i == 8 for i in range(12)] if folder.name != "none" else [False] * 12
+        values = [None if own else value for own, value in zip(lost, result.metrics["test/acc"], strict=True)]
+        replace(result, metrics={"test/acc": values}, diverged=lost).write(folder)
+    bn, ln = judge(asked, done_below(next(iter(cells)).parent), LOOKS)
+    assert (bn.verdict, bn.n) == ("holds", 6)
+    assert (ln.verdict, ln.reason) == ("not judged", "1 of 12 replicas diverged, which have no such number")
+    early, _ = judge(asked, looked_at("early", dict.fromkeys(arms, 11)), (12, 24))
+    assert (early.verdict, early.p, early.note) == ("inconclusive", None, "before the first look, at 12 replicas")

@@ -1,5 +1,6 @@
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from bn_experiments.probes.probing import Probing
 from bn_experiments.run import run
 from bn_experiments.system import interruption
 from tests.probes.runs import NAMES, SIZES, TINY, events, npz, refusal_of_one, refusals, saved, splits_of, steps
+
+CONF = Path(__file__).parents[2] / "conf" / "probes"
+OF_WHOLE_SPLITS = [name for name in NAMES if "eval_batch_size" in (CONF / f"{name}.yaml").read_text()]
 
 # each with the epochs that it names in a run of five
 SCHEDULES = [
@@ -139,7 +143,7 @@ def test_a_cell_that_was_cut_short_has_the_same_readings_each_drawn_once(compose
             assert own == EPOCHS[probe_of(tag)], tag
 
 
-@pytest.mark.parametrize("probe", ["classes", "modes", "population"])
+@pytest.mark.parametrize("probe", OF_WHOLE_SPLITS)
 @pytest.mark.parametrize("at", [0, 1, 2])
 @pytest.mark.few(4)
 def test_a_signal_ends_a_reading_which_is_taken_when_the_run_goes_on(compose_cell, tmp_path, probe, at):

@@ -12,8 +12,9 @@ from statsmodels.stats.multitest import multipletests
 
 from benchmarks.calibration import LOOKS, over_looks, p_at_looks
 from bn_experiments.statistics.intervals import LEVEL
-from bn_experiments.statistics.looks import doubling, first_decided, interval_over_looks, p_over_looks, parsed, stops
+from bn_experiments.statistics.looks import first_decided, interval_over_looks, p_over_looks, stops
 from bn_experiments.statistics.rules import difference, holm
+from bn_experiments.statistics.sizes import doubling, parsed
 
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 
