@@ -155,8 +155,9 @@ def _looks(plan: Plan, multirun: bool) -> list[Refusal]:
     if not multirun:
         got, remedy = "are several numbers, and one cell has no other to be compared with", "add -m, or give one"
         found.append(Refusal("replicas", got, "one number for a single run", remedy, value=value))
-    if any(cell.looks != plan.looks for cell in plan.cells):
-        found.append(Refusal("replicas", "differ from cell to cell", "the same for all", "give one range", value=value))
+    if any(cell.looks != plan.looks or len(cell.seeds) != plan.looks[0] for cell in plan.cells):
+        got, remedy = "are not the same for all cells, from one first seed on", "give one range, and one seed"
+        found.append(Refusal("replicas", got, "one range and one first seed", remedy, value=value))
     if before and before != plan.looks:
         got = f"{plan.folder} is judged at {', '.join(map(str, before))} replicas"
         found.append(Refusal("replicas", got, "the same numbers, or another name=", "change one", value=value))
