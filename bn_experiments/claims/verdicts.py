@@ -131,11 +131,10 @@ def decided(
             continue
         stop = next(reached)
         last = next(usable)[stop.look]
-        if not stop.is_decided and isinstance(each[-1], str):
+        if stop.outcome == "inconclusive" and isinstance(each[-1], str):
             found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each[-1]))
             continue
-        word, alone = rules.outcome_of(stop.p, stop.p_against), rules.outcome_of(count * last.p, count * last.p_against)
-        p = {"holds": stop.p, "fails": stop.p_against}.get(word, min(stop.p, stop.p_against))
+        word, alone = stop.outcome, rules.outcome_of(count * last.p, count * last.p_against)
         note = f"{alone} alone" if alone != word else None
         if last.n < LEAST_REPLICAS:
             word, note = "inconclusive", f"fewer than {LEAST_REPLICAS} replicas"
@@ -148,7 +147,9 @@ def decided(
         more = replace(more, anew=bool(looks)) if more else None
         ends = widened(last.low, last.high, last.n, LEVEL / count)
         estimate, low, high = map(_finite, (last.estimate, *ends))
-        found.append(Verdict(*common, word, estimate, low, high, last.n, _finite(p), last.at, note=note, enough=more))
+        found.append(
+            Verdict(*common, word, estimate, low, high, last.n, _finite(stop.p), last.at, note=note, enough=more)
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bn_experiments.statistics.evidence import Array
 from bn_experiments.statistics.intervals import LEVEL, Estimate, mean_interval
-from bn_experiments.statistics.rules import holm, outcome_of
+from bn_experiments.statistics.rules import Outcome, holm, outcome_of
 
 
 def p_over_looks(ps: ArrayLike, looks: int) -> Array:
@@ -44,23 +44,23 @@ class Stop(NamedTuple):
 
     Args:
         look: The index of the look that decided it; of the last one that was taken, if none did.
-        p: The p for the claim over its looks up to there, after Holm's correction.
-        p_against: The p against it.
-        is_decided: Whether it holds or fails.
+        outcome: Whether it holds or fails, or is inconclusive.
+        p: The p of the outcome over the looks up to there, after Holm's correction; of an inconclusive claim the
+            smaller one of p for and p against it.
     """
 
     look: int
+    outcome: Outcome
     p: float
-    p_against: float
-    is_decided: bool
 
 
 def stops(ps: Sequence[Sequence[tuple[float, float]]], looks: int) -> list[Stop]:
     """Takes the looks of the claims of one family one after another, and stops each claim where it is decided.
 
-    At each look the p of every claim is that over its looks so far (see `p_over_looks`), and Holm's correction goes
-    over all claims. A claim that is decided stays so: what its arms show at a later look is not asked. So the outcome
-    is the same whether the replicas came in one command or in several.
+    A claim holds if its p is at most the level, and fails if the p against it is; without a p it is inconclusive, and
+    does not count. At each look the p of every claim is that over its looks so far (see `p_over_looks`), and Holm's
+    correction goes over all claims. A claim that is decided stays so: what its arms show at a later look is not asked.
+    So the outcome is the same whether the replicas came in one command or in several.
 
     Args:
         ps: For each claim the p for it and against it at each look so far.
@@ -80,10 +80,16 @@ def stops(ps: Sequence[Sequence[tuple[float, float]]], looks: int) -> list[Stop]
                 found[:, i] = np.fmin(found[:, i], np.minimum(1.0, looks * np.asarray(ps[i][k])))
         holds, fails = (holm(row.tolist()) for row in found)
         undecided = {i for i in undecided if outcome_of(holds[i], fails[i]) == "inconclusive"}
-    for i in set(range(len(ps))) - undecided:  # by the look with the least p; Holm's factor may have come later
-        side = 0 if outcome_of(holds[i], fails[i]) == "holds" else 1
-        at[i] = min(range(at[i] + 1), key=lambda k: ps[i][k][side])
-    return [Stop(*each, i not in undecided) for i, each in enumerate(zip(at, holds, fails, strict=True))]
+    reached = []
+    for i, (p, against) in enumerate(zip(holds, fails, strict=True)):
+        outcome = outcome_of(p, against)
+        if outcome == "inconclusive":
+            reached.append(Stop(at[i], outcome, float(np.fmin(p, against))))
+            continue
+        side = 0 if outcome == "holds" else 1  # by the look with the least p; Holm's factor may have come later
+        look = min(range(at[i] + 1), key=lambda k: ps[i][k][side])
+        reached.append(Stop(look, outcome, p if outcome == "holds" else against))
+    return reached
 
 
 def first_decided(ps: ArrayLike, looks: int, level: float = LEVEL) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ Otherwise it is inconclusive.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -169,38 +169,11 @@ RULES: dict[str, Callable[..., Evidence]] = {
 }
 
 
-class Decision(NamedTuple):
-    """The outcome of a claim among others, its p after the correction for them, and the outcome of the claim alone.
-
-    `p` is that of the outcome; for an inconclusive claim it is the smaller one of p for and p against the claim.
-    """
-
-    outcome: Outcome
-    p: float
-    alone: Outcome
-
-
-def decide(evidence: Sequence[Evidence]) -> list[Decision]:
-    """The outcome of each claim of one family, after Holm's correction for the number of claims, in both directions.
-
-    Holm's step-down: p_(i) of m in ascending order becomes max_{j <= i} min(1, (m - j + 1) p_(j)). It is applied to the
-    p for the claims, which then hold, and to the p against them, which then fail. Evidence without a p is inconclusive
-    and does not count in m. Source: Holm 1979, https://www.jstor.org/stable/4615733.
-
-    >>> decide([Evidence(1.0, 0.5, 1.5, 10, 0.002, 1.0), Evidence(-1.0, -2.0, 0.1, 10, 1.0, 0.008)])[1]
-    Decision(outcome='inconclusive', p=0.016, alone='fails')
-    """
-    holds, fails = holm([e.p for e in evidence]), holm([e.p_against for e in evidence])
-    found = []
-    for e, p, against in zip(evidence, holds, fails, strict=True):
-        outcome = outcome_of(p, against)
-        of_outcome = {"holds": p, "fails": against}.get(outcome, min(p, against))
-        found.append(Decision(outcome, of_outcome, outcome_of(e.p, e.p_against)))
-    return found
-
-
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's p of each p (see `decide`); a NaN stays one and does not count.
+    """Holm's p of each p, the step-down; a NaN stays one and does not count.
+
+    p_(i) of m in ascending order becomes max_{j <= i} min(1, (m - j + 1) p_(j)). Source: Holm 1979,
+    https://www.jstor.org/stable/4615733.
 
     >>> holm([0.01, float("nan"), 0.04])
     [0.02, nan, 0.04]

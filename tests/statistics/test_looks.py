@@ -102,7 +102,7 @@ def test_looks_find_a_large_effect_with_fewer_replicas_than_all_at_once():
 def test_one_claim_alone_stops_at_the_first_look_that_decides_it(ps):
     (stop,) = stops([[(p, 1.0) for p in ps]], 6)
     at = int(first_decided(ps, 6))
-    assert stop.is_decided == (at >= 0)
+    assert (stop.outcome == "holds") == (at >= 0)
     assert stop.look == (at if at >= 0 else len(ps) - 1)
     assert stop.p == pytest.approx(float(p_over_looks(ps[: stop.look + 1], 6)))
 
@@ -116,7 +116,7 @@ def test_what_is_decided_is_not_asked_again_and_what_holm_says_is_of_all_claims(
         seen.append(so_far)
         adjusted = holm([min(1.0, 3 * min(own)) for own in so_far])
         decided |= {i for i, p in enumerate(adjusted) if p <= LEVEL}
-    assert {i for i, stop in enumerate(found) if stop.is_decided} == decided
+    assert {i for i, stop in enumerate(found) if stop.outcome == "holds"} == decided
     assert [stop.p for stop in found] == pytest.approx(adjusted)
 
 

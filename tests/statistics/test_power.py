@@ -9,6 +9,7 @@ from statsmodels.stats.power import TTestPower
 
 from bn_experiments.statistics.evidence import Evidence
 from bn_experiments.statistics.intervals import LEVEL, mean_interval, spread
+from bn_experiments.statistics.looks import stops
 from bn_experiments.statistics.power import (
     MOST,
     plan,
@@ -18,7 +19,7 @@ from bn_experiments.statistics.power import (
     smallest_difference,
     upper_limit,
 )
-from bn_experiments.statistics.rules import decide, difference, equivalence, linear_over_exponential, slope
+from bn_experiments.statistics.rules import difference, equivalence, linear_over_exponential, slope
 
 OPEN = np.array([0.1, 0.5, 0.3, 0.9, 0.2, 0.4, -0.1, 0.7])  # its mean is not yet decided against 0.2
 
@@ -111,7 +112,7 @@ def test_an_open_equivalence_is_planned_for_its_margin_and_no_difference():
 
 def test_where_the_planned_replicas_are_there_and_the_claim_is_open_the_observed_distance_counts():
     found = equivalence(standard(60, 1.0), np.zeros(60), margin=1.05)
-    assert decide([found])[0].outcome == "inconclusive"
+    assert stops([[(found.p, found.p_against)]], looks=1)[0].outcome == "inconclusive"
     assert replicas_for_equivalence(1.05 / upper_limit(1.0, 60), LEVEL) < 60
     planned = replicas_for_difference(0.05 / upper_limit(1.0, 60), LEVEL)
     assert plan(found, LEVEL) == (planned, pytest.approx(0.05), True)
