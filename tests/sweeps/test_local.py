@@ -29,7 +29,8 @@ def machine(monkeypatch):
 @pytest.fixture
 def cells_of(compose_cell):
     def cells(count: int, *overrides: str) -> list:
-        return [compose_cell(f"seed={seed}", "data.train_examples=1", *overrides) for seed in range(count)]
+        cell = compose_cell("data.train_examples=1", *overrides)
+        return [cell.of_seeds([seed], cell.folder) for seed in range(count)]
 
     return cells
 

@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 
 from bn_experiments.records.results import done_in
 from tests.command_line import train
@@ -43,8 +44,12 @@ def test_a_tuned_experiment_says_what_was_chosen_and_what_to_widen(data_dir, tmp
     again = train(data_dir, tmp_path, *words)
     assert "training" not in again.stdout
     assert written == {folder: (folder / "tuning.json").stat().st_mtime_ns for folder in written}
+
+
+@pytest.mark.slow
+def test_one_command_or_a_grid_it_is_the_same_tuned_cell(data_dir, tmp_path):
     keys = ["norm=bn", "tune.optimizer.lr=1e-2..1e-1:2", "tune.replicas=2", "probes=[]"]
     alone = train(data_dir, tmp_path, "name=alone", *keys)
     grid = train(data_dir, tmp_path, "-m", "name=alone", *keys)
     assert grid.returncode == alone.returncode == 0, grid.stderr + alone.stderr
-    assert len(done_in(tmp_path / "alone")) == 1, "one command or a grid, it is the same cell"
+    assert len(done_in(tmp_path / "alone")) == 1
