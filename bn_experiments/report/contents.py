@@ -71,6 +71,7 @@ class SweepContents:
         cells: The finished results.
         skipped: One line, with the reason, for each cell or protocol that is left out, and for arms without a baseline.
         baseline: The name of the baseline arm, or all.
+        looks: The numbers of replicas at which differences and claims are judged, where there are several.
         newest: When the last result was written, in seconds since 1970.
     """
 
@@ -80,6 +81,7 @@ class SweepContents:
     cells: list[Result]
     skipped: list[str]
     baseline: str
+    looks: tuple[int, ...]
     newest: float
 
     @property
@@ -115,17 +117,17 @@ def _sweep(folder: Path, top: Path) -> SweepContents:
     unreadable = {cell: reason for cell in cells if (reason := _unreadable(cell))}
     skipped += [f"{cell.name}: damaged: its {reason}" for cell, reason in unreadable.items()]
     shown = {cell: result for cell, result in cells.items() if cell not in unreadable}
-    baseline = baseline_in(folder)
+    baseline, looks = baseline_in(folder), looks_in(folder)
     rows_of: dict[str, Rows] = {}
     if cells:
-        for row in summarise(cells, baseline, looks_in(folder)).to_dict("records"):
+        for row in summarise(cells, baseline, looks).to_dict("records"):
             rows_of.setdefault(row["folder"], {}).setdefault(row["metric"], []).append(row)
     contexts = of_experiment(protocol, cells) if protocol else of_grid(cells)
     drawn = [_without(unreadable, context) for context in contexts]
     sections = _of_experiment(protocol, folder, cells, drawn, rows_of) if protocol else _of_grid(cells, drawn, rows_of)
     newest = max(map(results.written_ns, shown), default=0) / 1e9
     lines += [*map(str, twins), *([] if protocol else apart(contexts, baseline))]
-    return SweepContents(name, protocol, sections, list(shown.values()), skipped + lines, baseline, newest)
+    return SweepContents(name, protocol, sections, list(shown.values()), skipped + lines, baseline, looks, newest)
 
 
 def _whole_cells(folder: Path) -> tuple[dict[Path, Result], list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bn_experiments.claims import verdicts
+from bn_experiments.claims import summary, verdicts
 from bn_experiments.claims.protocol import parse
 from bn_experiments.claims.summary import summarise
 from bn_experiments.records.results import Result, done_below
@@ -511,3 +511,15 @@ def test_a_note_names_the_arm_as_the_table_does():
     arm = SimpleNamespace(name="MyNorm", result=cell)
     sweep = SimpleNamespace(cells=[cell], sections=[SimpleNamespace(arms={"MyNorm": arm})])
     assert machines([sweep])["notes"] == ["it trains alone (mlp, MyNorm)"]
+
+
+def test_the_page_of_a_folder_with_looks_judges_at_them_and_says_so(tmp_path):
+    for norm in ("bn", "none"):
+        write_cell(tmp_path / "looked_at", norm)
+    summary.write_comparison(tmp_path / "looked_at", "none", (2, 3))
+    (sweep,) = collect(tmp_path / "looked_at")
+    assert sweep.looks == (2, 3)
+    (section,) = sweep.sections
+    assert section.summary["bn"]["test/acc"][0]["pairs"] == 3, "not all of the replicas"
+    text = write_page(tmp_path / "looked_at").read_text()
+    assert "with 2, 3 replicas, until they are decided" in text
