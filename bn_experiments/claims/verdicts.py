@@ -21,7 +21,7 @@ from bn_experiments.records.quantities import Array, NotMeasured, Quantity, meas
 from bn_experiments.records.results import Result
 from bn_experiments.statistics import rules
 from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL, widened
-from bn_experiments.statistics.looks import stops
+from bn_experiments.statistics.looks import Stop, stops
 from bn_experiments.system.files import write_whole
 
 FILE = "verdicts.json"
@@ -103,7 +103,7 @@ def undecided(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[
 
 def decided(
     named: Sequence[tuple[str, str, str, str]],
-    evidence: Sequence[Sequence[rules.Evidence | str] | str],
+    evidence: Sequence[Sequence[rules.Evidence | str]],
     smallest: Sequence[float | None],
     looks: Sequence[int] = (),
 ) -> list[Verdict]:
@@ -114,43 +114,42 @@ def decided(
 
     Args:
         named: The experiment, context, statement and rule of each claim.
-        evidence: The evidence of each claim at each look so far, or the reason why it cannot be judged, from a look on
-            or at all.
+        evidence: The evidence of each claim at each look so far; at the end the reason why there is none from there on,
+            if there is one.
         smallest: The smallest effect of interest of each claim.
         looks: The numbers of replicas at all looks; none: one look, at all replicas.
     """
-    tested = [[at for at in each if not isinstance(at, str)] for each in evidence if not isinstance(each, str)]
+    tested = [[at for at in each if isinstance(at, rules.Evidence)] for each in evidence]
     count, first = max(1, len(looks)), min(looks, default=0)
-    level = LEVEL / count / max(1, sum(math.isfinite(each[-1].p) for each in tested))
+    level = LEVEL / count / max(1, sum(math.isfinite(each[-1].p) for each in tested if each))
     early = (math.nan, math.nan)  # p of replicas that are fewer than at the first look
-    reached = iter(stops([[(at.p, at.p_against) if at.n >= first else early for at in each] for each in tested], count))
-    usable, found = iter(tested), []
-    for common, each, effect in zip(named, evidence, smallest, strict=True):
-        if isinstance(each, str):
-            found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each))
-            continue
-        stop = next(reached)
-        last = next(usable)[stop.look]
-        if stop.outcome == "inconclusive" and isinstance(each[-1], str):
+    reached = stops([[(at.p, at.p_against) if at.n >= first else early for at in each] for each in tested], count)
+    found = []
+    for common, each, usable, effect, stop in zip(named, evidence, tested, smallest, reached, strict=True):
+        if isinstance(each[-1], str) and stop.outcome == "inconclusive":
             found.append(Verdict(*common, "not judged", None, None, None, 0, None, reason=each[-1]))
             continue
-        word, alone = stop.outcome, rules.outcome_of(count * last.p, count * last.p_against)
-        note = f"{alone} alone" if alone != word else None
-        if last.n < LEAST_REPLICAS:
-            word, note = "inconclusive", f"fewer than {LEAST_REPLICAS} replicas"
-        elif last.n < first:
-            word, note = "inconclusive", f"before the first look, at {first} replicas"
-        elif looks:
-            at = f"at look {stop.look + 1} of {count}"
-            note = at if note is None else f"{note}, {at}"
-        more = enough(last, level, effect) if word == "inconclusive" else None
+        last = usable[stop.look]
+        word, note = _word(last, stop, looks)
+        more = enough(last, level, effect) if word == "inconclusive" and last.n >= first else None
         more = replace(more, anew=bool(looks)) if more else None
         ends = widened(last.low, last.high, last.n, LEVEL / count)
-        estimate, low, high = map(_finite, (last.estimate, *ends))
-        found.append(
-            Verdict(*common, word, estimate, low, high, last.n, _finite(stop.p), last.at, note=note, enough=more)
-        )
+        estimate, low, high, p = map(_finite, (last.estimate, *ends, stop.p))
+        found.append(Verdict(*common, word, estimate, low, high, last.n, p, last.at, note=note, enough=more))
     return found
+
+
+def _word(last: rules.Evidence, stop: Stop, looks: Sequence[int]) -> tuple[rules.Outcome, str | None]:
+    """The outcome of a claim by the evidence of the look where it stands, and a note on it."""
+    if last.n < LEAST_REPLICAS:
+        return "inconclusive", f"fewer than {LEAST_REPLICAS} replicas"
+    if looks and last.n < looks[0]:
+        return "inconclusive", f"before the first look, at {looks[0]} replicas"
+    count = max(1, len(looks))
+    alone = rules.outcome_of(count * last.p, count * last.p_against)
+    notes = [f"{alone} alone"] if alone != stop.outcome else []
+    notes += [f"at look {stop.look + 1} of {count}"] if looks else []
+    return stop.outcome, ", ".join(notes) or None
 
 
 def _claims_once(protocol: Protocol, cells: Mapping[Path, Result]) -> Iterator[tuple[Context, Claim]]:
@@ -169,8 +168,8 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _evidence(context: Context, claim: Claim, looks: Sequence[int]) -> list[rules.Evidence | str] | str:
-    """The evidence of the claim's rule at each look so far, or the reason why there is none, from a look on or at all.
+def _evidence(context: Context, claim: Claim, looks: Sequence[int]) -> list[rules.Evidence | str]:
+    """The evidence of the claim's rule at each look so far; at the end the reason why there is none from there on.
 
     What a later replica lacks says nothing about a look before it.
     """
@@ -186,7 +185,7 @@ def _evidence(context: Context, claim: Claim, looks: Sequence[int]) -> list[rule
             break
         if not is_there:
             break
-    return found[0] if isinstance(found[0], str) else found
+    return found
 
 
 def _paired(context: Context, quantities: Mapping[str, Quantity], size: int | None) -> tuple[dict[str, Array], bool]:

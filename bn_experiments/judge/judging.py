@@ -71,12 +71,12 @@ def with_metric(statement: Statement, metric: str | None) -> Statement:
     return replace(statement, metric=statement.metric or metric)
 
 
-def _evidence(table: Table, statement: Statement) -> list[Evidence] | str:
+def _evidence(table: Table, statement: Statement) -> list[Evidence | str]:
     """The evidence of a statement, at the one look that there is, or the reason why there is none."""
     metric = str(statement.metric)
     left, right = _paired(table, statement.left, statement.right, metric)
     lost = int((~(np.isfinite(left) & np.isfinite(right))).sum())
-    return f"{lost} of {len(left)} pairs have no {metric}" if lost else [statement.evidence(left, right)]
+    return [f"{lost} of {len(left)} pairs have no {metric}" if lost else statement.evidence(left, right)]
 
 
 def _paired(table: Table, left: str, right: str, metric: str) -> tuple[Array, Array]:

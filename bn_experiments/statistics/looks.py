@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bn_experiments.statistics.evidence import Array
-from bn_experiments.statistics.intervals import LEVEL, Estimate, mean_interval
+from bn_experiments.statistics.intervals import LEVEL
 from bn_experiments.statistics.rules import Outcome, holm, outcome_of
 
 
@@ -77,7 +77,7 @@ def stops(ps: Sequence[Sequence[tuple[float, float]]], looks: int) -> list[Stop]
         for i in undecided:
             if k < len(ps[i]):
                 at[i] = k
-                found[:, i] = np.fmin(found[:, i], np.minimum(1.0, looks * np.asarray(ps[i][k])))
+                found[:, i] = p_over_looks(np.transpose(ps[i][: k + 1]), looks)
         holds, fails = (holm(row.tolist()) for row in found)
         undecided = {i for i in undecided if outcome_of(holds[i], fails[i]) == "inconclusive"}
     reached = []
@@ -87,7 +87,7 @@ def stops(ps: Sequence[Sequence[tuple[float, float]]], looks: int) -> list[Stop]
             reached.append(Stop(at[i], outcome, float(np.fmin(p, against))))
             continue
         side = 0 if outcome == "holds" else 1  # by the look with the least p; Holm's factor may have come later
-        look = min(range(at[i] + 1), key=lambda k: ps[i][k][side])
+        look = int(np.nanargmin([both[side] for both in ps[i][: at[i] + 1]]))
         reached.append(Stop(look, outcome, p if outcome == "holds" else against))
     return reached
 
@@ -110,22 +110,6 @@ def first_decided(ps: ArrayLike, looks: int, level: float = LEVEL) -> NDArray[np
     """
     decided = _adjusted(ps, looks) <= level
     return np.where(decided.any(axis=-1), decided.argmax(axis=-1), -1)
-
-
-def interval_over_looks(values: Sequence[float], looks: int) -> Estimate:
-    """The mean at one look with Student's interval of confidence 1 - LEVEL / K.
-
-    The intervals of all K looks hold the mean together with the confidence 1 - LEVEL, so that any of them may be shown.
-    Such an interval excludes a bound just where K p_k of that look is at most the level.
-
-    Args:
-        values: The values of the replicas so far.
-        looks: The number K of looks, fixed before the first one.
-
-    >>> [round(x, 2) for x in interval_over_looks([1.0, 2.0, 3.0], looks=4)]
-    [2.0, -9.53, 13.53, 3]
-    """
-    return mean_interval(values, LEVEL / looks)
 
 
 def _adjusted(ps: ArrayLike, looks: int) -> Array:

@@ -11,8 +11,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmarks.calibration import LOOKS, over_looks, p_at_looks
-from bn_experiments.statistics.intervals import LEVEL
-from bn_experiments.statistics.looks import first_decided, interval_over_looks, p_over_looks, stops
+from bn_experiments.statistics.intervals import LEVEL, widened
+from bn_experiments.statistics.looks import first_decided, p_over_looks, stops
 from bn_experiments.statistics.rules import difference, holm
 from bn_experiments.statistics.sizes import doubling, parsed
 
@@ -67,12 +67,12 @@ def test_looks_double_until_the_last_one(first, more):
 @settings(deadline=None)
 def test_the_interval_of_a_look_excludes_zero_just_where_its_p_is_at_most_the_level(values, looks):
     found = difference(values, np.zeros(len(values)))
-    interval = interval_over_looks(values, looks)
+    interval = widened(found.low, found.high, found.n, LEVEL / looks)
     low, high = stats.t.interval(1 - LEVEL / looks, len(values) - 1, np.mean(values), stats.sem(values))
-    assert interval[1:3] == pytest.approx((low, high), rel=1e-6, abs=1e-9)
+    assert interval == pytest.approx((low, high), rel=1e-6, abs=1e-9)
     p = looks * min(found.p, found.p_against)
     if abs(p - LEVEL) > 1e-9:
-        assert (p <= LEVEL) == (not interval.low <= 0 <= interval.high)
+        assert (p <= LEVEL) == (not interval[0] <= 0 <= interval[1])
 
 
 def test_the_simulated_p_are_those_of_the_rule_that_judges():
