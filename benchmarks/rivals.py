@@ -15,7 +15,8 @@ from torchvision import transforms
 
 from bn_experiments.config import objects
 from bn_experiments.config.cells import Cell
-from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.data.examples import Examples
+from bn_experiments.data.splits import Splits
 
 
 def network_of(cell: Cell, splits: Splits) -> nn.Module:

@@ -13,6 +13,7 @@ from bn_experiments.records.results import read
 from bn_experiments.records.table import collect
 from bn_experiments.run import run
 from bn_experiments.training.initialization import initialize
+from tests.everything import everything
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_the_metrics_are_those_of_the_saved_networks(trained):
         network.load_state_dict({name.removeprefix("replicas.network."): value[i] for name, value in state.items()})
         network.eval()
         for split in ("val", "test"):
-            x, y = getattr(splits, split).slice(0, 10_000)
+            x, y = everything(getattr(splits, split))
             logits = network(x.float())
             accuracy = (logits.argmax(1) == y).double().mean().item()
             assert result.metrics[f"{split}/acc"][i] == pytest.approx(accuracy, abs=1e-6)

@@ -95,7 +95,7 @@ def _built(
     options, count = config["trainer"], len(seeds)
     torch.set_num_threads(options["threads"])
     torch.manual_seed(config["seed"])  # for what draws from the global generator, such as other people's layers
-    parts, batching, device = objects.splits(config), objects.batching(config), objects.device(config)
+    parts, batching, device = objects.splits(config, seeds), objects.batching(config), objects.device(config)
     found, captured = stacking.agreement_of(config, parts, device, count), captures(config)
     stacked, alone = stacking.stacks(config, parts, device, count), alone or found.alone
     if stacked and not alone:

@@ -12,7 +12,7 @@ from torch import nn, optim
 from bn_experiments.data.augmented import Augmentation
 from bn_experiments.data.batches import Batching, size_of
 from bn_experiments.data.sources import Source
-from bn_experiments.data.splits import Splits, split
+from bn_experiments.data.splits import OWN, Splits, Splitting
 from bn_experiments.data.valid import valid
 from bn_experiments.imports import imported
 from bn_experiments.norms.slot import KEPT, Slot, registered
@@ -65,15 +65,43 @@ def options(config: Config, group: str) -> dict[str, Any]:
     return {key: value for key, value in config[group].items() if key not in ("_target_", "_partial_")}
 
 
-def source(config: Config) -> Source:
-    """The whole data set, which a process loads and checks once."""
+def source(config: Config, **more: int) -> Source:
+    """The whole data set, which a process loads and checks once.
+
+    Args:
+        config: The configuration.
+        more: Further arguments of the function that loads it.
+    """
     load = target(config, "data")
-    return valid(load(**accepted(load, options(config, "data"))), config["data"]["_target_"])
+    return valid(load(**accepted(load, options(config, "data")), **more), config["data"]["_target_"])
 
 
-def splits(config: Config) -> Splits:
-    """The data set, split and normalized as the config says."""
-    return split(source(config), **accepted(split, options(config, "data")))
+def is_generated(config: Config) -> bool:
+    """Whether the data set is drawn, by a function that takes the seed of its draws as `data_seed`."""
+    return "data_seed" in signature(target(config, "data")).parameters
+
+
+def splits(config: Config, seeds: Sequence[int] = ()) -> Splits:
+    """The data set, split and normalized as the config says.
+
+    Args:
+        config: The configuration.
+        seeds: The seeds of the replicas, each of which may have splits of its own, and data of its own where these are
+            generated; without any, these are those of the seed 0.
+
+    Raises:
+        Refusal: Each is to have its own, and there is nothing to draw.
+    """
+    splitting = Splitting(**accepted(Splitting, options(config, "data")))
+    if splitting.split_seed != OWN:
+        return splitting.split(source(config))
+    seeds = seeds or (0,)
+    if is_generated(config):
+        return splitting.split_by_replica([source(config, data_seed=seed) for seed in seeds], seeds)
+    if splitting.val_split == "test":
+        got = "draws nothing where data.val_split=test leaves the training set whole"
+        raise Refusal("data.split_seed", got, "a whole number of at least 0", "change one of the two", value=OWN)
+    return splitting.split_by_replica([source(config)], seeds)
 
 
 def batching(config: Config) -> Batching:

@@ -13,7 +13,7 @@ from bn_experiments.config.errors import blamed_on
 from bn_experiments.config.objects import Config
 from bn_experiments.config.space import FORMS, REPLICAS, SEED, TUNABLE, at, replicas_of, space_of
 from bn_experiments.data.batches import Batching
-from bn_experiments.data.splits import split
+from bn_experiments.data.splits import Splitting
 from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.probe import Schedule
 from bn_experiments.records.identity import flat
@@ -198,7 +198,7 @@ def of_group(config: Config, group: str) -> list[Refusal]:
             got = "the gradient would be clipped twice, by trainer.adaptive_clip_factor too"
             raise Refusal("trainer.gradient_clip_norm", got, "one of both", "set one to null")
         if group == "data":
-            targets += [split, Batching]
+            targets += [Splitting, Batching]
             if options.get("root") == config["paths"].get("data_dir"):  # which has a line of its own
                 del options["root"]
                 given.append("root")

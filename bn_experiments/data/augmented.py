@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bn_experiments.data.splits import Examples
+from bn_experiments.data.examples import Examples
 from bn_experiments.seeds import generator
 
 
@@ -33,19 +33,21 @@ class Augmentation(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Augmented(Examples):
-    """N training examples as each of R replicas sees them in one epoch; r N + i is the index of example i in replica r.
+class Augmented:
+    """N training examples as each of R replicas sees them in one epoch.
 
     The random numbers of an epoch are drawn at its start, into memory that stays where it is, for a captured step
     reads them from there. They depend on the replica's seed, the name of the augmentation, the epoch and the example,
     and so on no other replica or augmentation, nor on the batches.
 
     Args:
+        examples: The examples before any change.
         augmentations: The augmentations by name, in the order in which they act.
         seeds: The seeds of the R replicas.
         draws: The random numbers (R N, D) for each augmentation.
     """
 
+    examples: Examples
     augmentations: Mapping[str, Augmentation]
     seeds: Sequence[int]
     draws: Mapping[str, Tensor]
@@ -55,28 +57,35 @@ class Augmented(Examples):
         """The examples with their augmentations, before any epoch."""
         rows, device = len(seeds) * len(examples), examples.y.device
         draws = {name: torch.zeros(rows, made.draws, device=device) for name, made in augmentations.items()}
-        return cls(examples.x, examples.y, examples.scale, examples.shift, augmentations, seeds, draws)
+        return cls(examples, augmentations, seeds, draws)
 
-    def begin(self, epoch: int, order: Tensor) -> Tensor:
-        """Draws the random numbers of an epoch.
+    def __len__(self) -> int:
+        return len(self.examples)
 
-        Args:
-            epoch: The epoch.
-            order: The order (R, N) in which each replica takes the N examples.
+    @property
+    def x(self) -> Tensor:
+        """The examples as they are stored."""
+        return self.examples.x
 
-        Returns:
-            The same order as indices (R, N) for `take`.
-        """
+    @property
+    def y(self) -> Tensor:
+        """Their labels."""
+        return self.examples.y
+
+    def begin(self, epoch: int) -> None:
+        """Draws the random numbers of an epoch."""
         for name, draws in self.draws.items():
             shape = (len(self), draws.shape[1])
             drawn = [torch.rand(shape, generator=generator(seed, "augmentation", name, epoch)) for seed in self.seeds]
             draws.copy_(torch.cat(drawn))
-        return order + len(self) * torch.arange(len(self.seeds), device=order.device)[:, None]
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The augmented examples at an index of any shape (...): x (..., channels, ...) and y (...)."""
+        """The augmented examples at an index r N + i of any shape (...): x (..., channels, ...) and y (...)."""
         flat = index.flatten()
-        x, y = super().take(flat % len(self))
+        x, y = self.examples.take(flat)
         for name, augmentation in self.augmentations.items():
             x = augmentation(x, self.draws[name].index_select(0, flat))
         return x.reshape(*index.shape, *x.shape[1:]), y.view(index.shape)
+
+
+Trained = Examples | Augmented  # what mini-batches are taken from

@@ -10,8 +10,8 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from bn_experiments.data.augmented import Augmented
-from bn_experiments.data.splits import Examples
+from bn_experiments.data.augmented import Augmented, Trained
+from bn_experiments.data.examples import Examples, of_replicas
 from bn_experiments.seeds import generator
 
 TAKEN_AT_ONCE = 2**18  # numbers; as float32 they fill 1 MB, about half of a core's cache
@@ -61,10 +61,10 @@ class Block:
 
     Args:
         examples: The examples from which the mini-batches are taken.
-        index: The indices (R, K, B) of the examples in the K mini-batches of each replica.
+        index: The indices (R, K, B) of the examples in the K mini-batches of each replica (see `Examples.take`).
     """
 
-    def __init__(self, examples: Examples, index: Tensor):
+    def __init__(self, examples: Trained, index: Tensor):
         self.examples = examples
         self.index = index
 
@@ -72,7 +72,7 @@ class Block:
         return self.index.shape[1]
 
 
-def mini_batches(examples: Examples, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def mini_batches(examples: Trained, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the K mini-batches at `index`; it takes as many at once as fit into a processor's cache.
 
     Args:
@@ -103,7 +103,7 @@ class Blocks:
         steps_per_execution: The number K of mini-batches in each block.
     """
 
-    examples: Examples
+    examples: Trained
     seeds: Sequence[int]
     epoch: Callable[[], int]
     batching: Batching
@@ -144,17 +144,18 @@ class Blocks:
         epoch = self.epoch()
         order = self.order(epoch).to(self.examples.y.device)
         if isinstance(self.examples, Augmented):
-            order = self.examples.begin(epoch, order)
+            self.examples.begin(epoch)
+        index = of_replicas(order, len(self.examples))
         in_full_batches = self.full * self.size
-        batches = order[:, :in_full_batches].reshape(len(self.seeds), self.full, self.size)  # (R, K, B)
-        for index in batches.split(self.steps_per_execution, dim=1) if self.full else ():
-            yield Block(self.examples, index)
+        batches = index[:, :in_full_batches].reshape(len(self.seeds), self.full, self.size)  # (R, K, B)
+        for places in batches.split(self.steps_per_execution, dim=1) if self.full else ():
+            yield Block(self.examples, places)
         if self.last:
-            yield Block(self.examples, order[:, None, in_full_batches:])
+            yield Block(self.examples, index[:, None, in_full_batches:])
 
 
 class EvaluationBatches:
-    """A split in its own order, the same for every replica, which Lightning gets as one batch.
+    """A split in its own order, which Lightning gets as one batch.
 
     Args:
         examples: The split.
@@ -172,6 +173,6 @@ class EvaluationBatches:
         yield self
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields x (B, channels, ...) and y (B,) of each batch."""
+        """Yields x (1 or R, B, channels, ...) and y (1 or R, B) of each batch (see `Examples.slice`)."""
         for start in range(0, len(self.examples), self.batch_size):
             yield self.examples.slice(start, start + self.batch_size)

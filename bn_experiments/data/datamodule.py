@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 
-from bn_experiments.data.augmented import Augmentation, Augmented
+from bn_experiments.data.augmented import Augmentation, Augmented, Trained
 from bn_experiments.data.batches import Batching, Blocks, EvaluationBatches
 from bn_experiments.data.splits import Splits
 
@@ -46,9 +46,9 @@ class DataModule(LightningDataModule):
 
     def train_dataloader(self) -> Blocks:
         """The current epoch of the training split, in blocks."""
-        train = self.splits.train
+        train: Trained = self.splits.train
         if self.augmentations:
-            train = Augmented.of(train, self.augmentations, self.seeds)
+            train = Augmented.of(self.splits.train, self.augmentations, self.seeds)
         return Blocks(train, self.seeds, self._epoch, self.batching, self.steps_per_execution)
 
     def _epoch(self) -> int:

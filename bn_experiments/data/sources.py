@@ -54,22 +54,31 @@ def digest(source: Source) -> str:
     return found.hexdigest()[:16]
 
 
+PUBLISHED = 42  # the seed of the published MNIST-1D
+
+
 @cache
-def mnist1d(root: str) -> Source:
+def mnist1d(root: str, data_seed: NonNegativeInt = PUBLISHED) -> Source:
     """MNIST-1D: 4,000 training and 1,000 test signals (1, 40), made locally and kept in `root` if it can be written.
 
-    The package's generator makes the published data set with its default arguments, seed 42.
+    The package's generator makes the published data set with its default arguments, seed 42. Another seed makes
+    another sample of the same distribution: other shifts, scales, slopes and noise of the ten digits.
+
+    Args:
+        root: The folder of data sets.
+        data_seed: The seed of the generator.
 
     Raises:
         Refusal: The file in `root` is damaged.
 
     Source: Greydanus & Kobak 2024, arXiv:2011.14439.
     """
-    file = Path(root) / "mnist1d" / "mnist1d.npz"
+    name = "mnist1d" if data_seed == PUBLISHED else f"mnist1d-{data_seed}"
+    file = Path(root) / "mnist1d" / f"{name}.npz"
     if file.exists():
         arrays = _read_npz(file)
     else:
-        arrays = _make_mnist1d()
+        arrays = _make_mnist1d(data_seed)
         with suppress(OSError):  # the folder cannot be written, such as a shared one: each process makes the data again
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
@@ -182,11 +191,13 @@ def _gaussian(shape: tuple[int, ...], classes: int, examples: int, test_examples
     return Source(*drawn("training", examples), *drawn("test", test_examples), tuple(map(str, range(classes))))
 
 
-def _make_mnist1d() -> dict[str, np.ndarray]:
+def _make_mnist1d(seed: int) -> dict[str, np.ndarray]:
     from mnist1d.data import get_dataset_args, make_dataset
 
+    arguments = get_dataset_args()
+    arguments.seed = seed
     with Stream(0, "mnist1d").drawn():  # the package seeds the global generators
-        made = make_dataset(get_dataset_args())
+        made = make_dataset(arguments)
     return {key: made[key] for key in ("x", "y", "x_test", "y_test")}
 
 

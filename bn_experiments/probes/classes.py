@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def confusion_matrices(logits: Tensor, y: Tensor) -> Tensor:
     """The number of examples of class i, the row, that were answered as class j, the column.
 
-    Shapes: logits (R, N, C), y (N,) to (R, C, C).
+    Shapes: logits (R, N, C), y (N,), (1, N) or (R, N) to (R, C, C).
 
     >>> confusion_matrices(torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]), torch.tensor([0, 1])).tolist()
     [[[1, 0], [1, 0]]]
@@ -28,7 +28,8 @@ def confusion_matrices(logits: Tensor, y: Tensor) -> Tensor:
     from torchmetrics.functional.classification import multiclass_confusion_matrix  # which imports Lightning
 
     classes = logits.shape[-1]
-    return torch.stack([multiclass_confusion_matrix(each.argmax(-1), y, classes) for each in logits])
+    answers = zip(logits.argmax(-1), y.expand(logits.shape[:-1]), strict=True)
+    return torch.stack([multiclass_confusion_matrix(own, labels, classes) for own, labels in answers])
 
 
 class Classes(Probe):
@@ -51,7 +52,7 @@ class Classes(Probe):
         for mode in MODES:
             replicas.train(mode == "train")
             logits = logits_on(splits.test, replicas, self.sizes[mode])
-            confusion = confusion_matrices(logits, splits.test.y)  # (R, C, C)
+            confusion = confusion_matrices(logits, splits.test.labels)  # (R, C, C)
             correct = confusion.diagonal(dim1=1, dim2=2)  # (R, C)
             values[f"{mode}_mode_confusion"] = confusion.cpu()
             values[f"{mode}_mode_correct"] = correct.cpu()

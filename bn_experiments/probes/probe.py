@@ -10,7 +10,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bn_experiments.data.batches import BatchSize, size_of
-from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.data.examples import Examples, of_replicas
+from bn_experiments.data.splits import Splits
 from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import generator
 from bn_experiments.training.replicas import Replicas
@@ -145,7 +146,7 @@ def fixed_batch(examples: Examples, seeds: Sequence[int], size: int) -> tuple[Te
         x (R, B, ...) and y (R, B).
     """
     drawn = [torch.randperm(len(examples), generator=generator(seed, "probe batch"))[:size] for seed in seeds]
-    return examples.take(torch.stack(drawn).to(examples.y.device))
+    return examples.take(of_replicas(torch.stack(drawn).to(examples.y.device), len(examples)))
 
 
 def networks(replicas: Replicas, mode: Mode) -> list[nn.Module]:

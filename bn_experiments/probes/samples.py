@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Samples(Probe):
-    """The first training examples, as they go into the network, drawn in TensorBoard.
+    """The first training examples of the first replica, as they go into the network, drawn in TensorBoard.
 
     There are no readings.
 
@@ -34,8 +34,8 @@ class Samples(Probe):
     def draw(self, writer: "SummaryWriter", tag: str, reading: Reading, splits: Splits, epoch: int) -> None:
         """Draws a picture of each example under the name of its class."""
         x, y = splits.train.slice(0, self.examples)
-        names = [splits.classes[label] for label in y.tolist()]
-        writer.add_figure(f"{tag}/training", draw_samples(x.cpu(), names), epoch, close=False)
+        names = [splits.classes[label] for label in y[0].tolist()]
+        writer.add_figure(f"{tag}/training", draw_samples(x[0].cpu(), names), epoch, close=False)
 
 
 def draw_samples(x: Tensor, names: list[str], columns: int = 4) -> "Figure":

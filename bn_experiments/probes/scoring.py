@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bn_experiments.data.batches import BatchSize, size_of
-from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.data.examples import Examples
+from bn_experiments.data.splits import Splits
 from bn_experiments.system import interruption
 from bn_experiments.training.attributes import settle
 from bn_experiments.training.replicas import Replicas
@@ -39,7 +40,7 @@ def logits_on(examples: Examples, replicas: Replicas, batch_size: BatchSize) -> 
     with torch.set_grad_enabled(replicas.training):  # by which some norms know the mode
         for a, b in pairwise(ends):
             interruption.check()
-            logits.append(replicas.forward_shared(examples.slice(a, b)[0]).detach())
+            logits.append(replicas(examples.slice(a, b)[0]).detach())
             settle(replicas)
     return torch.cat(logits, dim=1)
 
@@ -47,12 +48,12 @@ def logits_on(examples: Examples, replicas: Replicas, batch_size: BatchSize) -> 
 def loss_and_accuracy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy in nats, and share of right answers.
 
-    Shapes: logits (R, N, C), y (N,) to (R,) and (R,).
+    Shapes: logits (R, N, C), y (N,), (1, N) or (R, N) to (R,) and (R,).
 
     >>> loss_and_accuracy(torch.tensor([[[0.0, 0.0], [9.0, 0.0]]]), torch.tensor([1, 0]))[1]
     tensor([0.5000])
     """
-    labels = y.expand(len(logits), -1)  # (R, N)
+    labels = y.expand(logits.shape[:-1])  # (R, N)
     losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)  # (R, N)
     return losses.double().mean(1).float(), (logits.argmax(-1) == labels).float().mean(1)
 
@@ -69,6 +70,6 @@ def scores_by_split(splits: Splits, replicas: Replicas, batch_size: BatchSize) -
         loss (R, 3) and acc (R, 3), over train, val and test, on the CPU.
     """
     parts = [getattr(splits, split) for split in SPLITS]
-    scores = [loss_and_accuracy(logits_on(part, replicas, batch_size), part.y) for part in parts]
+    scores = [loss_and_accuracy(logits_on(part, replicas, batch_size), part.labels) for part in parts]
     loss, acc = (torch.stack(by_split, dim=1).cpu() for by_split in zip(*scores, strict=True))
     return {"loss": loss, "acc": acc}

@@ -19,6 +19,7 @@ from bn_experiments.records import quantities, results
 from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.results import Result
 from bn_experiments.refusal import Refusal
+from bn_experiments.report import words
 
 DAMAGE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile)
 Rows = dict[str, list[dict[Hashable, Any]]]  # the rows of `summary.summarise` for one cell, by metric
@@ -53,6 +54,11 @@ class Section:
     def is_trained(self) -> bool:
         """Whether any network took a step; else all is measured at initialization."""
         return any(arm.result.config["trainer"]["max_epochs"] != 0 for arm in self.arms.values())
+
+    @property
+    def covers(self) -> list[str]:
+        """What the intervals of its arms cover, each answer once."""
+        return list(dict.fromkeys(words.covers(arm.result.config) for arm in self.arms.values()))
 
     @property
     def is_of_images(self) -> bool:

@@ -40,6 +40,25 @@ SYMBOLS: dict[Outcome | Literal["not judged"], str] = {
 IMAGES = "The data came from a folder of images, not from the data set's own files."
 
 
+def covers(config: Mapping[str, Any]) -> str:
+    """What differs between the replicas of a cell, which is what its intervals cover, and what does not.
+
+    >>> data = {"shuffle": True, "batch_size": 64, "split_seed": 0}
+    >>> covers({"data": data, "trainer": {"max_epochs": 20}})[:84]
+    'Intervals cover what differs between replicas: initial weights, order of batches. Th'
+    """
+    data, trained = config.get("data", {}), config["trainer"]["max_epochs"] != 0
+    drawn = ["initial weights"]
+    drawn += ["order of batches"] if trained and data.get("shuffle") and data.get("batch_size") != "full" else []
+    drawn += ["augmentation"] if trained and config.get("augmentation") else []
+    if data.get("split_seed") == "replica":
+        drawn += ["split of the data (and the data, where they are generated)"]
+        shared = "A published test set is the same for all."
+    else:
+        shared = "The data and their split are the same for all; with data.split_seed=replica they are not."
+    return f"Intervals cover what differs between replicas: {', '.join(drawn)}. {shared}"
+
+
 def quantity(published: Published, named: Mapping[str, str]) -> str:
     """What was published, in words.
 

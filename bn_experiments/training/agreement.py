@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bn_experiments.copies import refuse_what_cannot_be_copied
-from bn_experiments.data.splits import Examples
+from bn_experiments.data.examples import Examples
 from bn_experiments.refusal import one_line
 from bn_experiments.seeds import Stream, generator, global_state
 from bn_experiments.training.attributes import Unseen, attributes, changed, memories, restore, same
@@ -233,7 +233,7 @@ def _stacked(trial: Trial, runs: Sequence[Alone], losses: Tensor, logits: Sequen
             return f"{held.partition('[')[0]} keeps {what}, which in a stack would be of all replicas"
     together, tolerance = torch.cat([first, *(take(examples, own) for own in before[1:])]), TOLERANCE[trial.dtype]
     with torch.no_grad():
-        evaluated = stack.eval().forward_shared(trial.evaluated())
+        evaluated = stack.eval()(trial.evaluated()[None])
     pairs = [({"the loss": together}, {"the loss": losses})]
     pairs += [(stack.replica(i).state_dict(), run.network.state_dict()) for i, run in enumerate(runs)]
     for found, expected in pairs:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bn_experiments.data.augmented import Trained
 from bn_experiments.data.batches import mini_batches
-from bn_experiments.data.splits import Examples
 from bn_experiments.refusal import one_line
 from bn_experiments.training.snapshot import Snapshot
 from bn_experiments.training.steps import Steps
@@ -71,7 +71,7 @@ class CapturedSteps:
         self.constants: list[dict[str, Any]] = []
         self.graphs: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
 
-    def __call__(self, examples: Examples, index: Tensor) -> Tensor:
+    def __call__(self, examples: Trained, index: Tensor) -> Tensor:
         """Takes a step for each mini-batch, with the shapes of `Steps`."""
         if self.refused:
             return self.steps(examples, index)
@@ -92,7 +92,7 @@ class CapturedSteps:
     def _constants(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.steps.optimizers for group in constants_of(optimizer)]
 
-    def _replayed(self, examples: Examples, index: Tensor) -> Tensor:
+    def _replayed(self, examples: Trained, index: Tensor) -> Tensor:
         """The losses (K, ...) of replayed steps, and of eager ones from where a scheduler changes more than rates."""
         losses = self.graphs[index.shape[1:]](index)
         if len(losses) == len(index):
@@ -108,7 +108,7 @@ class CapturedSteps:
         self.refused = reason
         log.warning("the training step cannot be captured as a CUDA graph, so it is slower: %s", reason)
 
-    def _capture(self, examples: Examples, index: Tensor, losses: Tensor) -> None:
+    def _capture(self, examples: Trained, index: Tensor, losses: Tensor) -> None:
         """Captures the step on mini-batches of the size at `index`, or remembers why it cannot be captured."""
         before = Snapshot(self.steps.part.module, *self.steps.part.networks, *self.steps.optimizers)
         try:
@@ -132,7 +132,7 @@ def constants_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
 
 def captured_step(
     steps: Steps,
-    examples: Examples,
+    examples: Trained,
     index: Tensor,
     like: Tensor,
     capture: Callable[[Work], Work],

@@ -10,8 +10,8 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from bn_experiments.data.augmented import Trained
 from bn_experiments.data.batches import Block, EvaluationBatches
-from bn_experiments.data.splits import Examples
 from bn_experiments.seeds import Stream
 from bn_experiments.system import interruption
 from bn_experiments.training.attributes import attributes, restore
@@ -80,7 +80,7 @@ class Classification(LightningModule):
         self.clip = clip
         self.captured = captured
         self.streams = streams
-        self.steps: list[tuple[slice | int, Callable[[Examples, Tensor], Tensor]]] = []
+        self.steps: list[tuple[slice | int, Callable[[Trained, Tensor], Tensor]]] = []
         self.metrics: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> Any:
@@ -169,7 +169,7 @@ class Classification(LightningModule):
             if split == "test":
                 interruption.check()  # the trained networks are saved, and the same command tests them
             logits = self._logits(x, streams)
-            labels = y.expand(len(logits), -1)
+            labels = y.expand(logits.shape[:-1])
             losses.append(self.losses.score(logits, labels).sum(1))
             hits.append((logits.argmax(-1) == labels).sum(1))
         count = len(batches.examples)
@@ -177,11 +177,12 @@ class Classification(LightningModule):
         self.metrics[f"{split}/acc"] = torch.stack(hits).sum(0) / count
 
     def _logits(self, x: Tensor, streams: Sequence[Stream]) -> Tensor:
-        """The logits (R, B, C) of each replica for x (B, ...); networks that draw do so from their streams."""
+        """The logits (R, B, C) of each replica for x (1 or R, B, ...); networks that draw do so from their streams."""
         if not isinstance(self.replicas, SeparateReplicas) or not streams:
-            return self.replicas.forward_shared(x)
+            return self.replicas(x)
         logits = []
-        for network, stream in zip(self.replicas.networks, streams, strict=True):
+        batches = x.expand(len(streams), *x.shape[1:])
+        for network, stream, batch in zip(self.replicas.networks, streams, batches, strict=True):
             with stream.drawn():
-                logits.append(network(x.clone()))
+                logits.append(network(batch.clone()))
         return torch.stack(logits)

@@ -52,21 +52,15 @@ class StackedReplicas(nn.Module):
         return stack
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps x (R, B, ...), one batch for each replica, to logits (R, B, C)."""
-        return self._map(x, x_dim=0)
-
-    def forward_shared(self, x: Tensor) -> Tensor:
-        """Maps x (B, ...), the same batch for all replicas, to logits (R, B, C)."""
-        return self._map(x, x_dim=None)
-
-    def _map(self, x: Tensor, x_dim: int | None) -> Tensor:
+        """Maps x (R, B, ...), a batch for each replica, or (1, B, ...), one for all of them, to logits (R, B, C)."""
         if self._tensors is None:
             self._tensors = _tensors(self.network)
-        mapped = torch.vmap(self._call, in_dims=(0, x_dim), randomness="different")
+        shared = len(x) == 1 < self.size
+        mapped = torch.vmap(self._call, in_dims=(0, None if shared else 0), randomness="different")
         kind = x.device.type
         try:
             with as_alone(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else nullcontext():
-                logits, assigned = mapped(self._tensors, x)
+                logits, assigned = mapped(self._tensors, x[0] if shared else x)
         except RuntimeError as error:
             refuse_what_vmap_refuses(error)
             raise
@@ -150,12 +144,10 @@ class SeparateReplicas(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps x (R, B, ...), one batch for each replica, to logits (R, B, C)."""
-        return torch.stack([network(batch) for network, batch in zip(self.networks, x, strict=True)])
-
-    def forward_shared(self, x: Tensor) -> Tensor:
-        """Maps x (B, ...), the same batch for all replicas, to logits (R, B, C)."""
-        return torch.stack([network(x.clone()) for network in self.networks])  # one may change its input in place
+        """Maps x (R, B, ...), a batch for each replica, or (1, B, ...), one for all of them, to logits (R, B, C)."""
+        shared = len(x) == 1 < self.size
+        batches = (x[0].clone() for _ in self.networks) if shared else x  # a network may change its input in place
+        return torch.stack([network(batch) for network, batch in zip(self.networks, batches, strict=True)])
 
     def replica(self, i: int) -> nn.Module:
         """The replica `i` as a plain network, with copies of its weights and buffers."""

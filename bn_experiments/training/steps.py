@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from bn_experiments.data.augmented import Trained
 from bn_experiments.data.batches import mini_batches
-from bn_experiments.data.splits import Examples
 from bn_experiments.training.attributes import apart, memory, settle_attributes
 from bn_experiments.training.losses import Loss, mean_over_batch
 from bn_experiments.training.replicas import Part, StackedReplicas, fit
@@ -46,7 +46,7 @@ class Steps:
         self.held = {memory(tensor) for _, _, tensor in self.buffers if tensor is not None}
         self.foreign = [each for each in modules if _may_keep_tensors(each)]
 
-    def __call__(self, examples: Examples, index: Tensor) -> Tensor:
+    def __call__(self, examples: Trained, index: Tensor) -> Tensor:
         """Takes a step for each mini-batch, and steps the schedulers after it.
 
         Args:

@@ -9,8 +9,9 @@ from bn_experiments.data.augmentation import Crop, Flip
 from bn_experiments.data.augmented import Augmented
 from bn_experiments.data.batches import Batching, Blocks, mini_batches
 from bn_experiments.data.datamodule import DataModule
-from bn_experiments.data.splits import Examples
+from bn_experiments.data.examples import Examples
 from bn_experiments.run import run
+from tests.everything import everything
 
 SHAPE, COUNT = (1, 6, 6), 23
 CROP, FLIP = Crop(SHAPE, padding=2), Flip(SHAPE)
@@ -102,7 +103,7 @@ def test_training_batches_alone_are_augmented(compose_cell):
     for batch, _ in batches(data.train_dataloader()):
         assert not batch.any()
     for whole, split in ((data.val_dataloader(), splits.val), (data.test_dataloader(), splits.test)):
-        assert torch.equal(torch.cat([x for x, _ in whole.batches()]), split.normalize(split.x))
+        assert torch.equal(torch.cat([x[0] for x, _ in whole.batches()]), everything(split)[0])
 
 
 class Zeros:

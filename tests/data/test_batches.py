@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from bn_experiments.data import batches
 from bn_experiments.data.batches import Batching, Blocks, EvaluationBatches, mini_batches
-from bn_experiments.data.splits import Examples
+from bn_experiments.data.examples import Examples
 
 
 def numbered(count):
@@ -137,6 +137,6 @@ def test_evaluation_covers_the_split_in_order(count, batch_size):
     (whole,) = handed_out
     assert len(handed_out) == 1, "for Lightning it is one batch"
     found = list(whole.batches())
-    assert torch.cat([y for _, y in found]).tolist() == list(range(count))
+    assert torch.cat([y[0] for _, y in found]).tolist() == list(range(count))
     assert torch.cat([x.flatten() for x, _ in found]).tolist() == list(range(1, count + 1))
-    assert all(len(y) == batch_size for _, y in found[:-1])
+    assert all(y.shape == (1, batch_size) for _, y in found[:-1])

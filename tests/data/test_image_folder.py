@@ -6,7 +6,7 @@ from PIL import Image
 from torchvision import transforms
 
 from bn_experiments.data.image_folder import image_folder
-from bn_experiments.data.splits import split
+from bn_experiments.data.splits import Splitting
 from tests.data.test_sources import pixels, refusal_of
 
 AS_THEY_ARE = {
@@ -61,7 +61,7 @@ def test_the_first_images_are_a_sample_of_all_classes_and_the_same_in_every_proc
     first = image_folder(str(tmp_path), None)
     image_folder.cache_clear()
     assert torch.equal(first.train_x, image_folder(str(tmp_path), None).train_x)
-    kept = split(first, train_examples=40, **AS_THEY_ARE).train
+    kept = Splitting(train_examples=40, **AS_THEY_ARE).split(first).train
     assert 20 - 10 < kept.y.sum() < 20 + 10, "of the first 40 files all are cats"
 
 

@@ -66,7 +66,9 @@ def cached_mnist1d(tmp_path_factory, published):
     """A folder that the source has written, spared the seconds of making the signals again."""
     root = tmp_path_factory.mktemp("mnist1d")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "_make_mnist1d", lambda: {key: published[key] for key in ("x", "y", "x_test", "y_test")})
+        patch.setattr(
+            sources, "_make_mnist1d", lambda seed: {key: published[key] for key in ("x", "y", "x_test", "y_test")}
+        )
         sources.mnist1d(str(root))
     sources.mnist1d.cache_clear()
     return root

@@ -4,7 +4,8 @@ import torch
 from torchvision import transforms
 
 from bn_experiments.data.sources import Source
-from bn_experiments.data.splits import split
+from bn_experiments.data.splits import Splitting
+from tests.everything import everything
 
 OPTIONS = {
     "train_examples": None,
@@ -35,12 +36,12 @@ def images():
 
 
 def cut(source, **options):
-    return split(source, **{**OPTIONS, **options})
+    return Splitting(**{**OPTIONS, **options}).split(source)
 
 
 def places(examples):
     """Where the examples stood, told by their values and, alike, by their labels."""
-    x, y = examples.slice(0, len(examples))
+    x, y = everything(examples)
     assert x.flatten().tolist() == y.tolist()
     return y.tolist()
 
@@ -106,38 +107,38 @@ def test_given_normalization_of_images_equals_torchvisions(mean, std):
         (splits.test, source.test_x),
     ):
         expected = torch.stack([transform(image.permute(1, 2, 0).numpy()) for image in x])
-        torch.testing.assert_close(part.slice(0, len(part))[0], expected)
+        torch.testing.assert_close(everything(part)[0], expected)
 
 
 def test_no_normalization_scales_images_to_the_unit_interval_and_leaves_signals_alone():
     source = images()
     splits = cut(source).to(torch.device("cpu"), torch.float32)
     expected = torch.stack([transforms.ToTensor()(image.permute(1, 2, 0).numpy()) for image in source.test_x])
-    torch.testing.assert_close(splits.test.slice(0, 8)[0], expected)
-    torch.testing.assert_close(cut(numbered()).test.slice(0, 7)[0], numbered().test_x.double(), rtol=0, atol=0)
+    torch.testing.assert_close(everything(splits.test)[0], expected)
+    torch.testing.assert_close(everything(cut(numbered()).test)[0], numbered().test_x.double(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("val_split", ["tail", "random"])
 def test_train_normalization_uses_the_moments_of_the_training_split_a_channel_each(val_split):
     source = images()
     splits = cut(source, normalization="train", val_split=val_split, val_fraction=0.3)
-    x = splits.train.slice(0, 21)[0]
+    x = everything(splits.train)[0]
     torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(3, dtype=torch.float64))
     torch.testing.assert_close(x.std((0, 2, 3), correction=0), torch.ones(3, dtype=torch.float64))
     std, mean = torch.std_mean(splits.train.x.double() / 255, (0, 2, 3), correction=0, keepdim=True)
-    torch.testing.assert_close(splits.test.slice(0, 8)[0], (source.test_x.double() / 255 - mean) / std)
+    torch.testing.assert_close(everything(splits.test)[0], (source.test_x.double() / 255 - mean) / std)
 
 
 def test_train_normalization_of_signals_is_one_scale_for_all_positions():
     x = torch.randn(6000, 1, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2.0, 3.0, 4.0]) + 5
     splits = cut(Source(x, torch.zeros(6000).long(), x, torch.zeros(6000).long(), ("a",)), normalization="train")
     expected = (x.double() - x[:5400].double().mean()) / x[:5400].double().std(correction=0)
-    torch.testing.assert_close(splits.test.slice(0, 6000)[0], expected)
+    torch.testing.assert_close(everything(splits.test)[0], expected)
 
 
 def test_taking_equals_indexing_what_is_normalized_whole():
     splits = cut(images(), normalization="given", mean=[0.1, 0.2, 0.3], std=0.4)
-    whole, labels = splits.train.slice(0, 27)
+    whole, labels = everything(splits.train)
     index = torch.tensor([[[3, 0], [26, 3]], [[1, 1], [2, 5]], [[9, 8], [7, 6]]])
     x, y = splits.train.take(index)
     assert torch.equal(x, whole[index])

@@ -257,7 +257,7 @@ def test_stacked_replicas_equal_solo_runs(norm):
     y = torch.randint(CLASSES, (3, 4, BATCH), generator=torch.Generator().manual_seed(3))
     stacked = trained(StackedReplicas([copy.deepcopy(network) for network in singles]), x, y)
     shared = signals(9, FEATURES, STEPS)
-    together = stacked.eval().forward_shared(shared)
+    together = stacked.eval()(shared[None])
     for i, network in enumerate(singles):
         before = copy.deepcopy(network.state_dict())
         trained(network, x[:, i], y[:, i])

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from bn_experiments.config import objects
-from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.data.examples import Examples
+from bn_experiments.data.splits import Splits
 from bn_experiments.models.lenet import LeNet
 from bn_experiments.norms.slot import Slot, norms_of
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.data.examples import Examples
+from bn_experiments.data.splits import Splits
 from bn_experiments.probes.classes import Classes, confusion_matrices, draw_confusion
 from bn_experiments.run import run
 from bn_experiments.training.replicas import SeparateReplicas

@@ -6,7 +6,8 @@ from torch import nn
 
 from benchmarks import people
 from bn_experiments.claims.protocol import Published
-from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.data.examples import Examples
+from bn_experiments.data.splits import Splits
 from bn_experiments.norms.batch import BatchCenter, BatchNorm, BatchScale, L1BatchNorm
 from bn_experiments.norms.per_step import PerStep
 from bn_experiments.norms.running import BatchRenorm, FrozenBatchNorm

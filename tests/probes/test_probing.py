@@ -9,11 +9,12 @@ from torch import Tensor
 
 from bn_experiments.config import build, objects
 from bn_experiments.config.check import check
-from bn_experiments.data.splits import Examples
+from bn_experiments.data.examples import Examples
 from bn_experiments.probes.probe import fixed_batch
 from bn_experiments.probes.probing import Probing
 from bn_experiments.run import run
 from bn_experiments.system import interruption
+from tests.everything import everything
 from tests.probes.runs import NAMES, SIZES, TINY, events, npz, refusal_of_one, refusals, saved, splits_of, steps
 
 CONF = Path(__file__).parents[2] / "conf" / "probes"
@@ -251,11 +252,11 @@ def test_a_batch_is_drawn_by_the_seed_without_replacement(compose_cell):
     splits = objects.splits(compose_cell().config).to(torch.device("cpu"), torch.float32)
     x, y = fixed_batch(splits.train, (5, 6), 30)
     assert x.shape == (2, 30, 1, 40)
-    everything, labels = splits.train.slice(0, 225)
+    whole, labels = everything(splits.train)
     for i in range(2):
-        distances = torch.cdist(x[i].flatten(1), everything.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+        distances = torch.cdist(x[i].flatten(1), whole.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
         taken = distances.argmin(1)
-        assert torch.equal(everything[taken], x[i])
+        assert torch.equal(whole[taken], x[i])
         assert torch.equal(labels[taken], y[i])
         assert len(set(taken.tolist())) == 30
     alone, _ = fixed_batch(splits.train, (6,), 30)

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bn_experiments.data.splits import Examples, Splits
+from bn_experiments.data.examples import Examples
+from bn_experiments.data.splits import Splits
 from bn_experiments.probes.scoring import logits_on, loss_and_accuracy, scores_by_split
 from bn_experiments.training.replicas import SeparateReplicas, StackedReplicas
+from tests.everything import everything
 
 
 def examples(count: int, seed: int = 0) -> Examples:
@@ -90,7 +92,7 @@ def test_a_last_batch_of_one_goes_with_the_batch_before_it(count, batch_size, si
     data = examples(count)
     logits = logits_on(data, SeparateReplicas([Looking()]), batch_size)
     assert [len(x) for x in seen] == sizes
-    assert torch.equal(logits[0], data.slice(0, count)[0].flatten(1)), "in order, none twice"
+    assert torch.equal(logits[0], everything(data)[0].flatten(1)), "in order, none twice"
 
 
 @pytest.mark.parametrize("kind", [StackedReplicas, SeparateReplicas])

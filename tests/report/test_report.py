@@ -523,3 +523,30 @@ def test_the_page_of_a_folder_with_looks_judges_at_them_and_says_so(tmp_path):
     assert section.summary["bn"]["test/acc"][0]["pairs"] == 3, "not all of the replicas"
     text = write_page(tmp_path / "looked_at").read_text()
     assert "with 2, 3 replicas, until they are decided" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "covered", "shared"),
+    [
+        ([], ", order of batches. ", "The data and their split are the same for all"),
+        (["data.batch_size=full"], ". ", "The data and their split are the same for all"),
+        (["augmentation=shift"], ", order of batches, augmentation. ", "The data and their split"),
+        (
+            ["data.split_seed=replica"],
+            ", order of batches, split of the data (and the data,",
+            "A published test set is",
+        ),
+        (["trainer.max_epochs=0"], ". ", "The data"),
+    ],
+)
+def test_the_page_says_what_its_intervals_cover(compose_cell, tmp_path, options, covered, shared):
+    config = compose_cell(*options).config
+    for norm in ("bn", "none"):
+        file = write_cell(tmp_path / "covered", norm) / "result.json"
+        written = json.loads(file.read_text())
+        for key in ("data", "augmentation", "trainer"):
+            written["config"][key] = config[key]
+        file.write_text(json.dumps(written))
+    text = write_page(tmp_path / "covered").read_text()
+    assert f"Intervals cover what differs between replicas: initial weights{covered}" in text
+    assert shared in text

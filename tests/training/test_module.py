@@ -18,6 +18,7 @@ from bn_experiments.training.captured import CapturedSteps
 from bn_experiments.training.module import Classification, Recipe
 from bn_experiments.training.replicas import StackedReplicas
 from bn_experiments.training.schedules import RateSchedule
+from tests.everything import everything
 from tests.pairs import slow
 
 TRAINER = {
@@ -194,7 +195,7 @@ def test_in_double_precision_training_equals_a_loop_in_float64_to_the_last_digit
             torch.testing.assert_close(ours.replicas.replica(i).state_dict()[name], tensor, rtol=1e-12, atol=1e-12)
         network.eval()
         for split in ("val", "test"):
-            x, y = getattr(splits, split).slice(0, len(getattr(splits, split)))
+            x, y = everything(getattr(splits, split))
             loss, found = F.cross_entropy(network(x), y), ours.metrics[f"{split}/loss"][i]
             torch.testing.assert_close(found, loss.detach(), rtol=1e-12, atol=1e-12)
 

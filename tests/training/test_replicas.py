@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bn_experiments.config import objects, stacking
-from bn_experiments.data.splits import Examples
+from bn_experiments.data.examples import Examples
 from bn_experiments.training.clipping import clip_gradients
 from bn_experiments.training.losses import cross_entropy
 from bn_experiments.training.replicas import Replicas, SeparateReplicas, StackedReplicas
@@ -104,7 +104,7 @@ def test_a_replica_is_an_ordinary_network_that_hooks_work_on(compose_cell, kind)
     network = replicas.replica(7)
     seen = []
     network.features[0].norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    torch.testing.assert_close(network(x), replicas.forward_shared(x)[7])
+    torch.testing.assert_close(network(x), replicas(x[None])[7])
     assert seen[0].shape == (4, 6, 16)
     network.output.weight.data.zero_()
     assert replicas.replica(7).output.weight.any(), "a replica is a copy"

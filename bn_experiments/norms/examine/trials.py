@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bn_experiments.data.splits import Examples
+from bn_experiments.data.examples import Examples
 from bn_experiments.models.lenet import LeNet
 from bn_experiments.models.mlp import MLP
 from bn_experiments.norms.examine.cost import Cost, costs
