@@ -14,8 +14,10 @@ from bn_experiments.data.splits import Splitting
 from bn_experiments.refusal import Refusal
 from bn_experiments.run import run
 from tests.everything import everything
+from tests.probes.runs import NAMES
 
 SEEDS = (3, 4, 11)
+EVERY_PROBE = f"probes=[{','.join(NAMES)}]"
 WAYS = {"none": (0.5, 0.5), "given": ([0.1, 0.2, 0.3], 0.4), "train": (0.5, 0.5)}
 
 
@@ -86,10 +88,10 @@ def test_realisations_of_another_shape_are_refused():
 @pytest.mark.parametrize(
     "options",
     [
-        ["norm=bn", "probes=[activations,classes,modes,population]", "augmentation=shift"],
-        ["norm=bn", "data.normalization=train", "data.val_split=test", "probes=[modes,gradients]"],
-        ["norm=bn_noisy", "probes=[classes]"],
-        ["norm=bn", "trainer.stack_replicas=false", "probes=[modes]", "data.batch_size=full"],
+        ["norm=bn", EVERY_PROBE, "augmentation=shift"],
+        ["norm=bn", "data.normalization=train", "data.val_split=test", EVERY_PROBE],
+        ["norm=bn_noisy", "probes=[]"],
+        ["norm=bn", "trainer.stack_replicas=false", EVERY_PROBE, "data.batch_size=full"],
     ],
     ids=["augmented", "scaled", "drawing", "one by one"],
 )
