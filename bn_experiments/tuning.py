@@ -5,9 +5,9 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from bn_experiments.config import objects, space, stacking
+from bn_experiments.config import objects, search, space, stacking
 from bn_experiments.config.build import build_trials
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.objects import Config
@@ -22,6 +22,13 @@ from bn_experiments.system import interruption
 from bn_experiments.training.replicas import Unstackable
 
 Table = Sequence[Sequence[float | None]]  # (P, R)
+
+
+class Tried(NamedTuple):
+    """What was found at a point: the values (R,) of each metric, and whether each replica diverged."""
+
+    metrics: dict[str, list[float | None]]
+    diverged: list[bool]
 
 
 def tuned(cell: Cell) -> Tuning:
@@ -55,20 +62,24 @@ def tried(trials: Cell, made_by: dict[str, Any]) -> Tuning:
         trials: The cell, whose seeds and folder are those of tuning.
         made_by: What makes the numbers.
     """
-    started, points, count = time.perf_counter(), [], len(trials.seeds)
-    metrics: dict[str, list[list[float | None]]] = {}
-    diverged: list[list[bool]] = []
-    for pack in space.packs(trials.config, at_once(trials.config)):
-        interruption.check()
-        fitted = trained(trials, pack, made_by)
-        points += [dict(point) for point in pack]
-        for name, values in fitted.metrics.items():
-            metrics.setdefault(name, []).extend(_by_point(values, count))
-        diverged += _by_point(fitted.diverged, count)
-    chosen, identity = best(metrics), config_hash(trials.config)
-    edges, seconds = space.edges(points, points[chosen]), time.perf_counter() - started
+    config, started = trials.config, time.perf_counter()
+    points: list[dict[str, Any]] = []
+    found: dict[str, Tried] = {}
+    in_order: list[Tried] = []
+    while proposed := search.proposed(config, points, [accuracy(one.metrics["val/acc"]) for one in in_order]):
+        new = {space.mark(config, point): point for point in proposed}  # points may give the same numbers
+        for pack in space.packs(config, [point for mark, point in new.items() if mark not in found], at_once(config)):
+            interruption.check()
+            for point, one in zip(pack, _by_point(trained(trials, pack, made_by), len(trials.seeds)), strict=True):
+                found[space.mark(config, point)] = one
+        points += [dict(point) for point in proposed]
+        in_order += [found[space.mark(config, point)] for point in proposed]
+    metrics = {name: [one.metrics[name] for one in in_order] for name in in_order[0].metrics}
+    chosen, diverged = best(metrics), [one.diverged for one in in_order]
+    edges, seconds = search.edges(config, points, points[chosen]), time.perf_counter() - started
     shutil.rmtree(trials.folder / "checkpoints", ignore_errors=True)
-    return Tuning(identity, points, [*trials.seeds], metrics, diverged, chosen, edges, [made_by], seconds)
+    seeds, identity = [*trials.seeds], config_hash(config)
+    return Tuning(identity, points, seeds, metrics, diverged, chosen, edges, [made_by], seconds)
 
 
 def at_once(config: Config) -> int:
@@ -106,10 +117,18 @@ def best(metrics: Mapping[str, Table]) -> int:
     >>> best({"val/acc": [[0.5, 0.7], [0.6, 0.6], [0.1, 0.1]], "val/loss": [[2.0, 1.0], [1.0, 1.0], [None, None]]})
     1
     """
-    accuracies = [fmean(0.0 if value is None else value for value in row) for row in metrics["val/acc"]]
+    accuracies = [accuracy(row) for row in metrics["val/acc"]]
     losses = [fmean(math.inf if value is None else value for value in row) for row in metrics["val/loss"]]
     return max(range(len(accuracies)), key=lambda i: (round(accuracies[i], 12), -losses[i]))
 
 
-def _by_point(values: Sequence[Any], size: int) -> list[list[Any]]:
-    return [list(values[i : i + size]) for i in range(0, len(values), size)]
+def accuracy(row: Sequence[float | None]) -> float:
+    """The mean accuracy of a point, by which it is chosen."""
+    return fmean(0.0 if value is None else value for value in row)
+
+
+def _by_point(fitted: Fitted, size: int) -> list[Tried]:
+    """What was found at each of several points, of so many replicas each."""
+    cuts = [slice(i, i + size) for i in range(0, len(fitted.diverged), size)]
+    metrics = [{name: values[cut] for name, values in fitted.metrics.items()} for cut in cuts]
+    return [Tried(own, fitted.diverged[cut]) for own, cut in zip(metrics, cuts, strict=True)]

@@ -57,7 +57,7 @@ def losses(folder) -> np.ndarray:
 def test_what_is_tried_at_once_equals_each_point_alone(compose_cell, name):
     tuned = [f"++tune.{key}={values}".replace("'", "") for key, values in SPACES[name].items()]
     cell = compose_cell(*EXACT, *SCHEDULES[name], *tuned)
-    (pack,) = space.packs(cell.config, 100)
+    (pack,) = space.packs(cell.config, space.points(cell.config), 100)
     assert len(pack) == np.prod([len(values) for values in SPACES[name].values()])
     built = build_trials(cell, pack)
     fitted = fit(built, None)
@@ -74,7 +74,7 @@ def test_what_is_tried_at_once_equals_each_point_alone(compose_cell, name):
 
 def test_keys_that_change_the_program_are_tried_one_after_another(compose_cell):
     cell = compose_cell("norm=gn", "++tune.optimizer.lr=[0.1,1,10]", "++tune.norm.num_groups=[1,2]")
-    packs = space.packs(cell.config, at_once=20)
+    packs = space.packs(cell.config, space.points(cell.config), at_once=20)
     assert [[point["norm.num_groups"] for point in pack] for pack in packs] == [[1, 1], [1], [2, 2], [2]]
     assert [point for pack in packs for point in pack] == [
         {"optimizer.lr": rate, "norm.num_groups": groups} for groups in (1, 2) for rate in (0.1, 1, 10)
@@ -225,9 +225,9 @@ class Alpha(nn.Module):
 def test_a_number_of_ones_own_norm_is_tried_one_value_after_another(compose_cell):
     keys = ["norm._target_=tests.test_tuning.Alpha", "++norm.alpha=1", "++tune.norm.alpha=[0.1,1]"]
     own = compose_cell(*keys).config
-    assert [len(pack) for pack in space.packs(own, 100)] == [1, 1]
+    assert [len(pack) for pack in space.packs(own, space.points(own), 100)] == [1, 1]
     ours = compose_cell("norm=dyt", "++tune.norm.alpha=[0.1,1]").config
-    assert [len(pack) for pack in space.packs(ours, 100)] == [2]
+    assert [len(pack) for pack in space.packs(ours, space.points(ours), 100)] == [2]
 
 
 def test_whole_numbers_stay_whole_and_booleans_have_no_edge(compose_cell):

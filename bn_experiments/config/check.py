@@ -11,7 +11,7 @@ from bn_experiments.claims.arms import value_of
 from bn_experiments.config import dry_run, options
 from bn_experiments.config.cells import GROUPS, NAMED, Cell, joined, key_of
 from bn_experiments.config.objects import Config
-from bn_experiments.config.space import at, points
+from bn_experiments.config.space import at, samples
 from bn_experiments.records.identity import config_hash
 from bn_experiments.refusal import Refusal
 
@@ -49,8 +49,8 @@ def check_cells(cells: Sequence[Cell], lost: Collection[str] = (), elsewhere: bo
 
 
 def settled(cell: Cell) -> list[dict[str, Any]]:
-    """The configuration of a cell; where it has tuned keys, one for each point that is tried."""
-    return [at(cell.config, point) for point in points(cell.config)]
+    """The configuration of a cell; where it has tuned keys, one for each point (see `samples`)."""
+    return [at(cell.config, point) for point in samples(cell.config)]
 
 
 def _asked_of_networks(once: "Once", question: Question, cell: Cell, *keys: str) -> list[Refusal]:

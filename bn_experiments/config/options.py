@@ -1,6 +1,7 @@
 """The options of a cell against the signatures of what they are for: keys, types and ranges."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -11,7 +12,22 @@ from bn_experiments.config import objects
 from bn_experiments.config.cells import GROUPS
 from bn_experiments.config.errors import blamed_on
 from bn_experiments.config.objects import Config
-from bn_experiments.config.space import FORMS, REPLICAS, SEED, TUNABLE, at, replicas_of, space_of
+from bn_experiments.config.search import proposed
+from bn_experiments.config.space import (
+    FORMS,
+    OF_TUNING,
+    REPLICAS,
+    SAMPLER,
+    SEED,
+    TUNABLE,
+    Range,
+    Sampler,
+    Values,
+    at,
+    replicas_of,
+    space_of,
+    trials_of,
+)
 from bn_experiments.data.batches import Batching
 from bn_experiments.data.splits import Splitting
 from bn_experiments.norms.slot import Slot
@@ -63,6 +79,8 @@ class TuneOptions:
     """How tuned keys are tried, beside what is tried of each."""
 
     replicas: PositiveInt = REPLICAS
+    trials: Annotated[int, Field(ge=2)] | None = None
+    sampler: Sampler = SAMPLER
 
 
 @dataclass(frozen=True)
@@ -145,11 +163,13 @@ def of_augmentation(config: Config, name: str) -> list[Refusal]:
 @blamed_on("tune")
 def of_tuning(config: Config) -> list[Refusal]:
     """What is wrong with the values that are tried of tuned keys; each is asked for as if it had been typed."""
+    wrong = problems({key: config["tune"][key] for key in OF_TUNING if key in config["tune"]}, "tune", TuneOptions)
+    if wrong:
+        return wrong
     space, known = space_of(config), flat({key: config[key] for key in config if key != "tune"})
     if space and not config["trainer"]["max_epochs"]:
         remedy = "train longer, or tune nothing"
         return [Refusal("trainer.max_epochs", "leaves nothing to tune", "1 or more", remedy, value=0)]
-    wrong = problems({key: config["tune"][key] for key in ("replicas",) if key in config["tune"]}, "tune", TuneOptions)
     if space and config["data"].get("val_split") == "test":
         got, remedy = "would choose on the test set, which judges", "choose another, or tune nothing"
         wrong.append(Refusal("data.val_split", got, "a split of the training set", remedy, value="test"))
@@ -165,11 +185,24 @@ def of_tuning(config: Config) -> list[Refusal]:
             wrong.append(unknown_key(f"tune.{key}", near))
             continue
         group = key.split(".")[0]
-        for value in values:
+        for value in (values.low, values.high) if isinstance(values, Range) else values:
             settled = at(config, {key: value})
             found = of_group(settled, group) if group in GROUPS else of_no_group(settled)
             wrong += [Refusal(f"tune.{one.key}", one.got, one.allowed, one.remedy) for one in found]
-    return wrong
+    return wrong or _of_search(config, space)
+
+
+def _of_search(config: Config, space: dict[str, Values]) -> list[Refusal]:
+    """What is wrong with the number of points that are searched for."""
+    trials = trials_of(config)
+    if trials is None:
+        return []
+    count = math.prod(len(values) for values in space.values())
+    if count <= trials and not any(isinstance(values, Range) for values in space.values()):
+        got, remedy = f"all there is are {count} points", "leave it out, and all of them are tried"
+        return [Refusal("tune.trials", got, f"fewer than {count}", remedy, value=trials)]
+    proposed(config, [], [])  # raises where Optuna is not installed
+    return []
 
 
 def of_group(config: Config, group: str) -> list[Refusal]:

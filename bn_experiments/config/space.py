@@ -4,7 +4,7 @@ import copy
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from bn_experiments.config.objects import Config
 from bn_experiments.records.identity import digest, flat, settings
@@ -12,9 +12,12 @@ from bn_experiments.refusal import Refusal
 
 SEED = 1000  # of the first tuning replica; the replicas that are judged have seeds from 0
 REPLICAS = 10  # of each point, where `tune.replicas` says nothing
+Sampler = Literal["tpe", "random"]
+SAMPLER: Sampler = "tpe"
+OF_TUNING = ("replicas", "trials", "sampler")  # the keys of `tune` that name no tuned key
 DIGITS = 4  # to which the values of a range are rounded, so that a person can type them
-RANGE = re.compile(r"\s*(?P<low>[^:]+?)\s*\.\.\s*(?P<high>[^:]+?)\s*:\s*(?P<count>\d+)\s*")
-FORMS = "low..high:count, as 1e-3..10:9, or a list, as [0.01,0.1,1]"
+RANGE = re.compile(r"\s*(?P<low>[^:]+?)\s*\.\.\s*(?P<high>[^:]+?)\s*(:\s*(?P<count>\d+)\s*)?")
+FORMS = "low..high:count, as 1e-3..10:9, or a list, as [0.01,0.1,1]; with tune.trials also low..high"
 TUNABLE = {"optimizer", "scheduler", "norm", "model", "loss", "init", "data.batch_size"}
 TUNABLE |= {"trainer.gradient_clip_norm", "trainer.adaptive_clip_factor"}
 # Keys that leave the network's program as it is: the optimizers, and what the first values of parameters are
@@ -24,27 +27,45 @@ OF_OUR_NORMS = ("norm.alpha", "norm.shift")  # which another one may hold as pla
 Point = Mapping[str, Any]  # the value of each tuned key
 
 
+class Range(NamedTuple):
+    """All numbers from the lower to the higher one, which a search draws from on a logarithmic axis."""
+
+    low: float
+    high: float
+    whole: bool
+
+
+Values = list[Any] | Range
+
+
 def is_tuned(config: Config) -> bool:
     """Whether any key is tuned."""
     return bool(space_of(config))
 
 
-def space_of(config: Config) -> dict[str, list[Any]]:
-    """The values that are tried of each tuned key; empty where nothing is tuned.
+def space_of(config: Config) -> dict[str, Values]:
+    """What can be tried of each tuned key; empty where nothing is tuned.
 
     Raises:
-        Refusal: They are not written in one of the two forms.
+        Refusal: It is not written in one of the forms, or is a whole range where every point is to be tried.
     """
     tried, known = flat(config.get("tune") or {}), flat({key: config[key] for key in config if key != "tune"})
-    return {
-        key: values_of(key, text, whole=type(known.get(key)) is int) for key, text in tried.items() if key != "replicas"
+    found = {
+        key: values_of(key, text, whole=type(known.get(key)) is int)
+        for key, text in tried.items()
+        if key not in OF_TUNING
     }
+    for key, values in found.items():
+        if isinstance(values, Range) and trials_of(config) is None:
+            got, remedy = "says not how many values", f"write {tried[key]}:9, or add tune.trials=32 to search"
+            raise Refusal(f"tune.{key}", got, FORMS, remedy, value=tried[key])
+    return found
 
 
-def values_of(key: str, text: Any, *, whole: bool = False) -> list[Any]:
-    """The values that a text, or a list, stands for, each once and in ascending order where they are numbers.
+def values_of(key: str, text: Any, *, whole: bool = False) -> Values:
+    """What a text, or a list, stands for: values, each once and in ascending order where they are numbers, or a range.
 
-    A range low..high:count has `count` values in geometric steps, rounded to four significant digits.
+    low..high:count stands for `count` values in geometric steps, rounded to four significant digits.
 
     Args:
         key: The tuned key, for the refusals.
@@ -56,28 +77,45 @@ def values_of(key: str, text: Any, *, whole: bool = False) -> list[Any]:
 
     >>> values_of("optimizer.lr", "1e-3..10:5"), values_of("optimizer.lr", [1, 0.5])
     ([0.001, 0.01, 0.1, 1.0, 10.0], [0.5, 1])
+    >>> values_of("optimizer.lr", "1e-3..10")
+    Range(low=0.001, high=10.0, whole=False)
     """
     if isinstance(text, str) and (found := RANGE.fullmatch(text)):
-        return _geometric(key, text, found, whole)
+        return _from_low_to_high(key, text, found, whole)
     if not isinstance(text, list) or len(set(map(repr, text))) < 2:
         raise Refusal(f"tune.{key}", "are not several values", FORMS, "write it so", value=text)
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in text)
     once = list({repr(value): value for value in text}.values())
-    return sorted(once) if numbers else once
+    return sorted(once) if are_numbers(once) else once
 
 
-def _geometric(key: str, text: str, found: re.Match[str], whole: bool) -> list[Any]:
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether all of the values are numbers, which have an order."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def rounded(value: float) -> float:
+    """A number with so few digits that a person can type it."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _from_low_to_high(key: str, text: str, found: re.Match[str], whole: bool) -> Values:
     allowed = "two numbers above zero, the first the smaller, and two different values or more"
+    refusal = Refusal(f"tune.{key}", "is no range", allowed, f"write it as {FORMS}", value=text)
     try:
-        low, high, count = float(found["low"]), float(found["high"]), int(found["count"])
+        low, high = float(found["low"]), float(found["high"])
     except ValueError:
-        low = high = count = 0
-    values: list[float] = []
-    if 0 < low < high < float("inf") and count > 1:
-        exact = [low * (high / low) ** (i / (count - 1)) for i in range(count)]
-        values = [round(value) if whole else float(f"{value:.{DIGITS}g}") for value in exact]
-    if len(set(values)) < max(count, 2):
-        raise Refusal(f"tune.{key}", "is no range", allowed, f"write it as {FORMS}", value=text)
+        raise refusal from None
+    if not 0 < low < high < float("inf"):
+        raise refusal
+    if found["count"] is None:
+        if whole and (low != int(low) or high != int(high)):
+            raise refusal
+        return Range(int(low), int(high), True) if whole else Range(low, high, False)
+    steps = int(found["count"]) - 1
+    exact = [low * (high / low) ** (i / steps) for i in range(steps + 1)] if steps else []
+    values: list[Any] = [round(value) if whole else rounded(value) for value in exact]
+    if len(set(values)) < max(steps + 1, 2):
+        raise refusal
     return values
 
 
@@ -86,11 +124,30 @@ def replicas_of(config: Config) -> int:
     return int(config["tune"].get("replicas", REPLICAS))
 
 
+def trials_of(config: Config) -> int | None:
+    """How many points are tried of each arm; None where all of them are."""
+    return (config.get("tune") or {}).get("trials")
+
+
 def points(config: Config) -> list[Point]:
     """Every combination of the values that are tried; of those that give the same numbers, as without a norm, one."""
     space = space_of(config)
     made = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    return list({digest(settings(at(config, point))): point for point in reversed(made)}.values())[::-1]
+    return list({mark(config, point): point for point in reversed(made)}.values())[::-1]
+
+
+def samples(config: Config) -> list[Point]:
+    """The points that are looked at before anything trains: all, or in a search each value, and the ends of a range."""
+    if trials_of(config) is None:
+        return points(config)
+    ends = {key: [own.low, own.high] if isinstance(own, Range) else own for key, own in space_of(config).items()}
+    first = {key: values[0] for key, values in ends.items()}
+    return [first, *({**first, key: value} for key, values in ends.items() for value in values[1:])]
+
+
+def mark(config: Config, point: Point) -> str:
+    """The digest of what decides the numbers at a point."""
+    return digest(settings(at(config, point)))
 
 
 def at(config: Config, point: Point) -> dict[str, Any]:
@@ -120,15 +177,16 @@ def edges(tried: Sequence[Point], point: Point) -> dict[str, str]:
     return found
 
 
-def packs(config: Config, at_once: int) -> list[list[Point]]:
-    """The points in groups that can be trained as one stack, each with at most so many replicas.
+def packs(config: Config, tried: Sequence[Point], at_once: int) -> list[list[Point]]:
+    """Points in groups that can be trained as one stack, each with at most so many replicas.
 
     Args:
         config: The configuration of a tuned cell.
+        tried: The points.
         at_once: The most replicas in a stack; one point is trained at once in any case.
     """
     by_program: dict[str, list[Point]] = {}
-    for point in points(config):
+    for point in tried:
         program = digest({key: value for key, value in point.items() if not _acts_on_values(key, config)})
         by_program.setdefault(program, []).append(point)
     size = max(1, at_once // replicas_of(config))

@@ -24,7 +24,7 @@ class Tuning:
         metrics: Each metric's name with its values (P, R), as in `Result`.
         diverged: Whether each replica diverged, (P, R).
         chosen: The index of the point that is best on the validation split (see `tuning.best`).
-        edges: The tuned keys whose chosen value is the smallest or the largest that was tried: low or high.
+        edges: The tuned keys whose chosen value lies at an end of what was tried (see `search.edges`): low or high.
         made_by: What made the numbers (see `origin.Origin`).
         train_s: The seconds that it took.
     """

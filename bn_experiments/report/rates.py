@@ -1,6 +1,6 @@
 """Rates: what each arm makes of the values that were tried of a tuned key, and where it is best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,14 @@ PANELS = {"val/acc": ("validation accuracy, %", 100), "val/loss": ("validation l
 CHOSEN = Line2D([], [], color="#333333", linestyle="", marker="o", markersize=9, markerfacecolor="none", label="chosen")
 WIDE = 8  # times, from which on an axis is logarithmic
 
-Slice = list[tuple[float, int]]  # the tried values of a key with their points, the other keys at what was chosen
+# the tried values of a key with their points, the other keys at what was chosen; all points where they were searched
+Slice = list[tuple[float, int]]
 
 
 def by_value(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """Validation accuracy and loss of each arm against the tuned key, with the chosen value."""
     key, tuned = _tuned(arms)
+    searched = _is_searched(arms, tuned)
     parts = []
     for metric, (_, factor) in PANELS.items():
         for name, (record, tried) in tuned.items():
@@ -40,8 +42,12 @@ def by_value(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
         shown = data[(data["metric"] == metric)]
         for arm in drawn:
             own = shown[shown["arm"] == arm.name]
-            line(panel, arm, own, "value", markers=True)
-            best = own[own["value"] == tuned[arm.name][0].point[key]]
+            if searched:
+                dots(panel, arm, own, own["value"].tolist(), sideways=False)
+            else:
+                line(panel, arm, own, "value", markers=True)
+            record, tried = tuned[arm.name]
+            best = own.iloc[[[i for _, i in tried].index(record.chosen)]]
             panel.plot(best["value"], best["mean"], "o", markersize=9, markerfacecolor="none", color=arm.look.color)
         _value_axis(panel, key, shown)
         unit = loss_unit(drawn) if metric.endswith("loss") else ""
@@ -49,13 +55,20 @@ def by_value(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
         if metric.endswith("loss") and (shown["mean"] > 0).all():
             log_scale(panel.yaxis, shown["mean"].min(), shown["mean"].max())
     legend(figure, drawn, [CHOSEN])
-    trained = "; ".join(f"{name} {text}" for name, text in _largest_that_trains(arms, key, tuned).items())
     caption = (
         f"What was tried of {key}: means over {_seeds(tuned)} with 99% intervals, after the last epoch. A replica that "
         "diverged counts at chance, and has no loss. The circles are what was chosen, by validation accuracy. "
-        f"The largest value at which a replica trains, with its 99% interval: {trained}; it trains where it gains at "
-        "least half of what the best arm gains over chance."
     )
+    if searched:
+        others = [other for other in next(iter(tuned.values()))[0].point if other != key]
+        caption += "Each point was proposed by a search from those before it, as many in every arm"
+        caption += f"; they differ in {', '.join(others)} too." if others else "."
+    else:
+        trained = "; ".join(f"{name} {text}" for name, text in _largest_that_trains(arms, key, tuned).items())
+        caption += (
+            f"The largest value at which a replica trains, with its 99% interval: {trained}; it trains where it gains "
+            "at least half of what the best arm gains over chance."
+        )
     best_of = "; ".join(f"{name} is best at {record.point[key]:g}" for name, (record, _) in tuned.items())
     return Drawing("by_tuned_value", f"Each arm by {key}", caption, f"Line charts: {best_of}.", data, figure)
 
@@ -63,6 +76,8 @@ def by_value(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
 def difference_by_value(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """The paired difference in validation accuracy at the same value, beside that of each arm at its best."""
     key, tuned = _tuned(arms)
+    if _is_searched(arms, tuned):
+        raise NotMeasured("a search tries other values in every arm")
     baseline = BASELINE if BASELINE in tuned else next(iter(tuned))
     parts = []
     for name in tuned:
@@ -110,21 +125,26 @@ def _tuned(arms: Mapping[str, Arm]) -> tuple[str, dict[str, tuple[Tuning, Slice]
     """
     records = {name: record for name, arm in arms.items() if arm.result.tuned and (record := tuning.read(arm.folder))}
     for key in dict.fromkeys(key for record in records.values() for key in record.point):
-        found = {name: (record, _slice(record, key)) for name, record in records.items()}
+        whole = _is_searched(arms, records)
+        found = {name: (record, _slice(record, key, whole)) for name, record in records.items()}
         found = {name: (record, tried) for name, (record, tried) in found.items() if len(tried) > 1}
         if found:
             return key, found
     raise NotMeasured("no number was tuned")
 
 
-def _slice(record: Tuning, key: str) -> Slice:
-    rest = {name: value for name, value in record.point.items() if name != key}
-    tried = [
-        (point[key], i)
-        for i, point in enumerate(record.points)
-        if _is_number(point.get(key)) and {name: value for name, value in point.items() if name != key} == rest
-    ]
-    return sorted(tried)
+def _is_searched(arms: Mapping[str, Arm], tuned: Collection[str]) -> bool:
+    """Whether the points of the arms were proposed one after another (see `config.search`)."""
+    return any("trials" in (arms[name].result.config.get("tune") or {}) for name in tuned)
+
+
+def _slice(record: Tuning, key: str, whole: bool) -> Slice:
+    def others(point: Mapping[str, Any]) -> dict[str, Any] | None:
+        return None if whole else {name: value for name, value in point.items() if name != key}
+
+    rest = others(record.point)
+    numbers = [(i, point) for i, point in enumerate(record.points) if _is_number(point.get(key))]
+    return sorted((point[key], i) for i, point in numbers if others(point) == rest)
 
 
 def _is_number(value: Any) -> bool:

@@ -64,3 +64,18 @@ def test_arms_that_are_not_tuned_have_no_such_figure(arms):
     plain = {"bn": Arm("bn", arms["bn"].folder, a_result("bn", {"val/acc": [0.5]}), arms["bn"].look)}
     with pytest.raises(NotMeasured):
         by_value(plain, [])
+
+
+def test_all_points_of_a_search_are_drawn_and_no_difference_at_the_same_value(arms):
+    config = {"tune.trials": 5}
+    searched = {
+        name: Arm(name, arm.folder, a_result(name, {"val/acc": JUDGED[name]}, config=config, tuned={"x": {}}), arm.look)
+        for name, arm in arms.items()
+    }
+    drawing = by_value(searched, [])
+    rows = drawing.data[(drawing.data["metric"] == "val/acc") & (drawing.data["arm"] == "bn")]
+    assert sorted(rows["value"]) == sorted([*RATES, 0.1])
+    assert sorted(rows["mean"]) == pytest.approx(sorted(100 * np.mean(row) for row in [*BN, [0.2] * 3]))
+    assert "as many in every arm; they differ in init too" in drawing.caption
+    with pytest.raises(NotMeasured, match="other values in every arm"):
+        difference_by_value(searched, [])

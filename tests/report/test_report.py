@@ -536,7 +536,6 @@ def test_the_page_of_a_folder_with_looks_judges_at_them_and_says_so(tmp_path):
             ", order of batches, split of the data (and the data,",
             "A published test set is",
         ),
-        (["trainer.max_epochs=0"], ". ", "The data"),
     ],
 )
 def test_the_page_says_what_its_intervals_cover(compose_cell, tmp_path, options, covered, shared):

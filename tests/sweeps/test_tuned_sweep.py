@@ -32,7 +32,7 @@ def test_a_tuned_experiment_says_what_was_chosen_and_what_to_widen(data_dir, tmp
     words = ["--config-dir", str(tmp_path / "conf"), "experiment=tuned", "probes=[]", "data.train_examples=1000"]
     first = train(data_dir, tmp_path, *words)
     assert first.returncode == 0, first.stderr
-    edge = "is best at the largest optimizer.lr that was tried, 0.05: widen tune.optimizer.lr upwards"
+    edge = "is best at the upper end of what was tried of optimizer.lr, 0.05: widen tune.optimizer.lr upwards"
     assert "at lr=0.05" in first.stdout
     (verdict,) = json.loads((tmp_path / "tuned" / "verdicts.json").read_text())
     assert verdict["edges"] == [f"bn {edge}", f"none {edge}"]
