@@ -113,6 +113,7 @@ def test_what_stands_for_no_values_is_refused(text):
     [
         (["++tune.optimizer.lr=[-1,1]"], "tune.optimizer.lr=-1"),
         (["++tune.optimizer.rate=[0.1,1]"], "tune.optimizer.rate"),
+        (["++tune.optimzer.lr=[0.1,1]"], "tune.optimzer.lr"),
         (["++tune.replicas=3", "++tune.seed=[1,2]"], "tune.seed"),
         (["++tune.optimizer.lr=[0.1,1]", "++tune.replicas=0"], "tune.replicas=0"),
         (["++tune.optimizer.lr=[0.1,1]", "trainer.max_epochs=0"], "trainer.max_epochs=0"),
@@ -196,6 +197,13 @@ def test_tuning_that_is_cut_goes_on_and_what_is_done_is_not_tried_again(compose_
     more = cut.of_seeds([2, 3], cut.folder / "seeds=2-3")
     assert run(more).tuned == result.tuned
     assert blocks[30:] == [2] * 10, "nothing is tried again for further seeds"
+
+
+def test_a_mistyped_group_is_told_from_its_key(compose_cell):
+    (refusal,) = check_cells([compose_cell("++tune.optimzer.lr=[0.1,1]")])
+    assert str(refusal).endswith("did you mean tune.optimizer.lr?")
+    (refusal,) = check_cells([compose_cell("++tune.paths.output_dir=[a,b]")])
+    assert str(refusal).startswith("tune.paths.output_dir: cannot be tuned; allowed: keys of tune.data.batch_size")
 
 
 def test_a_stack_has_as_many_replicas_as_the_memory_holds(compose_cell):

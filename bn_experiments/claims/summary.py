@@ -1,6 +1,5 @@
 """Summaries: the mean of each arm of a sweep with its interval, and its difference to the baseline arm."""
 
-import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.console import Console
 from bn_experiments.claims import tables, tuned
 from bn_experiments.claims.contexts import ALL, Context, of_grid, texts_of
 from bn_experiments.claims.tables import MIXED, MIXED_CODE
-from bn_experiments.records.identity import BASELINE
+from bn_experiments.records import comparison
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.results import Result
 from bn_experiments.records.tuning import where
@@ -21,10 +20,8 @@ from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL, mean_inte
 from bn_experiments.statistics.looks import stops
 from bn_experiments.statistics.power import smallest_difference
 from bn_experiments.statistics.rules import difference
-from bn_experiments.statistics.sizes import parsed
 from bn_experiments.system.files import write_whole
 
-FILE = "comparison.json"
 CONTEXT = ["data", "model", "optimizer", "settings"]
 DIFFERENCE = ("difference", "difference_low", "difference_high", "pairs", "p")
 
@@ -169,28 +166,7 @@ def write(
     """
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
     write_whole(folder / "summary.md", markdown(summary, baseline, claims, looks))
-    write_comparison(folder, baseline, looks)
-
-
-def write_comparison(folder: Path, baseline: str, looks: Sequence[int]) -> None:
-    """Writes how a sweep's folder is compared: by which baseline, at which looks."""
-    write_whole(folder / FILE, json.dumps({"baseline": baseline, "looks": [*looks]}) + "\n")
-
-
-def baseline_in(folder: Path) -> str:
-    """The baseline that the last command on a sweep's folder chose; none if there is no record of it."""
-    try:
-        return str(json.loads((folder / FILE).read_text())["baseline"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return BASELINE
-
-
-def looks_in(folder: Path) -> tuple[int, ...]:
-    """The looks at which a sweep's folder is judged; none if there is no record of any."""
-    try:
-        return parsed(json.loads((folder / FILE).read_text())["looks"]) or ()
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
+    comparison.write(folder, baseline, looks)
 
 
 def markdown(summary: pd.DataFrame, baseline: str, claims: Sequence[str] = (), looks: Sequence[int] = ()) -> str:

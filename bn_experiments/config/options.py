@@ -33,7 +33,7 @@ from bn_experiments.data.splits import Splitting
 from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.probe import Schedule
 from bn_experiments.records.identity import flat
-from bn_experiments.refusal import Refusal, unknown_key
+from bn_experiments.refusal import Refusal, nearest, unknown_key
 from bn_experiments.signatures import problems
 from bn_experiments.training.decay import Groups, GroupSettings, parameter_groups
 from bn_experiments.training.initialization import initialize
@@ -180,9 +180,14 @@ def of_tuning(config: Config) -> list[Refusal]:
     for key, values in space.items():
         allowed = [each for each in known if any(each == one or each.startswith(f"{one}.") for one in TUNABLE)]
         if key not in allowed:
-            alike = [each for each in allowed if each.startswith(f"{key.split('.')[0]}.")] or sorted(TUNABLE)
-            near = [f"tune.{each}" for each in alike if not each.endswith(("_target_", "_partial_"))]
-            wrong.append(unknown_key(f"tune.{key}", near))
+            names = [f"tune.{each}" for each in allowed if not each.endswith(("_target_", "_partial_"))]
+            group = f"tune.{key.split('.')[0]}"
+            if any(each.startswith(f"{group}.") for each in names):
+                wrong.append(unknown_key(f"tune.{key}", [each for each in names if each.startswith(f"{group}.")]))
+            else:
+                groups, remedy = ", ".join(f"tune.{each}" for each in sorted(TUNABLE)), "tune another"
+                remedy = nearest(f"tune.{key}", names) or remedy
+                wrong.append(Refusal(f"tune.{key}", "cannot be tuned", f"keys of {groups}", remedy))
             continue
         group = key.split(".")[0]
         for value in (values.low, values.high) if isinstance(values, Range) else values:

@@ -35,6 +35,7 @@ class Result:
         device: The kind and name of the device, and its threads.
         versions: The versions of Python and of the packages that a number may depend on.
         git_commit: The commit of the code, with -dirty if files were changed since; null outside a checkout.
+        looks: The numbers of replicas at which its sweep judges, where these are several.
         tuned: What was chosen of each tuned key (see `records.tuning.Tuning.summary`); `config` has what was typed.
         made_by: What made the numbers (see `origin.Origin`); several entries if it changed on the way.
         notes: What was done in another way than asked for or expected, and why.
@@ -54,6 +55,7 @@ class Result:
     device: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
+    looks: list[int] = field(default_factory=list)
     tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
     made_by: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -11,11 +11,12 @@ from bn_experiments.claims import tuned, verdicts
 from bn_experiments.claims.contexts import Context, apart, of_experiment, of_grid
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
 from bn_experiments.claims.published import Comparison, compare
-from bn_experiments.claims.summary import baseline_in, looks_in, summarise
+from bn_experiments.claims.summary import summarise
 from bn_experiments.claims.twins import distinct
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm, looks
 from bn_experiments.records import quantities, results
+from bn_experiments.records.comparison import baseline_in, looks_in
 from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.results import Result
 from bn_experiments.refusal import Refusal

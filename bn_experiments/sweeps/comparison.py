@@ -10,6 +10,7 @@ from rich.console import Console
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.errors import as_refusal
 from bn_experiments.records import identity, lock, results
+from bn_experiments.records.comparison import looks_in
 from bn_experiments.refusal import one_line
 from bn_experiments.sweeps.plan import Plan
 from bn_experiments.sweeps.train_cell import is_done
@@ -91,7 +92,7 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     cells, left_out = twins.distinct({**first, **there})
     instead = {twin.folder: twin.kept for twin in left_out}
     own = {instead.get(folder, folder) for folder in first}
-    baseline, looks = _baseline_of(plan, cells), plan.looks or summary.looks_in(plan.folder)
+    baseline, looks = _baseline_of(plan, cells), plan.looks or looks_in(plan.folder)
     found, more = summary.summarise(cells, baseline, looks), 0
     if any(cell.config["trainer"]["max_epochs"] for cell in done):
         more = summary.show(found, baseline, {folder.name for folder in own}, console, looks)

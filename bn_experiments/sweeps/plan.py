@@ -142,9 +142,9 @@ def _standing_in_the_way(plan: Plan, hydra: DictConfig) -> list[Refusal]:
 
 def _looks(plan: Plan, multirun: bool) -> list[Refusal]:
     """Whether there is nothing to decide, or the folder is judged at other numbers of replicas or with other seeds."""
-    from bn_experiments.claims.summary import looks_in
     from bn_experiments.config.space import SEED, replicas_of
     from bn_experiments.records import results
+    from bn_experiments.records.comparison import looks_in
     from bn_experiments.statistics.intervals import LEAST_REPLICAS
 
     before, value = looks_in(plan.folder), [*plan.looks]
@@ -175,8 +175,8 @@ def _looks(plan: Plan, multirun: bool) -> list[Refusal]:
 
 def _seeds_before(plan: Plan) -> list[Refusal]:
     """Whether a command without looks would put seeds before those of the first look of its folder."""
-    from bn_experiments.claims.summary import looks_in
     from bn_experiments.records import results
+    from bn_experiments.records.comparison import looks_in
 
     there = [min(result.seeds) for result in results.done_in(plan.folder).values()] if looks_in(plan.folder) else []
     first = min(cell.seeds[0] for cell in plan.cells)

@@ -9,6 +9,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from bn_experiments.records import comparison
 from bn_experiments.records.identity import BASELINE
 from bn_experiments.refusal import Refusal
 from bn_experiments.sweeps.command_line import refuse
@@ -50,9 +51,7 @@ class GridSweeper(Sweeper):
         plan.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, plan.folder / "multirun.yaml")
         if plan.looks:  # they are fixed before the first one
-            from bn_experiments.claims.summary import write_comparison  # whose imports take a second
-
-            write_comparison(plan.folder, plan.baseline or BASELINE, plan.looks)
+            comparison.write(plan.folder, plan.baseline or BASELINE, plan.looks)
         worker = Worker(self.config, self.callbacks)
         try:
             launcher.train(plan, worker)

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from bn_experiments.claims.summary import baseline_in, looks_in, markdown, show, summarise, undecided, write
+from bn_experiments.claims.summary import markdown, show, summarise, undecided, write
+from bn_experiments.records.comparison import baseline_in, looks_in
 from bn_experiments.statistics.intervals import mean_interval
 from bn_experiments.statistics.power import smallest_difference
 from bn_experiments.statistics.rules import holm

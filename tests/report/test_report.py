@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bn_experiments.claims import summary, verdicts
+from bn_experiments.claims import verdicts
 from bn_experiments.claims.protocol import parse
 from bn_experiments.claims.summary import summarise
+from bn_experiments.records import comparison
 from bn_experiments.records.results import Result, done_below
 from bn_experiments.report import FILE, write_page
 from bn_experiments.report.__main__ import main
@@ -516,7 +517,7 @@ def test_a_note_names_the_arm_as_the_table_does():
 def test_the_page_of_a_folder_with_looks_judges_at_them_and_says_so(tmp_path):
     for norm in ("bn", "none"):
         write_cell(tmp_path / "looked_at", norm)
-    summary.write_comparison(tmp_path / "looked_at", "none", (2, 3))
+    comparison.write(tmp_path / "looked_at", "none", (2, 3))
     (sweep,) = collect(tmp_path / "looked_at")
     assert sweep.looks == (2, 3)
     (section,) = sweep.sections
