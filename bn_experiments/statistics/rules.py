@@ -19,13 +19,14 @@ from bn_experiments.statistics.intervals import LEVEL
 Outcome = Literal["holds", "fails", "inconclusive"]
 
 
-def difference(left: ArrayLike, right: ArrayLike, *, above: float = 0.0) -> Evidence:
+def difference(left: ArrayLike, right: ArrayLike, *, above: float = 0.0, log: bool = False) -> Evidence:
     """The mean of left_i - right_i over replicas i is above `above`.
 
     Args:
         left: One value for each replica (R,).
         right: The values of the same replicas (R,), in the same order.
         above: The bound, in the values' unit.
+        log: Whether the natural logarithms of the values are compared, so that the bound is one of their ratio.
 
     Raises:
         ValueError: The arrays differ in shape, or have a second axis.
@@ -33,11 +34,46 @@ def difference(left: ArrayLike, right: ArrayLike, *, above: float = 0.0) -> Evid
     >>> [round(x, 3) for x in difference([4.0, 5.0, 6.0], [2.0, 2.0, 2.0])[:5]]
     [3.0, -2.73, 8.73, 3, 0.035]
     """
-    values, rounding = _paired("difference", left, right, ("R",))
+    values, rounding = _paired("difference", left, right, ("R",), log)
     return assess(values, above, np.inf, rounding)
 
 
-def equivalence(left: ArrayLike, right: ArrayLike, *, margin: float) -> Evidence:
+def interaction(
+    left: ArrayLike,
+    right: ArrayLike,
+    other_left: ArrayLike,
+    other_right: ArrayLike,
+    *,
+    above: float = 0.0,
+    log: bool = False,
+) -> Evidence:
+    """The mean of (left_i - right_i) - (other_left_i - other_right_i) over replicas i is above `above`.
+
+    It is a difference of differences: whether the left arm gains more over the right one here than in another setting,
+    such as with another optimizer.
+
+    Args:
+        left: One value for each replica (R,).
+        right: The values of the same replicas (R,), in the same order.
+        other_left: The values of the left arm in the other setting (R,).
+        other_right: The values of the right arm in the other setting (R,).
+        above: The bound, in the values' unit.
+        log: Whether the natural logarithms of the values are compared.
+
+    Raises:
+        ValueError: The arrays differ in shape, or have a second axis.
+
+    >>> interaction([4.0, 5.0], [1.0, 1.0], [2.0, 3.0], [1.0, 1.0]).estimate
+    2.0
+    """
+    here, rounding = _paired("interaction", left, right, ("R",), log)
+    there, other_rounding = _paired("interaction", other_left, other_right, ("R",), log)
+    if len(here) != len(there):
+        raise ValueError(f"interaction: {len(here)} replicas against {len(there)}; pair them by seed")
+    return assess(here - there, above, np.inf, rounding + other_rounding)
+
+
+def equivalence(left: ArrayLike, right: ArrayLike, *, margin: float, log: bool = False) -> Evidence:
     """The mean of left_i - right_i over replicas i is within (-margin, margin).
 
     These are the two one-sided tests at 0.5% each, since the whole 99% interval must lie inside.
@@ -47,6 +83,7 @@ def equivalence(left: ArrayLike, right: ArrayLike, *, margin: float) -> Evidence
         left: One value for each replica (R,).
         right: The values of the same replicas (R,), in the same order.
         margin: The largest difference that counts as none, > 0, in the values' unit.
+        log: Whether the natural logarithms of the values are compared, so that the margin is one of their ratio.
 
     Raises:
         ValueError: The arrays differ in shape or have a second axis, or the margin is not positive.
@@ -54,7 +91,7 @@ def equivalence(left: ArrayLike, right: ArrayLike, *, margin: float) -> Evidence
     >>> round(equivalence([1.0, 2.0, 3.0], [1.1, 2.0, 2.9], margin=0.5).p, 3)
     0.013
     """
-    values, rounding = _paired("equivalence", left, right, ("R",))
+    values, rounding = _paired("equivalence", left, right, ("R",), log)
     _require_positive("equivalence", margin)
     return assess(values, -margin, margin, rounding)
 
@@ -86,21 +123,70 @@ def slope(
     >>> round(found.estimate, 3), found.p
     (0.693, 0.0)
     """
-    curves = _curves("slope", values, points=2)
     if (above is None) == (near is None) or (near is None) != (margin is None):
         raise ValueError(f"slope: above={above}, near={near}, margin={margin}; give above, or near and margin")
-    k = np.arange(curves.shape[1]) - (curves.shape[1] - 1) / 2
-    weights = k / (k @ k)
-    with np.errstate(all="ignore"):  # values that are not finite give NaN evidence
-        y = np.log(curves) if log else curves
-        slopes = (y * weights).sum(axis=1)
-    rounding = ROUNDING * _largest(y) * float(np.abs(weights).sum())
+    slopes, rounding = _slopes("slope", values, log)
     if above is not None:
         return assess(slopes, above, np.inf, rounding)
     assert near is not None
     assert margin is not None
     _require_positive("slope", margin)
     return assess(slopes, near - margin, near + margin, rounding)
+
+
+def slope_difference(left: ArrayLike, right: ArrayLike, *, log: bool = False, above: float = 0.0) -> Evidence:
+    """The mean of slope(left_i) - slope(right_i) over replicas i is above `above`.
+
+    The slope of a replica is that of `slope`, against 0..P-1.
+
+    Args:
+        left: One curve for each replica (R, P), P >= 2.
+        right: The curves of the same replicas (R, P), in the same order.
+        log: Whether the slopes are those of the natural logarithms.
+        above: The bound, in the unit of the curve per point.
+
+    Raises:
+        ValueError: The arrays differ in shape, or their shape is not (R, P >= 2).
+
+    >>> slope_difference([[1.0, 2.0, 3.0], [1.0, 3.0, 5.0]], [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]).estimate
+    1.5
+    """
+    _paired("slope_difference", left, right, ("R", "P"))  # which refuses what differs in shape
+    slopes, rounding = _slopes("slope_difference", left, log)
+    others, other_rounding = _slopes("slope_difference", right, log)
+    return assess(slopes - others, above, np.inf, rounding + other_rounding)
+
+
+def agreement(values: ArrayLike, oracle: ArrayLike, *, margin: float, log: bool = False) -> Evidence:
+    """The mean curve over replicas is within (-margin, margin) of the oracle's at every point.
+
+    At each point j these are the two one-sided tests of `equivalence`, of values_ij - oracle_j; over the points it is
+    the intersection-union test: p is the largest p of all points and needs no correction. Estimate, interval and p are
+    those of the point with that p, `at`, as a distance from the oracle. Against the claim speaks a single point, which
+    is chosen from P points: `p_against` is that point's, times P (Bonferroni).
+    Source: Berger 1982, doi:10.1080/00401706.1982.10487790.
+
+    Args:
+        values: One curve for each replica (R, P), P >= 1, or one number (R,).
+        oracle: The curve that it should be (P,), or one number for all points.
+        margin: The largest distance that counts as none, > 0, in the values' unit.
+        log: Whether the natural logarithms of values and oracle are compared, so that the margin is one of their ratio.
+
+    Raises:
+        ValueError: The oracle has another number of points, the margin is not positive, or the shape is not (R, P >= 1)
+            or (R,).
+
+    >>> found = agreement([[1.0, 2.2], [1.1, 2.0], [0.9, 2.1]], [1.0, 2.0], margin=5.0)
+    >>> round(found.estimate, 3), found.at, found.p < 0.01
+    (0.1, 1, True)
+    """
+    _require_positive("agreement", margin)
+    measured, expected = np.asarray(values, dtype=np.float64), np.asarray(oracle, dtype=np.float64)
+    curves = _curves("agreement", measured[:, None] if measured.ndim == 1 else measured, points=1)
+    if expected.shape not in ((), (1,), curves.shape[1:]):
+        raise ValueError(f"agreement: {curves.shape[1]} points against an oracle of the shape {expected.shape}")
+    distances, rounding = _paired("agreement", curves, np.broadcast_to(expected, curves.shape), ("R", "P"), log)
+    return _at_every_point(distances, -margin, margin, rounding)
 
 
 def linear_over_exponential(values: ArrayLike) -> Evidence:
@@ -154,19 +240,52 @@ def ordering(upper: ArrayLike, lower: ArrayLike) -> Evidence:
     1
     """
     values, rounding = _paired("ordering", upper, lower, ("R", "P"))
-    points = _curves("ordering", values, points=1).shape[1]
-    if not np.isfinite(values).all():
-        return assess(np.full(len(values), np.nan), 0.0, np.inf, rounding)
-    found = [assess(values[:, j], 0.0, np.inf, rounding) for j in range(points)]
-    # where p is 1 at several points, their p against the claim rank them; where there is no p, their estimates do
-    at = min(range(points), key=lambda j: (*np.nan_to_num([-found[j].p, found[j].p_against]), found[j].estimate))
-    return found[at]._replace(p_against=float(np.minimum(1.0, points * found[at].p_against)), at=at)
+    return _at_every_point(_curves("ordering", values, points=1), 0.0, np.inf, rounding)
 
 
 RULES: dict[str, Callable[..., Evidence]] = {
     rule.__name__: rule
-    for rule in (difference, equivalence, slope, linear_over_exponential, exponential_over_linear, ordering)
+    for rule in (
+        difference,
+        interaction,
+        equivalence,
+        agreement,
+        slope,
+        slope_difference,
+        linear_over_exponential,
+        exponential_over_linear,
+        ordering,
+    )
 }
+
+
+def _at_every_point(values: Array, low: float, high: float, rounding: float) -> Evidence:
+    """The evidence that the mean of a curve (R, P) lies in the region (low, high) at every point.
+
+    It is that of the point with the largest p. Where p is 1 at several points, their p against the claim rank them;
+    where there is no p, the place of their estimates does, the one deepest outside the region first.
+    """
+    points = values.shape[1]
+    if not np.isfinite(values).all():
+        return assess(np.full(len(values), np.nan), low, high, rounding)
+    found = [assess(values[:, j], low, high, rounding) for j in range(points)]
+
+    def rank(j: int) -> tuple[float, ...]:
+        inside = min(found[j].estimate - low, high - found[j].estimate)
+        return (*np.nan_to_num([-found[j].p, found[j].p_against]), inside)
+
+    at = min(range(points), key=rank)
+    return found[at]._replace(p_against=float(np.minimum(1.0, points * found[at].p_against)), at=at)
+
+
+def _slopes(rule: str, values: ArrayLike, log: bool) -> tuple[Array, float]:
+    """The slope of each replica's curve (R,), and its rounding error."""
+    curves = _curves(rule, values, points=2)
+    k = np.arange(curves.shape[1]) - (curves.shape[1] - 1) / 2
+    weights = k / (k @ k)
+    with np.errstate(all="ignore"):  # values that are not finite give NaN evidence
+        y = np.log(curves) if log else curves
+        return (y * weights).sum(axis=1), ROUNDING * _largest(y) * float(np.abs(weights).sum())
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -193,8 +312,10 @@ def outcome_of(p: float, p_against: float) -> Outcome:
     return "fails" if p_against <= LEVEL else "inconclusive"
 
 
-def _paired(rule: str, left: ArrayLike, right: ArrayLike, axes: tuple[str, ...]) -> tuple[Array, float]:
-    """The difference left - right, (R,) or (R, P), and its rounding error."""
+def _paired(
+    rule: str, left: ArrayLike, right: ArrayLike, axes: tuple[str, ...], log: bool = False
+) -> tuple[Array, float]:
+    """The difference left - right, or that of their logarithms, (R,) or (R, P), and its rounding error."""
     a, b = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if a.ndim != len(axes) or b.ndim != len(axes):
         raise ValueError(f"{rule}: arrays of shape {a.shape} and {b.shape}; give ({', '.join(axes)})")
@@ -202,7 +323,9 @@ def _paired(rule: str, left: ArrayLike, right: ArrayLike, axes: tuple[str, ...])
         raise ValueError(f"{rule}: {len(a)} replicas against {len(b)}; pair them by seed")
     if a.shape != b.shape:
         raise ValueError(f"{rule}: {a.shape[1]} points against {b.shape[1]}; measure both at the same points")
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # values that are not finite, or have no logarithm, give NaN evidence
+        if log:
+            a, b = np.log(a), np.log(b)
         return a - b, ROUNDING * max(_largest(a), _largest(b))
 
 

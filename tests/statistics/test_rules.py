@@ -13,12 +13,15 @@ from bn_experiments.statistics.looks import stops
 from bn_experiments.statistics.rules import (
     RULES,
     Evidence,
+    agreement,
     difference,
     equivalence,
     exponential_over_linear,
+    interaction,
     linear_over_exponential,
     ordering,
     slope,
+    slope_difference,
 )
 
 samples = st.lists(st.floats(-10, 10), min_size=2, max_size=20).filter(lambda x: np.ptp(x) > 1e-2)
@@ -208,6 +211,8 @@ def test_the_scale_of_the_values_changes_no_rule_that_has_no_margin(scale):
         (linear_over_exponential, (upper,)),
         (exponential_over_linear, (upper,)),
         (ordering, (upper, lower)),
+        (slope_difference, (upper, lower)),
+        (interaction, (upper[:, 0], lower[:, 0], upper[:, 1], lower[:, 1])),
     ]:
         options = {"above": 0.0} if rule is slope else {}
         plain, scaled = rule(*arrays, **options), rule(*(scale * x for x in arrays), **options)
@@ -297,12 +302,52 @@ def every_rule(curves, flat=0.0):
     other = np.full_like(curves, flat)
     return {
         "difference": difference(curves[:, 0], other[:, 0]),
+        "interaction": interaction(curves[:, 0], other[:, 0], curves[:, 1], other[:, 1]),
         "equivalence": equivalence(curves[:, 0], other[:, 0], margin=0.5),
+        "agreement": agreement(curves, [1.0] * curves.shape[1], margin=0.5),
         "slope": slope(curves, near=0.0, margin=0.5),
+        "slope_difference": slope_difference(curves, other),
         "linear_over_exponential": linear_over_exponential(curves),
         "exponential_over_linear": exponential_over_linear(curves),
         "ordering": ordering(curves, other),
     }
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_an_agreement_is_decided_by_the_point_furthest_from_the_oracle(log):
+    rng = np.random.default_rng(int(log))
+    oracle = np.exp(rng.normal(0, 1, 4)) + 1
+    values = oracle * np.exp(rng.normal(0, 0.02, (10, 4)))
+    values[:, 2] *= 1.05
+    found = agreement(values, oracle, margin=0.2, log=log)
+    alone = [equivalence(values[:, j], np.full(10, oracle[j]), margin=0.2, log=log) for j in range(4)]
+    at = int(np.argmax([one.p for one in alone]))
+    assert found == alone[at]._replace(at=at, p_against=min(1.0, 4 * alone[at].p_against))
+    assert found.estimate == pytest.approx(np.mean((np.log(values / oracle) if log else values - oracle)[:, at]))
+    assert agreement(values[:, 0], oracle[0], margin=0.2, log=log) == alone[0]._replace(at=0)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_differences_of_slopes_and_of_differences_equal_those_by_hand(log):
+    rng = np.random.default_rng(5)
+    left, right = rng.uniform(1, 3, (8, 5)), rng.uniform(1, 3, (8, 5))
+    y = [np.log(curve) if log else curve for curve in (left, right)]
+    slopes = [np.polyfit(np.arange(5), curve.T, 1)[0] for curve in y]
+    expected = stats.ttest_rel(*slopes)
+    found = slope_difference(left, right, log=log)
+    assert found.estimate == pytest.approx(np.mean(slopes[0] - slopes[1]))
+    assert min(found.p, found.p_against) == pytest.approx(expected.pvalue)
+    found = interaction(left[:, 0], right[:, 0], left[:, 1], right[:, 1], log=log)
+    expected = stats.ttest_rel(y[0][:, 0] - y[1][:, 0], y[0][:, 1] - y[1][:, 1])
+    assert min(found.p, found.p_against) == pytest.approx(expected.pvalue)
+
+
+def test_on_a_logarithmic_scale_the_unit_does_not_matter():
+    rng = np.random.default_rng(6)
+    left, right = rng.uniform(1, 2, 8), rng.uniform(1, 2, 8)
+    for rule, options in ((difference, {"above": 0.1}), (equivalence, {"margin": 0.3})):
+        plain, scaled = rule(left, right, log=True, **options), rule(1e6 * left, 1e6 * right, log=True, **options)
+        assert scaled[:6] == pytest.approx(plain[:6], rel=1e-6)
 
 
 def test_every_rule_is_found_under_its_name():
@@ -337,7 +382,16 @@ def test_a_value_that_is_not_finite_drops_nothing_and_decides_nothing(bad):
 def test_a_value_without_a_logarithm_decides_nothing(bad):
     curves = np.random.default_rng(4).uniform(1, 2, (5, 4))
     curves[2, 1] = bad
-    for found in (slope(curves, log=True, above=0.0), linear_over_exponential(curves)):
+    for found in (
+        slope(curves, log=True, above=0.0),
+        slope_difference(curves, curves + 3, log=True),
+        linear_over_exponential(curves),
+        difference(curves[:, 1], curves[:, 0], log=True),
+        equivalence(curves[:, 0], curves[:, 1], margin=1.0, log=True),
+        interaction(curves[:, 0], curves[:, 2], curves[:, 1], curves[:, 3], log=True),
+        agreement(curves, np.ones(4), margin=1.0, log=True),
+        agreement(curves + 3, [1.0, bad, 1.0, 1.0], margin=1.0, log=True),
+    ):
         assert (blank(found), found.n) == (True, 5)
 
 
@@ -351,6 +405,8 @@ def test_replicas_without_spread_decide_exactly(shift, above, within):
         (difference(right + shift, right), above),
         (equivalence(right + shift, right, margin=0.5), within),
         (ordering((right + shift)[:, None], right[:, None]), above),
+        (interaction(right + shift, right, right, right), above),
+        (agreement(np.full((3, 1), 0.5 + shift), [0.5], margin=0.5), within),
     ):
         assert found[:4] == (shift, shift, shift, 3)
         assert (found.p, found.p_against) == ((0.0, 1.0) if expected == "holds" else (1.0, 0.0))
@@ -387,6 +443,13 @@ def test_a_single_outlier_among_equal_replicas_gives_no_warning():
         (lambda: slope(np.ones((2, 3)), above=1.0, near=1.0, margin=1.0), "give above, or near and margin"),
         (lambda: linear_over_exponential(np.ones((2, 2))), "linear_over_exponential: .* 3 points or more"),
         (lambda: exponential_over_linear(np.ones(5)), "exponential_over_linear: an array of shape"),
+        (lambda: agreement(np.ones((2, 3)), np.ones(2), margin=1.0), "agreement: 3 points against an oracle of the"),
+        (lambda: agreement(np.ones((2, 3)), 1.0, margin=0.0), "agreement: margin=0.0; give the largest difference"),
+        (lambda: agreement(np.ones((2, 0)), 1.0, margin=1.0), "agreement: .* 1 points or more"),
+        (lambda: slope_difference(np.ones((2, 3)), np.ones((2, 4))), "slope_difference: 3 points against 4"),
+        (lambda: slope_difference(np.ones((2, 1)), np.ones((2, 1))), "slope_difference: .* 2 points or more"),
+        (lambda: interaction([1.0], [1.0], [1.0, 2.0], [1.0, 2.0]), "interaction: 1 replicas against 2; pair them"),
+        (lambda: interaction([1.0], [1.0, 2.0], [1.0], [1.0]), "interaction: 1 replicas against 2"),
     ],
 )
 def test_what_no_rule_can_read_is_refused(call, message):
@@ -412,6 +475,13 @@ def false_claims(noise, n):
         "linear_over_exponential": lambda: linear_over_exponential(np.exp(0.05 * noise(curve))),
         "exponential_over_linear": lambda: exponential_over_linear(np.exp(0.05 * noise(curve))),
         "ordering": lambda: ordering(noise(curve), noise(curve)),
+        "interaction": lambda: interaction(noise(n), noise(n), noise(n), noise(n)),
+        "slope_difference": lambda: slope_difference(noise(curve) + STEPS, noise(curve) + STEPS),
+        "agreement": lambda: agreement(noise(curve) - noise(curve) + STEPS + 4, STEPS, margin=4.0),
+        "agreement but for one point": lambda: agreement(
+            noise(curve) - noise(curve) + 4 * (STEPS == 2), 0.0, margin=4.0
+        ),
+        "ratio": lambda: difference(np.exp(noise(n)), np.exp(noise(n)), log=True),
         "ordering but for one point": lambda: ordering(noise(curve) + 9 * (STEPS != 2), noise(curve)),
     }
 
@@ -427,6 +497,10 @@ def true_claims(noise, n, effect):
         "linear_over_exponential": lambda: linear_over_exponential(line * np.exp(0.1 * noise(curve))),
         "exponential_over_linear": lambda: exponential_over_linear(np.exp(0.5 * STEPS + 0.1 * noise(curve))),
         "ordering": lambda: ordering(noise(curve) + effect, noise(curve)),
+        "interaction": lambda: interaction(noise(n) + effect, noise(n), noise(n), noise(n)),
+        "slope_difference": lambda: slope_difference(noise(curve) + effect * STEPS, noise(curve)),
+        "agreement": lambda: agreement(noise(curve) + STEPS, STEPS, margin=effect),
+        "ratio": lambda: difference(np.exp(noise(n) + effect), np.exp(noise(n)), log=True),
     }
 
 
@@ -465,9 +539,18 @@ def test_a_claim_that_is_just_true_fails_in_at_most_five_per_cent_of_experiments
     rates = {
         rule: rate("fails", simulate, 1000)
         for rule, simulate in true_claims(lambda shape: NOISES[name](rng, shape), 10, 0.01).items()
-        if rule not in ("equivalence", "slope near")  # true by a hair is an interval of a hair: any estimate is outside
+        if rule
+        not in (
+            "equivalence",
+            "agreement",
+            "slope near",
+        )  # true by a hair is an interval of a hair: any estimate is outside
     }
     rates["equivalence"] = rate(
         "fails", lambda: equivalence(NOISES[name](rng, 10) + 0.99, NOISES[name](rng, 10), margin=1.0), 1000
+    )
+    curve = (10, POINTS)
+    rates["agreement"] = rate(
+        "fails", lambda: agreement(NOISES[name](rng, curve) - NOISES[name](rng, curve) + 0.99, 0.0, margin=1.0), 1000
     )
     assert max(rates.values()) <= 0.05, rates
