@@ -11,8 +11,10 @@ from typing import Annotated, Any
 
 import numpy as np
 from hydra.utils import get_object
+from numpy.typing import ArrayLike
 from pydantic import Field, TypeAdapter, ValidationError
 
+from bn_experiments.claims.oracle import ORACLE_FORMS, unusable
 from bn_experiments.records.quantities import STRICT, Array, Quantity
 from bn_experiments.refusal import Refusal, nearest, one_line, unknown_key
 from bn_experiments.signatures import allowed
@@ -21,6 +23,9 @@ from bn_experiments.system.files import write_whole
 
 FILE = "experiment.json"
 CURVES = ("train/running_loss", "train/step_loss", "val/loss", "val/acc")
+SIDES = ("left", "right", "other_left", "other_right")  # arguments of rules that a number fills for all replicas
+ORACLES = ("oracle", "near", "right")  # arguments of rules that an oracle may be, the first that there is
+BESIDE_RULE = ("claim", "rule", "smallest", "oracle")  # the keys of a claim that are no arguments of its rule
 FINAL = ("train/running_loss", "val/loss", "val/acc", "test/loss", "test/acc")
 
 
@@ -30,6 +35,7 @@ class Published(Quantity):
 
     __pydantic_config__ = STRICT
 
+    arm: str
     values: Annotated[list[float], Field(min_length=1)] = field(default_factory=list)
     note: str | None = None
 
@@ -44,36 +50,41 @@ class Claim:
         arguments: The arguments of the rule by name.
         smallest: The smallest effect of interest beyond the rule's bound, in the unit of the estimate; for it the
             replicas are counted that would decide the claim. The verdict does not depend on it.
+        oracle: What theory says the quantity is: a number, a curve, or the dotted path of a function of the arm's
+            configuration (see `claims.oracle`). It is the argument `oracle`, `near` or `right` of the rule.
     """
 
     claim: str
     rule: str
     arguments: dict[str, Any]
     smallest: float | None = None
+    oracle: float | list[float] | str | None = None
 
     @property
     def quantities(self) -> dict[str, Quantity]:
         """The arguments that are measured, by name."""
         return {name: value for name, value in self.arguments.items() if isinstance(value, Quantity)}
 
-    def evidence(self, arrays: Mapping[str, Array]) -> Evidence:
+    def evidence(self, arrays: Mapping[str, Array], oracle: ArrayLike | None = None) -> Evidence:
         """The evidence of the claim's rule.
 
         Args:
             arrays: The quantities by name, (R,) or (R, P) each, at least one.
+            oracle: The numbers of the oracle, where it has one.
 
         Raises:
             ValueError: The rule does not take these arrays, or the numbers beside them.
         """
-        replicas = len(next(iter(arrays.values())))
-        numbers = {
-            name: np.full(replicas, value) if name in ("left", "right") else value
-            for name, value in self.arguments.items()
-            if name not in arrays
-        }
         rule = rule_of(self.rule)
         assert rule is not None
-        return rule(**arrays, **numbers)
+        replicas = len(next(iter(arrays.values())))
+        numbers = {name: value for name, value in self.arguments.items() if name not in arrays}
+        if oracle is not None and (name := oracle_argument(rule, self.arguments)):
+            numbers[name] = oracle
+        return rule(
+            **arrays,
+            **{name: np.full(replicas, each) if name in SIDES else each for name, each in numbers.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,15 @@ def rule_of(name: Any) -> Callable[..., Evidence] | None:
     return found if callable(found) else None
 
 
+def oracle_argument(rule: Callable[..., Evidence], given: Collection[str]) -> str | None:
+    """The argument of a rule that an oracle is; None where it has none that is not given.
+
+    >>> oracle_argument(RULES["slope"], ["values", "margin"])
+    'near'
+    """
+    return next((name for name in ORACLES if name in inspect.signature(rule).parameters and name not in given), None)
+
+
 def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[Refusal]]:
     """The protocol that a config's `experiment` describes, or a refusal for each wrong entry."""
     plain = dict(config)
@@ -163,9 +183,10 @@ def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[Refusal]]:
     if refusals:
         return None, refusals
     refusals = [
-        Refusal("experiment", f"{quantity.arm} is no arm", ", ".join(protocol.arms), "add it to experiment.arms")
+        Refusal("experiment", f"{arm} is no arm", ", ".join(protocol.arms), "add it to experiment.arms")
         for quantity in protocol.quantities
-        if quantity.arm not in protocol.arms
+        for arm in quantity.arms
+        if arm not in protocol.arms
     ]
     return (None, list(dict.fromkeys(refusals))) if refusals else (protocol, [])
 
@@ -199,13 +220,21 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
         allowed = f"{', '.join(RULES)}, or the dotted path of a function that gives Evidence"
         refusals.append(Refusal(f"{key}.rule", "no such rule", allowed, "choose one", value=name))
         return None
-    arguments = {name: value for name, value in claim.items() if name not in ("claim", "rule", "smallest")}
+    arguments = {name: value for name, value in claim.items() if name not in BESIDE_RULE}
     smallest = claim.get("smallest")
     if smallest is not None and not (isinstance(smallest, int | float) and 0 < smallest < math.inf):
         allowed = "a number above 0, in the unit of the estimate"
         refusals.append(Refusal(f"{key}.smallest", "wrong value", allowed, "change it", value=smallest))
     parameters = inspect.signature(rule).parameters
     needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+    if (oracle := claim.get("oracle")) is not None:
+        if reason := unusable(oracle):
+            refusals.append(Refusal(f"{key}.oracle", reason, ORACLE_FORMS, "change it", value=oracle))
+        if (stands_for := oracle_argument(rule, arguments)) is None:
+            allowed = f"a rule with one of {', '.join(ORACLES)} that is not given beside it"
+            refusals.append(Refusal(f"{key}.oracle", f"{claim['rule']} has no place for it", allowed, "leave it out"))
+            return None
+        needed.discard(stands_for)
     if not needed <= set(arguments) <= set(parameters):
         allowed = f"{', '.join(parameters)}, of which {', '.join(sorted(needed))} must be there"
         refusals.append(Refusal(key, f"{claim['rule']} got {', '.join(arguments) or 'nothing'}", allowed, "change it"))
@@ -218,7 +247,7 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
                 refusals += _refusals(f"{key}.{name}", Quantity, error)
         elif not isinstance(value, int | float):
             refusals.append(Refusal(f"{key}.{name}", "wrong value", "a quantity or a number", "change it", value=value))
-    found = Claim(claim["claim"], claim["rule"], arguments, smallest)
+    found = Claim(claim["claim"], claim["rule"], arguments, smallest, oracle)
     if not any(refusal.key.startswith(f"{key}.") for refusal in refusals) and (reason := _objection(found)):
         refusals.append(Refusal(key, reason, f"what the rule {found.rule} takes", "change it"))
     return found
@@ -228,9 +257,12 @@ def _objection(claim: Claim) -> str | None:
     """The error of the claim's rule on its arguments, tried on three replicas; None if there is no error."""
     if not claim.quantities:
         return "nothing of it is measured"
-    tried = {name: np.ones((3, 3) if _is_curve(q) else 3) for name, q in claim.quantities.items()}
+    known = [len(q.arms) if len(q.arms) > 1 else len(q.labels or ()) for q in claim.quantities.values()]
+    known += [len(claim.oracle)] if isinstance(claim.oracle, list) else []
+    points = next(filter(None, known), 3)
+    tried = {name: np.ones((3, points) if _is_curve(q) else 3) for name, q in claim.quantities.items()}
     try:
-        found = claim.evidence(tried)
+        found = claim.evidence(tried, 1.0 if isinstance(claim.oracle, str) else claim.oracle)
     except Exception as error:
         return one_line(error)
     if not isinstance(found, Evidence):
@@ -242,7 +274,7 @@ def _objection(claim: Claim) -> str | None:
 
 def _is_curve(quantity: Quantity) -> bool:
     """Whether a quantity has several numbers for each replica: a curve, or several or all labels of a probe."""
-    if quantity.each is not None or quantity.labels is not None:
+    if quantity.each is not None or quantity.labels is not None or len(quantity.arms) > 1:
         return True
     return quantity.label is None and quantity.metric.partition("/")[0] not in ("train", "val", "test")
 

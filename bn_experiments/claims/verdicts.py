@@ -13,6 +13,7 @@ from rich.console import Console
 from bn_experiments.claims import tables, tuned
 from bn_experiments.claims.contexts import Context, of_experiment
 from bn_experiments.claims.enough import Enough, enough
+from bn_experiments.claims.oracle import numbers
 from bn_experiments.claims.protocol import Claim, Protocol
 from bn_experiments.claims.tables import MIXED, MIXED_CODE
 from bn_experiments.records import results
@@ -83,7 +84,7 @@ def judge(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[int]
     found = []
     judged = decided(named, evidence, [claim.smallest for _, claim in pairs], looks)
     for (context, claim), verdict in zip(pairs, judged, strict=True):
-        arms = {quantity.arm for quantity in claim.quantities.values()}
+        arms = {arm for quantity in claim.quantities.values() for arm in quantity.arms}
         own = {arm: cells[folder] for arm, folder in context.arms.items() if arm in arms}
         used = list({context.arms[arm]: result for arm, result in own.items()}.values())
         edges = tuple(clause for arm, result in own.items() for clause in tuned.at_edges(arm, result.tuned))
@@ -98,7 +99,7 @@ def undecided(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[
     """The folders of the cells of the claims that are inconclusive at the looks so far (see `judge`)."""
     judged = zip(_claims_once(protocol, cells), judge(protocol, cells, looks), strict=True)
     open_ones = [(context, claim) for (context, claim), verdict in judged if verdict.verdict == "inconclusive"]
-    return {context.arms[one.arm] for context, claim in open_ones for one in claim.quantities.values()}
+    return {context.arms[arm] for context, claim in open_ones for one in claim.quantities.values() for arm in one.arms}
 
 
 def decided(
@@ -157,7 +158,7 @@ def _claims_once(protocol: Protocol, cells: Mapping[Path, Result]) -> Iterator[t
     seen = set()
     for context in of_experiment(protocol, cells):
         for i, claim in enumerate(protocol.claims):
-            used = tuple(context.arms.get(quantity.arm) for quantity in claim.quantities.values())
+            used = tuple(context.arms.get(arm) for quantity in claim.quantities.values() for arm in quantity.arms)
             if (i, used) not in seen or None in used:
                 yield context, claim
             seen.add((i, used))
@@ -179,7 +180,7 @@ def _evidence(context: Context, claim: Claim, looks: Sequence[int]) -> list[rule
             arrays, is_there = _paired(context, claim.quantities, size)
             if not is_there and found:
                 break
-            found.append(claim.evidence(arrays))
+            found.append(claim.evidence(arrays, oracle_of(claim, context)))
         except ValueError as error:
             found.append(str(error))
             break
@@ -199,20 +200,17 @@ def _paired(context: Context, quantities: Mapping[str, Quantity], size: int | No
     Raises:
         NotMeasured: An arm or a quantity is missing, or a replica diverged and has no such quantity.
     """
-    arrays, seeds, diverged = {}, {}, set()
-    skill = []
+    found: dict[str, list[tuple[list[int], Array]]] = {}
+    diverged, skill = set(), []
     for name, quantity in quantities.items():
-        if quantity.arm not in context.arms:
-            raise NotMeasured(context.absent[quantity.arm])
-        folder = context.arms[quantity.arm]
-        result = results.read(folder)
-        assert result is not None
-        arrays[name], seeds[name] = measured(folder, quantity), result.seeds
-        chance = result.chance.get(quantity.metric)
-        skill.append(chance is None or bool((arrays[name] > chance).any()))
-        lost = ~np.isfinite(arrays[name]).reshape(len(result.seeds), -1).all(1) & np.array(result.diverged)
-        diverged |= {seed for seed, is_lost in zip(result.seeds, lost, strict=True) if is_lost}
-    shared = sorted(set.intersection(*map(set, seeds.values())))
+        for folder, result in _cells(context, quantity):
+            values = measured(folder, quantity)
+            found.setdefault(name, []).append((result.seeds, values))
+            chance = result.chance.get(quantity.metric)
+            skill.append(chance is None or bool((values > chance).any()))
+            lost = ~np.isfinite(values).reshape(len(result.seeds), -1).all(1) & np.array(result.diverged)
+            diverged |= {seed for seed, is_lost in zip(result.seeds, lost, strict=True) if is_lost}
+    shared = sorted(set.intersection(*(set(seeds) for of_arms in found.values() for seeds, _ in of_arms)))
     is_there = size is None or size <= len(shared)
     shared = shared[:size]
     if not shared:
@@ -221,7 +219,37 @@ def _paired(context: Context, quantities: Mapping[str, Quantity], size: int | No
         raise NotMeasured(f"{len(lost_pairs)} of {len(shared)} replicas diverged, which have no such number")
     if not any(skill):
         raise NotMeasured("every arm is at chance")
-    return {name: array[[seeds[name].index(seed) for seed in shared]] for name, array in arrays.items()}, is_there
+    arrays = {}
+    for name, of_arms in found.items():
+        own = [values[[seeds.index(seed) for seed in shared]] for seeds, values in of_arms]
+        if len(own) > 1 and any(values.ndim > 1 for values in own):
+            raise NotMeasured(f"{quantities[name].metric} of several arms has several numbers each; name a label")
+        arrays[name] = own[0] if len(own) == 1 else np.stack(own, axis=1)
+    return arrays, is_there
+
+
+def oracle_of(claim: Claim, context: Context) -> Array | None:
+    """The numbers of a claim's oracle, if it has one, in the configurations of its first quantity's arms.
+
+    Raises:
+        NotMeasured: An arm is missing, or the oracle has no number.
+    """
+    if claim.oracle is None:
+        return None
+    quantity = next(iter(claim.quantities.values()))
+    return numbers(claim.oracle, quantity, _cells(context, quantity))
+
+
+def _cells(context: Context, quantity: Quantity) -> list[tuple[Path, Result]]:
+    """The folder and the result of each arm of a quantity."""
+    found = []
+    for arm in quantity.arms:
+        if arm not in context.arms:
+            raise NotMeasured(context.absent[arm])
+        result = results.read(context.arms[arm])
+        assert result is not None
+        found.append((context.arms[arm], result))
+    return found
 
 
 def write(verdicts: Sequence[Verdict], folder: Path) -> None:

@@ -23,10 +23,10 @@ COLUMNS = {"step": "int64", "epoch": "int64", "replica": "int64", "name": "str",
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number or one curve for each replica of an arm.
+    """One number or one curve for each replica of an arm, or a curve with a point for each of several arms.
 
     Args:
-        arm: The name of the arm.
+        arm: The name of the arm; or several, such as those of a batch size each, which give one number each.
         metric: A metric of the result (test/acc), a curve of metrics.csv (train/running_loss), or <probe>/<quantity>.
         each: The points of a curve: one for each epoch (epoch), or the mean of each N steps (N steps). None: the final
             number.
@@ -38,13 +38,18 @@ class Quantity:
 
     __pydantic_config__ = STRICT
 
-    arm: str
+    arm: str | Annotated[list[str], Field(min_length=2)]
     metric: Annotated[str, Field(pattern=r"^[\w.]+/[\w./]+$", description="such as test/acc")]
     each: Annotated[str, Field(pattern=r"^(epoch|[1-9]\d* steps)$", description="epoch or N steps")] | None = None
     moment: Literal["start", "end"] = "end"
     label: str | None = None
     labels: list[str] | None = None
     minus: str | None = None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The names of its arms."""
+        return (self.arm,) if isinstance(self.arm, str) else tuple(self.arm)
 
 
 class NotMeasured(ValueError):

@@ -69,7 +69,7 @@ def test_what_is_written_beside_the_results_reads_back_as_the_same(experiment):
 @pytest.mark.parametrize(
     ("path", "value", "start", "allowed"),
     [
-        ("claims.0.rule", "diference", "experiment.claims[0].rule=diference", "difference, equivalence, slope"),
+        ("claims.0.rule", "diference", "experiment.claims[0].rule=diference", "difference, interaction, equivalence"),
         ("claims.0", 3, "experiment.claims[0]: no claim", "claim, rule"),
         ("claims.0.margin", 0.1, "experiment.claims[0]: difference got claim", "left, right, above"),
         ("claims.0.smallest", 0, "experiment.claims[0].smallest=0: wrong value", "a number above 0"),

@@ -1,0 +1,64 @@
+"""Oracles of claims: what theory says that a quantity is, as numbers or as a function of the configuration."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from hydra.utils import get_object
+
+from bn_experiments.records.quantities import Array, NotMeasured, Quantity, axis_labels, probes
+from bn_experiments.records.results import Result
+from bn_experiments.refusal import one_line
+
+ORACLE_FORMS = "a number, a list of numbers, or the dotted path of a function of the configuration"
+
+
+def unusable(oracle: Any) -> str | None:
+    """Why an oracle is none of `ORACLE_FORMS`; None if it is one."""
+    if isinstance(oracle, str):
+        return None if _function(oracle) is not None else "cannot be imported"
+    numbers = oracle if isinstance(oracle, list) else [oracle]
+    is_one = numbers and all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers)
+    return None if is_one else "wrong value"
+
+
+def _function(path: str) -> Any:
+    try:
+        found = get_object(path)
+    except (Exception, SystemExit):
+        return None
+    return found if callable(found) else None
+
+
+def numbers(oracle: float | list[float] | str, quantity: Quantity, cells: Sequence[tuple[Any, Result]]) -> Array:
+    """The numbers of an oracle for a quantity, () or (P,).
+
+    A function gets the resolved configuration of the quantity's arm, and gives one number, or a number by label of the
+    probe's axis; where the quantity has several arms, it is asked once for each.
+
+    Args:
+        oracle: The oracle.
+        quantity: The quantity that it is of.
+        cells: The folder and the result of each arm of the quantity.
+
+    Raises:
+        NotMeasured: The function cannot be imported or called, or has no number for a label.
+    """
+    if not isinstance(oracle, str):
+        return np.asarray(oracle, dtype=np.float64)
+    function = _function(oracle)
+    if function is None:
+        raise NotMeasured(f"the oracle {oracle} cannot be imported")
+    found = []
+    for folder, result in cells:
+        try:
+            answer = function(result.config)
+            if isinstance(answer, Mapping):
+                wanted = [quantity.label] if quantity.label else quantity.labels
+                wanted = wanted or axis_labels(probes(folder), quantity.metric.partition("/")[0])
+                answer = [answer[label] for label in wanted]
+                answer = answer[0] if quantity.label else answer
+            found.append(np.asarray(answer, dtype=np.float64))
+        except Exception as error:
+            raise NotMeasured(f"the oracle {oracle} has no number here ({one_line(error)})") from error
+    return found[0] if len(found) == 1 else np.stack(found)
