@@ -26,6 +26,9 @@ QUANTITIES = {
 ESTIMATES = {
     "difference": "mean difference",
     "equivalence": "mean difference",
+    "interaction": "mean difference of differences",
+    "agreement": "distance from the oracle at the furthest point",
+    "slope_difference": "mean difference of slopes",
     "slope": "mean slope a point",
     "linear_over_exponential": f"AIC exponential {MINUS} linear",
     "exponential_over_linear": f"AIC linear {MINUS} exponential",
