@@ -25,7 +25,7 @@ LAYERS = [
     "data",
 ]
 LAYERS += ["records", "training", "norms.examine", "claims", "judge", "figures", "probes", "report", "config"]
-LAYERS += ["fitting", "tuning", "run", "sweeps"]
+LAYERS += ["oracles", "fitting", "tuning", "run", "sweeps"]
 
 
 def modules() -> dict[str, Path]:

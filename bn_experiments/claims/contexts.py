@@ -77,7 +77,7 @@ def of_experiment(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Cont
         protocol: The protocol.
         cells: The finished cells of its sweep, by folder.
     """
-    keys = keys_of(protocol)
+    keys = [*keys_of(protocol), *_following(keys_of(protocol), cells.values())]
     contexts = []
     for alike in _alike(cells, keys):
         groups, texts = _options(alike.values(), keys)
@@ -90,6 +90,20 @@ def of_experiment(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Cont
             contexts.append(Context(groups, settings, _common(alike, keys) | found.given, found.arms, absent))
     told = _told_apart(contexts)
     return [replace(one, absent=_reasons(protocol, one, told) | one.absent) for one in told]
+
+
+def _following(keys: Collection[str], cells: Collection[Result]) -> list[str]:
+    """The keys of probes that follow one of the arms' keys, such as the batch size of a probe that of the data.
+
+    They have its name, and its value in every cell.
+    """
+    settings = [identity.settings(cell.config) for cell in cells]
+    found = []
+    for key in keys:
+        leaf = f".{key.rpartition('.')[2]}"
+        alike = {other for own in settings for other in own if other.startswith("probes.") and other.endswith(leaf)}
+        found += [other for other in alike if all(own.get(other, own.get(key)) == own.get(key) for own in settings)]
+    return sorted(found)
 
 
 def texts_of(settings: str) -> list[str]:

@@ -1,0 +1,120 @@
+"""Oracles: what theory says of networks, as formulas, and as functions of a configuration that a claim can name.
+
+The formulas hold for infinitely wide layers whose weights are drawn from N(0, 2 / fan_in) without biases, with examples
+that are drawn from N(0, 1) in many dimensions. At a finite width they are off by about 1 / width.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+
+
+def rectified_correlation(c: float) -> float:
+    """J(c), the normalized second moment of two rectified Gaussians, [sqrt(1 - c^2) + (pi - arccos c) c] / pi.
+
+    For (u, v) Gaussian of variance 1 and correlation c it is 2 E relu(u) relu(v). So it is the cosine that two examples
+    have after a wide layer with a relu, if they had the cosine c before it.
+
+    Source: Cho & Saul 2009, Kernel methods for deep learning (the arc-cosine kernel of degree 1).
+
+    >>> round(rectified_correlation(0.0), 4), rectified_correlation(1.0)
+    (0.3183, 1.0)
+    """
+    return (math.sqrt(max(0.0, 1 - c * c)) + (math.pi - math.acos(c)) * c) / math.pi
+
+
+def rectified_slope(c: float) -> float:
+    """J'(c), the share of examples on which both of two Gaussians of correlation c are positive, times two.
+
+    It is (pi - arccos c) / pi.
+
+    >>> rectified_slope(0.0)
+    0.5
+    """
+    return (math.pi - math.acos(c)) / math.pi
+
+
+def bn_gradient_factor(batch: int, activation: str = "relu") -> float:
+    """The factor by which a layer with batch norm raises the squared gradient, at initialization, backwards.
+
+    With the relu it is [B - 2 + J + J'] / [(B - 3) (1 - J)] at c = -1 / (B - 1), which is pi / (pi - 1) = 1.467 for
+    large batches; with the identity (B - 2) / (B - 3).
+
+    Args:
+        batch: The number B > 3 of examples in the batch.
+        activation: relu or identity.
+
+    Source: Yang et al. 2019, arXiv:1902.08129, theorem 8 and equation 25, simplified.
+
+    >>> [round(bn_gradient_factor(batch), 3) for batch in (8, 16, 32, 128, 512)]
+    [1.788, 1.59, 1.522, 1.48, 1.47]
+    """
+    if batch < 4 or activation not in ("relu", "identity"):
+        raise ValueError(f"there is no such factor for {activation} and batches of {batch}; relu or identity, above 3")
+    if activation == "identity":
+        return (batch - 2) / (batch - 3)
+    c = -1 / (batch - 1)
+    j = rectified_correlation(c)
+    return (batch - 2 + j + rectified_slope(c)) / ((batch - 3) * (1 - j))
+
+
+def cosines_by_depth(depth: int, first: float = 0.0) -> list[float]:
+    """The mean cosine of two examples' pre-activations at layers 1 to depth without a norm, or with layer norm.
+
+    C_1 = `first`, C_{l+1} = J(C_l), which goes to 1 as 1 - 9 pi^2 / (2 l^2).
+
+    Source: Daneshmand et al. 2020, arXiv:2003.01652; the recursion: Cho & Saul 2009.
+
+    >>> [round(each, 3) for each in cosines_by_depth(6)]
+    [0.0, 0.318, 0.494, 0.606, 0.683, 0.739]
+    """
+    found = [first]
+    while len(found) < depth:
+        found.append(rectified_correlation(found[-1]))
+    return found
+
+
+def bn_cosine(batch: int) -> float:
+    """The mean cosine of two examples' pre-activations behind a layer with batch norm and a relu, at any depth.
+
+    Batch norm makes examples of a batch of B as far apart as they can be, cosine -1 / (B - 1); the relu takes that to
+    J(-1 / (B - 1)), which is 1 / pi for large batches.
+
+    Source: Daneshmand et al. 2021, arXiv:2106.03970, theorem 1.
+
+    >>> round(bn_cosine(64), 4)
+    0.3104
+    """
+    return rectified_correlation(-1 / (batch - 1))
+
+
+def gradient_growth(config: Config) -> float:
+    """The natural logarithm of the factor by which a layer raises the squared gradient: of `bn_gradient_factor` or 1.
+
+    For the probe `gradient_growth` of a fully connected network at initialization, with batch norm before the
+    activation, or without a norm that mixes examples.
+    """
+    if _norm(config) != "BatchNorm":
+        return 0.0
+    return math.log(bn_gradient_factor(config["probes"]["gradient_growth"]["batch_size"], _activation(config)))
+
+
+def cosine_by_layer(config: Config) -> dict[str, float]:
+    """The mean cosine of two examples at each layer, by its number, for the probe `directions` at initialization."""
+    layers = len(config["model"]["hidden"]) * config["model"]["repeat"] + 1
+    if _norm(config) == "BatchNorm":
+        found = [0.0, *[bn_cosine(config["probes"]["directions"]["batch_size"])] * (layers - 1)]
+    else:
+        found = cosines_by_depth(layers)
+    return {str(i + 1): cosine for i, cosine in enumerate(found)}
+
+
+def _norm(config: Config) -> str:
+    """The class of the arm's norm: BatchNorm, or another one, or none."""
+    return str(config["norm"]["_target_"]).rpartition(".")[2].replace("{dim}d", "")
+
+
+def _activation(config: Config) -> str:
+    return str(config["model"]["activation"])

@@ -1,0 +1,48 @@
+"""Layers: the linear and convolutional maps of a network in the order in which a signal passes them."""
+
+import torch
+from torch import Tensor, nn
+
+MAPS = (nn.Linear, nn.modules.conv._ConvNd)
+
+
+def outputs_of_layers(network: nn.Module, x: Tensor) -> list[Tensor]:
+    """The output of each linear or convolutional layer (B, F, ...), in the order of their calls, before any norm.
+
+    Gradients can be taken with respect to them, where gradients are on.
+
+    Args:
+        network: The network, in the mode that it is to be measured in.
+        x: A batch (B, ...).
+    """
+    found: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        found.append(output)
+        return output.clone()  # which an activation may change in place
+
+    hooks = [module.register_forward_hook(keep) for module in network.modules() if isinstance(module, MAPS)]
+    try:
+        network(x.clone())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def numbered(count: int) -> list[str]:
+    """The labels of so many layers: their numbers, from 1."""
+    return [str(i + 1) for i in range(count)]
+
+
+def slope(values: Tensor) -> Tensor:
+    """The least-squares slope against 0..P-1.
+
+    Shapes: values (..., P), P >= 2, to (...).
+
+    >>> slope(torch.tensor([1.0, 3.0, 5.0]))
+    tensor(2.)
+    """
+    k = torch.arange(values.shape[-1], dtype=values.dtype, device=values.device)
+    k = k - k.mean()
+    return (values * k).sum(-1) / k.square().sum()

@@ -1,0 +1,72 @@
+"""Oracles against brute force: integrals, samples and networks."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bn_experiments import oracles
+
+
+@pytest.mark.parametrize("c", [-1.0, -0.3, 0.0, 0.5, 0.99, 1.0])
+def test_the_rectified_moments_are_those_of_correlated_gaussians(c):
+    rng = np.random.default_rng(0)
+    u, w = rng.normal(size=(2, 2_000_000))
+    v = c * u + math.sqrt(1 - c * c) * w
+    product = 2 * np.maximum(u, 0) * np.maximum(v, 0)
+    assert oracles.rectified_correlation(c) == pytest.approx(product.mean(), abs=5 * product.std() / 2e6**0.5 + 1e-12)
+    both = 2.0 * ((u > 0) & (v > 0))
+    assert oracles.rectified_slope(c) == pytest.approx(both.mean(), abs=5 * both.std() / 2e6**0.5 + 1e-12)
+
+
+def test_the_slope_is_the_derivative_of_the_correlation():
+    for c in (-0.7, 0.0, 0.4, 0.9):
+        step = 1e-6
+        numeric = (oracles.rectified_correlation(c + step) - oracles.rectified_correlation(c - step)) / (2 * step)
+        assert oracles.rectified_slope(c) == pytest.approx(numeric, rel=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["relu", "identity"])
+@pytest.mark.parametrize("batch", [6, 16])
+def test_the_gradient_factor_is_that_of_one_wide_layer_whose_input_is_settled(batch, activation):
+    torch.manual_seed(0)
+    width, act = 4000, nn.ReLU() if activation == "relu" else nn.Identity()
+    norm = nn.BatchNorm1d(width, affine=False)
+    z = torch.randn(batch, width)
+    for _ in range(3):  # until the directions of the examples are settled
+        z = act(norm(z)) @ torch.randn(width, width) * math.sqrt(2 / width)
+    z.requires_grad_()
+    out = act(norm(z)) @ torch.randn(width, width) * math.sqrt(2 / width)
+    # at a fixed point of the backward pass too, whose gradient a norm has made orthogonal to ones and to the input
+    gradient = torch.randn(batch, width)
+    for _ in range(2):
+        (gradient,) = torch.autograd.grad(out, z, gradient, retain_graph=True)
+    (last,) = torch.autograd.grad(out, z, gradient)
+    found = (last.square().sum() / gradient.square().sum()).item()
+    assert found == pytest.approx(oracles.bn_gradient_factor(batch, activation), rel=0.05)
+
+
+def test_the_factor_of_large_batches_is_the_published_limit():
+    assert oracles.bn_gradient_factor(10**7) == pytest.approx(math.pi / (math.pi - 1), rel=1e-6)
+    with pytest.raises(ValueError, match="relu or identity"):
+        oracles.bn_gradient_factor(16, "tanh")
+    with pytest.raises(ValueError, match="above 3"):
+        oracles.bn_gradient_factor(3)
+
+
+@pytest.mark.parametrize("norm", [nn.Identity(), nn.LayerNorm(2000)])
+def test_the_cosine_of_two_examples_follows_the_recursion(norm):
+    torch.manual_seed(0)
+    width = 2000
+    z = torch.randn(2, width)
+    for expected in oracles.cosines_by_depth(6)[1:]:
+        z = torch.relu(norm(z)) @ torch.randn(width, width) * math.sqrt(2 / width)
+        assert torch.cosine_similarity(z[0], z[1], dim=0).item() == pytest.approx(expected, abs=0.05)
+
+
+def test_cosines_go_to_one_as_the_square_of_the_depth():
+    last = oracles.cosines_by_depth(4000)[-1]
+    assert 4000**2 * (1 - last) == pytest.approx(9 * math.pi**2 / 2, rel=0.02)
+    assert oracles.bn_cosine(10**7) == pytest.approx(1 / math.pi, rel=1e-6)
