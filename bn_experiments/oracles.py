@@ -105,7 +105,9 @@ def cosine_by_layer(config: Config) -> dict[str, float]:
     """The mean cosine of two examples at each layer, by its number, for the probe `directions` at initialization."""
     layers = len(config["model"]["hidden"]) * config["model"]["repeat"] + 1
     if _norm(config) == "BatchNorm":
-        found = [0.0, *[bn_cosine(config["probes"]["directions"]["batch_size"])] * (layers - 1)]
+        batch = config["probes"]["directions"]["batch_size"]
+        settled = bn_cosine(batch) if config["norm"]["placement"] == "pre" else -1 / (batch - 1)
+        found = [0.0, *[settled] * (layers - 1)]
     else:
         found = cosines_by_depth(layers)
     return {str(i + 1): cosine for i, cosine in enumerate(found)}

@@ -15,7 +15,7 @@ from bn_experiments.figures.arms import Arm
 from bn_experiments.figures.drawing import STYLE, Drawing
 from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.refusal import one_line
-from bn_experiments.report import learning, rates
+from bn_experiments.report import families, learning, rates
 from bn_experiments.report.contents import Section
 
 SUFFIX = "_figures"
@@ -23,7 +23,7 @@ SUFFIX = "_figures"
 
 def drawings(section: Section) -> list[Drawing]:
     """Every drawing of a section whose numbers were measured: how it learned, then what its probes measured."""
-    modules = [rates, learning, *figures_modules(section.arms.values())]
+    modules = [rates, families, learning, *figures_modules(section.arms.values())]
     with matplotlib.rc_context(STYLE):
         return [drawing for module in modules for drawing in _drawn(module, section)]
 
