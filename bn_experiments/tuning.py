@@ -1,15 +1,18 @@
 """Tuning: the values of a cell's tuned keys are chosen on the validation split, with seeds that are not judged."""
 
+import logging
 import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from bn_experiments.config import objects, search, space, stacking
 from bn_experiments.config.build import build_trials
 from bn_experiments.config.cells import Cell
+from bn_experiments.config.check import Once, check
 from bn_experiments.config.objects import Config
 from bn_experiments.config.origin import origin
 from bn_experiments.fitting import Fitted, fit
@@ -17,18 +20,25 @@ from bn_experiments.records.identity import config_hash
 from bn_experiments.records.lock import locked
 from bn_experiments.records.results import FURTHER
 from bn_experiments.records.tuning import FOLDER, Tuning, read
-from bn_experiments.refusal import one_line
+from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.system import interruption
 from bn_experiments.training.replicas import Unstackable
+
+log = logging.getLogger(__name__)
 
 Table = Sequence[Sequence[float | None]]  # (P, R)
 
 
 class Tried(NamedTuple):
-    """What was found at a point: the values (R,) of each metric, and whether each replica diverged."""
+    """What was found at a point: the values (R,) of each metric, none where it is refused, and who diverged."""
 
     metrics: dict[str, list[float | None]]
     diverged: list[bool]
+
+    @property
+    def accuracy(self) -> float:
+        """The mean validation accuracy, by which a point is chosen; that of a point that is refused is zero."""
+        return accuracy(self.metrics.get("val/acc", [None]))
 
 
 def tuned(cell: Cell) -> Tuning:
@@ -42,7 +52,7 @@ def tuned(cell: Cell) -> Tuning:
     """
     home = cell.folder.parent if cell.folder.name.startswith(FURTHER) else cell.folder
     trials = cell.of_seeds(range(space.SEED, space.SEED + space.replicas_of(cell.config)), home / FOLDER)
-    made_by = origin(cell.config)._asdict()
+    made_by = origin(trials.config)._asdict()
     trials.folder.mkdir(parents=True, exist_ok=True)
     while True:
         with locked(trials.folder) as is_ours:  # another process may train further seeds of the cell
@@ -66,15 +76,26 @@ def tried(trials: Cell, made_by: dict[str, Any]) -> Tuning:
     points: list[dict[str, Any]] = []
     found: dict[str, Tried] = {}
     in_order: list[Tried] = []
-    while proposed := search.proposed(config, points, [accuracy(one.metrics["val/acc"]) for one in in_order]):
+    once = Once()
+    while proposed := search.proposed(config, points, [one.accuracy for one in in_order]):
         new = {space.mark(config, point): point for point in proposed}  # points may give the same numbers
-        for pack in space.packs(config, [point for mark, point in new.items() if mark not in found], at_once(config)):
+        new = {mark: point for mark, point in new.items() if mark not in found}
+        for mark, point in [*new.items()]:
+            if space.trials_of(config) and (wrong := check(replace(trials, config=space.at(config, point)), once=once)):
+                log.warning("not tried: %s (%s)", space.named(point), wrong[0])
+                found[mark] = Tried({}, [True] * len(trials.seeds))
+                del new[mark]
+        for pack in space.packs(config, [*new.values()], at_once(config)):
             interruption.check()
             for point, one in zip(pack, _by_point(trained(trials, pack, made_by), len(trials.seeds)), strict=True):
                 found[space.mark(config, point)] = one
         points += [dict(point) for point in proposed]
         in_order += [found[space.mark(config, point)] for point in proposed]
-    metrics = {name: [one.metrics[name] for one in in_order] for name in in_order[0].metrics}
+    names = dict.fromkeys(name for one in in_order for name in one.metrics)
+    nothing: list[float | None] = [None] * len(trials.seeds)
+    metrics = {name: [one.metrics.get(name, nothing) for one in in_order] for name in names}
+    if not metrics:
+        raise Refusal("tune", "no point that was tried can be trained", "one at least", "see the log, and change it")
     chosen, diverged = best(metrics), [one.diverged for one in in_order]
     edges, seconds = search.edges(config, points, points[chosen]), time.perf_counter() - started
     shutil.rmtree(trials.folder / "checkpoints", ignore_errors=True)

@@ -111,6 +111,26 @@ def test_an_arm_is_judged_at_the_best_point_and_a_search_that_is_cut_ends_alike(
     assert (again.points, again.metrics, again.chosen) == (record.points, record.metrics, record.chosen)
 
 
+@pytest.mark.parametrize(("trials", "accuracy"), [(19, likes_a_rate_of_one), (12, lambda point: 0.5)])
+def test_of_a_grid_no_point_is_tried_twice(compose_cell, trials, accuracy):
+    keys = ["++tune.optimizer.lr=[0.01,0.03,0.1,0.3,1]", "++tune.optimizer.momentum=[0,0.5,0.9,0.95]"]
+    points, _ = searched(compose_cell(*keys, f"++tune.trials={trials}").config, trials, accuracy)
+    assert len({json.dumps(point) for point in points}) == len(points) == trials
+
+
+def test_a_point_that_cannot_be_trained_counts_as_the_worst(compose_cell):
+    cell = compose_cell("norm=gn", "++tune.norm.num_groups=1..10", "++tune.trials=9", *SMALL)
+    assert check_cells([cell]) == []
+    result, record = run(cell), tuning.read(cell.folder)
+    groups = [point["norm.num_groups"] for point in record.points]
+    assert len(set(groups)) == 9
+    refused = [group for group in groups if 100 % group]
+    assert len(refused) >= 3, "of 3, 6, 7, 8 and 9"
+    for group, accuracies, diverged in zip(groups, record.metrics["val/acc"], record.diverged, strict=True):
+        assert (accuracies == [None, None] and diverged == [True, True]) == (group in refused)
+    assert 100 % result.tuned["norm.num_groups"]["value"] == 0
+
+
 def test_points_that_give_the_same_numbers_are_trained_once(compose_cell, monkeypatch):
     keys = ["norm=none", "++tune.norm.scale_init=0.1..10", "++tune.optimizer.lr=[0.01,0.1]", "++tune.trials=12", *SMALL]
     cell, sizes = compose_cell(*keys), []
@@ -135,6 +155,8 @@ def test_points_that_give_the_same_numbers_are_trained_once(compose_cell, monkey
         (["++tune.optimizer.lr=1e-3..10"], "tune.optimizer.lr=1e-3..10: says not how many values"),
         (["++tune.optimizer.lr=10..1", "++tune.trials=9"], "tune.optimizer.lr=10..1: is no range"),
         (["++tune.data.batch_size=1.5..9", "++tune.trials=9"], "tune.data.batch_size=1.5..9: is no range"),
+        (["++tune.trials=9"], "tune.trials=9: nothing is tuned"),
+        (["++tune.replicas=5"], "tune.replicas=5: nothing is tuned"),
         (["++tune.optimizer.lr=1e-3..10:9", "++tune.trials=9"], "tune.trials=9: all there is are 9 points"),
         (["++tune.optimizer.lr=1e-3..10", "++tune.trials=1"], "tune.trials=1: wrong value"),
         (["++tune.optimizer.lr=1e-3..10", "++tune.trials=9", "++tune.sampler=cma"], "tune.sampler=cma: wrong value"),

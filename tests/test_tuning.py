@@ -101,7 +101,22 @@ def test_a_range_is_geometric_and_a_list_is_sorted(text, values):
 
 
 @pytest.mark.parametrize(
-    "text", ["0..1:3", "1..0.1:3", "1e-3..10:1", "a..b:3", 0.1, [0.1], [1, 1], "0.1", "1..inf:2", "1..1.00001:3", {}]
+    "text",
+    [
+        "1e-3...10:9",
+        "1_0..2_0:3",
+        "0..1:3",
+        "1..0.1:3",
+        "1e-3..10:1",
+        "a..b:3",
+        0.1,
+        [0.1],
+        [1, 1],
+        "0.1",
+        "1..inf:2",
+        "1..1.00001:3",
+        {},
+    ],
 )
 def test_what_stands_for_no_values_is_refused(text):
     with pytest.raises(Refusal, match=r"tune\.optimizer\.lr"):
@@ -197,6 +212,26 @@ def test_tuning_that_is_cut_goes_on_and_what_is_done_is_not_tried_again(compose_
     more = cut.of_seeds([2, 3], cut.folder / "seeds=2-3")
     assert run(more).tuned == result.tuned
     assert blocks[30:] == [2] * 10, "nothing is tried again for further seeds"
+
+
+def test_what_the_command_gives_a_key_says_nothing_of_what_is_tried_of_it(compose_cell):
+    range_of_rates = "++tune.optimizer.lr=1..10:4"
+    for typed in ("optimizer.lr=1", "optimizer.lr=0.05"):
+        assert space.space_of(compose_cell(range_of_rates, typed).config)["optimizer.lr"] == [1.0, 2.154, 4.642, 10.0]
+    for keys, key, expected in (
+        (["norm=gn"], "norm.num_groups", [1, 3, 10]),
+        (["scheduler=step", "scheduler.step_size=2"], "scheduler.step_size", [1, 3, 10]),
+        (["scheduler=warmup_cosine"], "scheduler.warmup_epochs", [1.0, 3.162, 10.0]),
+        (["trainer.gradient_clip_norm=1"], "trainer.gradient_clip_norm", [1.0, 3.162, 10.0]),
+        (["model=resnet"], "model.depth", [1, 3, 10]),
+    ):
+        assert space.space_of(compose_cell(*keys, f"++tune.{key}=1..10:3").config)[key] == expected
+
+
+def test_the_initialization_is_tuned_as_any_key_is(compose_cell):
+    assert check_cells([compose_cell("++tune.init=[torch,he_uniform]")]) == []
+    (refusal,) = check_cells([compose_cell("++tune.init=[torch,he]")])
+    assert str(refusal).startswith("tune.init=he: ")
 
 
 def test_a_mistyped_group_is_told_from_its_key(compose_cell):

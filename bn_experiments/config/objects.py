@@ -73,12 +73,13 @@ def source(config: Config, **more: int) -> Source:
         more: Further arguments of the function that loads it.
     """
     load = target(config, "data")
-    return valid(load(**accepted(load, options(config, "data")), **more), config["data"]["_target_"])
+    return valid(load(**{**accepted(load, options(config, "data")), **more}), config["data"]["_target_"])
 
 
-def is_generated(config: Config) -> bool:
-    """Whether the data set is drawn, by a function that takes the seed of its draws as `data_seed`."""
-    return "data_seed" in signature(target(config, "data")).parameters
+def draws_data(config: Config) -> bool:
+    """Whether each replica has data of its own, drawn by a function that takes the seed of its draws as `data_seed`."""
+    is_drawn = "data_seed" in signature(target(config, "data")).parameters
+    return is_drawn and config["data"].get("split_seed") == OWN
 
 
 def splits(config: Config, seeds: Sequence[int] = ()) -> Splits:
@@ -96,7 +97,7 @@ def splits(config: Config, seeds: Sequence[int] = ()) -> Splits:
     if splitting.split_seed != OWN:
         return splitting.split(source(config))
     seeds = seeds or (0,)
-    if is_generated(config):
+    if draws_data(config):
         return splitting.split_by_replica([source(config, data_seed=seed) for seed in seeds], seeds)
     if splitting.val_split == "test":
         got = "draws nothing where data.val_split=test leaves the training set whole"

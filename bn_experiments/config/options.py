@@ -192,7 +192,8 @@ def of_tuning(config: Config) -> list[Refusal]:
         group = key.split(".")[0]
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             settled = at(config, {key: value})
-            found = of_group(settled, group) if group in GROUPS else of_no_group(settled)
+            alone = {key: settled[key] for key in settled if key not in BESIDE}
+            found = of_group(settled, group) if group in GROUPS else of_no_group(alone)
             wrong += [Refusal(f"tune.{one.key}", one.got, one.allowed, one.remedy) for one in found]
     return wrong or _of_search(config, space)
 
@@ -200,6 +201,9 @@ def of_tuning(config: Config) -> list[Refusal]:
 def _of_search(config: Config, space: dict[str, Values]) -> list[Refusal]:
     """What is wrong with the number of points that are searched for."""
     trials = trials_of(config)
+    if not space and (idle := [key for key in OF_TUNING if key in config["tune"]]):
+        got, remedy = "nothing is tuned", "name a key, as tune.optimizer.lr=1e-3..10:9, or leave it out"
+        return [Refusal(f"tune.{idle[0]}", got, "a tuned key beside it", remedy, value=config["tune"][idle[0]])]
     if trials is None:
         return []
     count = math.prod(len(values) for values in space.values())

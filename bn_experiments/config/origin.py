@@ -10,7 +10,7 @@ from hydra.utils import get_object
 from bn_experiments.config import objects
 from bn_experiments.config.objects import Config
 from bn_experiments.data import sources as data
-from bn_experiments.records.origin import Origin
+from bn_experiments.records.origin import DATA_OF_SEED, Origin
 from bn_experiments.system import sources
 
 MAKE_NUMBERS = tuple(f"bn_experiments.{part}" for part in ("norms", "models", "data", "training", "probes", "seeds"))
@@ -29,7 +29,10 @@ def origin(config: Config) -> Origin:
     Args:
         config: The configuration of a cell, checked.
     """
-    return Origin(*code(config), data.digest(objects.source(config)), objects.device(config))
+    modules, versions = code(config)
+    own = objects.seeds(config) if objects.draws_data(config) else ()
+    seeded = {f"{DATA_OF_SEED}{seed}": data.digest(objects.source(config, data_seed=seed)) for seed in own}
+    return Origin(modules | seeded, versions, data.digest(objects.source(config)), objects.device(config))
 
 
 def code(config: Config) -> tuple[dict[str, str], dict[str, str]]:

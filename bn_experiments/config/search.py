@@ -1,5 +1,6 @@
 """Search: the points of a space that are tried where it is too large to try all of them; Optuna proposes them."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from bn_experiments.config.objects import Config
 from bn_experiments.config.space import Point, Range
 from bn_experiments.refusal import Refusal
 
+MOST_ASKED = 10  # times a point, until one comes that was not tried
 AT_ONCE = 8  # points that are proposed at once, and so trained as one stack; a fixed number, as it decides on points
 
 
@@ -43,8 +45,19 @@ def proposed(config: Config, tried: Sequence[Point], accuracies: Sequence[float]
     for point, accuracy in zip(tried, accuracies, strict=True):
         params = {key: _as_param(value, of_key[key]) for key, value in point.items()}
         study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=accuracy))
-    asked = [study.ask(distributions) for _ in range(count)]
-    return [{key: _as_value(trial.params[key], values) for key, values in of_key.items()} for trial in asked]
+    found: dict[str, Point] = {}
+    there = {repr(point) for point in tried}
+    for _ in range(MOST_ASKED * count):
+        trial = study.ask(distributions)
+        point = {key: _as_value(trial.params[key], values) for key, values in of_key.items()}
+        if repr(point) not in there:
+            found[repr(point)] = point
+        if len(found) == count:
+            break
+    if len(found) < count:  # of few points most were tried
+        left = (point for point in space.points_of(of_key) if repr(point) not in there | found.keys())
+        found |= {repr(point): point for point in itertools.islice(left, count - len(found))}
+    return [*found.values()]
 
 
 def _optuna() -> Any:

@@ -1,12 +1,18 @@
 """The space of a tuned arm: the values that are tried of some keys, the same in every arm of a grid."""
 
 import copy
+import inspect
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from bn_experiments.config import objects
 from bn_experiments.config.objects import Config
+from bn_experiments.data.batches import Batching
 from bn_experiments.records.identity import digest, flat, settings
 from bn_experiments.refusal import Refusal
 
@@ -16,7 +22,7 @@ Sampler = Literal["tpe", "random"]
 SAMPLER: Sampler = "tpe"
 OF_TUNING = ("replicas", "trials", "sampler")  # the keys of `tune` that name no tuned key
 DIGITS = 4  # to which the values of a range are rounded, so that a person can type them
-RANGE = re.compile(r"\s*(?P<low>[^:]+?)\s*\.\.\s*(?P<high>[^:]+?)\s*(:\s*(?P<count>\d+)\s*)?")
+RANGE = re.compile(r"\s*(?P<low>[^:_]+?)\s*(?<!\.)\.\.(?!\.)\s*(?P<high>[^:_]+?)\s*(:\s*(?P<count>\d+)\s*)?")
 FORMS = "low..high:count, as 1e-3..10:9, or a list, as [0.01,0.1,1]; with tune.trials also low..high"
 TUNABLE = {"optimizer", "scheduler", "norm", "model", "loss", "init", "data.batch_size"}
 TUNABLE |= {"trainer.gradient_clip_norm", "trainer.adaptive_clip_factor"}
@@ -49,12 +55,8 @@ def space_of(config: Config) -> dict[str, Values]:
     Raises:
         Refusal: It is not written in one of the forms, or is a whole range where every point is to be tried.
     """
-    tried, known = flat(config.get("tune") or {}), flat({key: config[key] for key in config if key != "tune"})
-    found = {
-        key: values_of(key, text, whole=type(known.get(key)) is int)
-        for key, text in tried.items()
-        if key not in OF_TUNING
-    }
+    tried = {key: text for key, text in flat(config.get("tune") or {}).items() if key not in OF_TUNING}
+    found = {key: values_of(key, text, whole=_takes_whole_numbers(config, key, text)) for key, text in tried.items()}
     for key, values in found.items():
         if isinstance(values, Range) and trials_of(config) is None:
             got, remedy = "says not how many values", f"write {tried[key]}:9, or add tune.trials=32 to search"
@@ -86,6 +88,35 @@ def values_of(key: str, text: Any, *, whole: bool = False) -> Values:
         raise Refusal(f"tune.{key}", "are not several values", FORMS, "write it so", value=text)
     once = list({repr(value): value for value in text}.values())
     return sorted(once) if are_numbers(once) else once
+
+
+def _takes_whole_numbers(config: Config, key: str, text: Any) -> bool:
+    """Whether a key takes whole numbers and no others, by what its class says; else by how a range is written.
+
+    What the command gives the key beside its range has no part in it, since that says nothing of the arm.
+    """
+    group, _, name = key.partition(".")
+    if group == "trainer":
+        return False
+    parameter = None
+    with suppress(Exception):  # of a class that cannot be imported, or has no such argument
+        if group == "norm":
+            owner: Any = objects.slot(config).import_target(dim=1)
+        else:
+            owner = Batching if group == "data" else objects.target(config, group)
+        parameter = inspect.signature(owner, eval_str=True).parameters[name]
+    if parameter is None or parameter.annotation is parameter.empty:
+        return isinstance(text, str) and bool(re.match(r"\s*\d+\s*\.\.\s*\d+\s*(:|$)", text))
+    takes = TypeAdapter(parameter.annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    return _is_taken(takes, 2) and not any(_is_taken(takes, value) for value in (0.5, 1.5))
+
+
+def _is_taken(takes: "TypeAdapter[Any]", value: float) -> bool:
+    try:
+        takes.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def are_numbers(values: Sequence[Any]) -> bool:
@@ -131,9 +162,14 @@ def trials_of(config: Config) -> int | None:
 
 def points(config: Config) -> list[Point]:
     """Every combination of the values that are tried; of those that give the same numbers, as without a norm, one."""
-    space = space_of(config)
-    made = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    made = [*points_of(space_of(config))]
     return list({mark(config, point): point for point in reversed(made)}.values())[::-1]
+
+
+def points_of(space: Mapping[str, Values]) -> Iterator[Point]:
+    """Every combination of values; of a range its ends alone."""
+    ends = [[own.low, own.high] if isinstance(own, Range) else own for own in space.values()]
+    return (dict(zip(space, values, strict=True)) for values in itertools.product(*ends))
 
 
 def samples(config: Config) -> list[Point]:

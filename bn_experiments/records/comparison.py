@@ -26,9 +26,14 @@ def baseline_in(folder: Path) -> str:
 
 
 def looks_in(folder: Path) -> tuple[int, ...]:
-    """The looks at which a sweep's folder is judged, as its file says, or else its cells; none if neither does."""
-    files = (folder / FILE, *sorted(folder.glob(f"*/{results.FILE}")))
-    return next(filter(None, map(_looks, files)), ())
+    """The looks at which a sweep's folder is judged, as its file says, or else the runs of its cells; else none.
+
+    Where runs were trained for other looks, they are the most numerous ones.
+    """
+    if looks := _looks(folder / FILE):
+        return looks
+    runs = [run for cell in results.cells_below(folder) for run in (cell, *results.further(cell))]
+    return max((_looks(run / results.FILE) for run in runs), key=lambda looks: (len(looks), looks), default=())
 
 
 def _looks(file: Path) -> tuple[int, ...]:

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+DATA_OF_SEED = "the data of seed "  # with which the name of data begins that one replica alone has
+
 
 class Origin(NamedTuple):
     """What a cell's numbers depend on beside its configuration and its seeds.
 
     Args:
-        code: The digest of each module that makes numbers, by its name (see `system.sources`).
+        code: The digest of each module that makes numbers, by its name (see `system.sources`); and of data that one
+            replica alone has, by its seed.
         versions: The version of each package that makes numbers, by its name.
         data: The digest of the data set.
         device: The kind of device: cpu, cuda or mps.
@@ -55,6 +58,8 @@ def changes(before: Origin, now: Origin) -> list[str]:
     if not before.code:
         return ["the code that made them is not recorded"]
     names = sorted({*before.code, *now.code})
+    both = before.code.keys() & now.code.keys()
+    names = [name for name in names if name in both or not name.startswith(DATA_OF_SEED)]
     found = [f"{name} changed" for name in names if before.code.get(name) != now.code.get(name)]
     for name in sorted({*before.versions, *now.versions}):
         was, is_now = before.versions.get(name, "absent"), now.versions.get(name, "absent")

@@ -201,6 +201,9 @@ def pooled(found: Sequence[Run]) -> Result:
         seeds=[run.result.seeds[i] for run in found for i in run.kept],
         metrics={name: [run.result.metrics[name][i] for run in found for i in run.kept] for name in first.metrics},
         diverged=[run.result.diverged[i] for run in found for i in run.kept],
+        chance={
+            name: max(result.chance.get(name, chance) for result in results) for name, chance in first.chance.items()
+        },
         probes=_pooled(found, [result.probes for result in results]),
         timing={
             "setup_s": sum(result.timing["setup_s"] for result in results),

@@ -161,6 +161,9 @@ def _looks(plan: Plan, multirun: bool) -> list[Refusal]:
     if before and before != plan.looks:
         got = f"{plan.folder} is judged at {', '.join(map(str, before))} replicas"
         found.append(Refusal("replicas", got, "the same numbers, or another name=", "change one", value=value))
+    if not before and results.done_in(plan.folder):
+        got, allowed = f"{plan.folder} was judged before, without looks", "looks from the first result on"
+        found.append(Refusal("replicas", got, allowed, "choose another name=", value=value))
     if plan.looks[0] < LEAST_REPLICAS:
         got, allowed = "begins with a look that decides nothing", f"{LEAST_REPLICAS} replicas or more"
         found.append(Refusal("replicas", got, allowed, "raise the first number", value=value))

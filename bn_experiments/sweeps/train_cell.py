@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ def _train(cell: Cell) -> None:
         record = results.read_run(cell.folder)
         if not is_ours or (record and record.status == "done"):  # which another process may have written just now
             return
+        _record(cell, "started", None)  # so that another process knows at once which seeds this one trains
         from bn_experiments.run import run
 
         try:
@@ -55,7 +57,7 @@ def runs_to_train(cell: Cell) -> list[Cell]:
     left = [seed for seed in cell.seeds if seed not in done]
     found = []
     for folder in (cell.folder, *results.further(cell.folder)):
-        record = results.read_run(folder)
+        record = _record_of(folder)
         if record and record.status != "done" and record.seeds and set(record.seeds) <= set(left):
             found.append(cell.of_seeds(record.seeds, folder))
             left = [seed for seed in left if seed not in record.seeds]
@@ -68,6 +70,16 @@ def runs_to_train(cell: Cell) -> list[Cell]:
         found.append(own)
         taken = True
     return found
+
+
+def _record_of(folder: Path) -> results.Result | None:
+    """The record of a run; that of one which another process is just about to begin too."""
+    for _ in range(20):
+        record = results.read_run(folder)
+        if record is not None or not lock.is_locked(folder):
+            return record
+        time.sleep(0.1)
+    return record
 
 
 def is_in_use(folder: Path) -> bool:
@@ -123,7 +135,7 @@ def _record(cell: Cell, status: results.Status, error: str | None) -> None:
         begun = results.Result(status, cell.choices, cell.config, hashed, list(cell.seeds))
     try:
         cell.folder.mkdir(parents=True, exist_ok=True)
-        replace(begun, status=status, error=error).write(cell.folder)
+        replace(begun, status=status, error=error, seeds=list(cell.seeds)).write(cell.folder)
     except OSError as reason:  # a full disk, say; the sweep's last lines tell of the cell
         print(f"{cell.folder}: {error or status}; and its record: {reason}", file=sys.stderr)
 

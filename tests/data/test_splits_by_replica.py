@@ -8,9 +8,12 @@ import torch
 
 from bn_experiments.config import objects
 from bn_experiments.config.check import check
+from bn_experiments.config.origin import origin
+from bn_experiments.data import sources
 from bn_experiments.data.examples import of_replicas
 from bn_experiments.data.sources import Source
 from bn_experiments.data.splits import Splitting
+from bn_experiments.records.origin import changes, is_mixed
 from bn_experiments.refusal import Refusal
 from bn_experiments.run import run
 from tests.everything import everything
@@ -140,6 +143,29 @@ def test_data_that_cannot_be_drawn_anew_are_split_anew(compose_cell, val_split):
     assert splits.train.x.data_ptr() == PUBLISHED.train_x.data_ptr(), "and are in memory once"
     assert not torch.equal(*splits.train.rows)
     assert splits.test.labels.shape == (1, 8)
+
+
+def test_noise_is_drawn_anew_for_each_replica(compose_cell):
+    keys = ["data=gaussian", "data.split_seed=replica", "data.train_examples=null", "data.shape=[1,9]"]
+    cell = compose_cell(*keys, "seed=3")
+    assert check(cell) == []
+    splits = objects.splits(cell.config, objects.seeds(cell.config))
+    alone = compose_cell(*keys[:1], *keys[2:], "data.data_seed=4", "data.split_seed=4", "data.val_split=random").config
+    expected, found = objects.splits(alone).train, splits.train.to(torch.device("cpu"), torch.float64)
+    index = of_replicas(torch.arange(len(found)).expand(2, -1), len(found))[1]
+    assert torch.equal(found.take(index)[0], everything(expected)[0])
+
+
+def test_the_origin_knows_the_data_of_each_replica_and_further_seeds_are_no_change(compose_cell, monkeypatch):
+    keys = ["data=gaussian", "data.split_seed=replica", "data.train_examples=null"]
+    first, more = (compose_cell(*keys, f"replicas={count}").config for count in (2, 4))
+    before = origin(first)
+    assert changes(before, origin(more)) == []
+    assert not is_mixed([before, origin(more)])
+    made = sources._gaussian.__wrapped__
+    monkeypatch.setattr(sources, "_gaussian", lambda *own: made(*own[:-1], own[-1] + 7 * (own[-1] == 1)))
+    assert changes(before, origin(more)) == ["the data of seed 1 changed"]
+    assert is_mixed([before, origin(more)])
 
 
 def test_where_nothing_is_drawn_the_key_is_refused(compose_cell):

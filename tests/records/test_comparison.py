@@ -12,6 +12,8 @@ def test_looks_are_known_from_the_cells_where_their_record_is_lost(tmp_path):
     assert comparison.looks_in(tmp_path) == (), "a cell without looks"
     write_cell(tmp_path / "b", "none", {"test/acc": [0.5] * 6}, looks=[6, 12])
     assert comparison.looks_in(tmp_path) == (6, 12)
+    write_cell(tmp_path / "a" / "seeds=6-11", "bn", {"test/acc": [0.5] * 6}, looks=[6, 12, 24])
+    assert comparison.looks_in(tmp_path) == (6, 12, 24), "of runs of further seeds too, the most numerous"
     comparison.write(tmp_path, "ln", [6, 24])
     assert comparison.looks_in(tmp_path) == (6, 24), "the record of the folder comes first"
     assert comparison.baseline_in(tmp_path) == "ln"

@@ -141,6 +141,13 @@ def test_the_seeds_of_all_finished_runs_of_a_cell_count_together_each_once(tmp_p
     assert collect(tmp_path)["seed"].tolist() == found.seeds
 
 
+def test_chance_is_the_same_in_whatever_order_the_seeds_came(tmp_path):
+    for name, order in (("one", (0.15, 0.14)), ("other", (0.14, 0.15))):
+        cell = cell_folder(tmp_path, name, **one_run([0, 1], chance={"test/acc": order[0]}))
+        cell_folder(cell, "seeds=2-3", **one_run([2, 3], chance={"test/acc": order[1]}))
+        assert read(cell).chance == {"test/acc": 0.15}
+
+
 def test_the_cells_of_a_sweep_lie_in_its_folder_and_not_deeper(tmp_path):
     cell = cell_folder(tmp_path, "cell", **one_run([5, 6]))
     cell_folder(tmp_path, "copies/cell", **one_run([5, 6]))

@@ -8,8 +8,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from bn_experiments.config.cells import Cell
+from bn_experiments.records import comparison
 from bn_experiments.sweeps.comparison import MOST_NAMED, _not_done
-from bn_experiments.sweeps.plan import Plan, _baseline, _standing_in_the_way
+from bn_experiments.sweeps.plan import Plan, _baseline, _looks, _standing_in_the_way
 from tests.cells_by_hand import write_cell
 
 
@@ -46,3 +47,17 @@ def test_an_arm_of_an_earlier_command_may_be_the_baseline(compose_cell):
     cell = compose_cell("norm=bn")
     write_cell(cell.folder.parent / "ln", "ln", {"test/acc": [0.5]})
     assert _baseline(Plan([cell], None, "ln")) == []
+
+
+def test_looks_are_fixed_before_the_first_result_of_a_folder(compose_cell):
+    cell = compose_cell("norm=bn", "replicas=6..12")
+    plan = Plan([cell], None, looks=cell.looks)
+    assert _looks(plan, multirun=True) == []
+    write_cell(plan.folder / "ln", "ln", {"test/acc": [0.5] * 6})
+    (refusal,) = _looks(plan, multirun=True)
+    assert "was judged before, without looks; allowed: looks from the first result on" in str(refusal)
+    comparison.write(plan.folder, "none", (6, 12))
+    assert _looks(plan, multirun=True) == []
+    comparison.write(plan.folder, "none", (6, 24))
+    (refusal,) = _looks(plan, multirun=True)
+    assert "is judged at 6, 24 replicas; allowed: the same numbers" in str(refusal)

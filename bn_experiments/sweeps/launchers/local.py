@@ -17,7 +17,6 @@ from pydantic import PositiveInt
 
 from bn_experiments.config import objects
 from bn_experiments.config.cells import Cell
-from bn_experiments.data.splits import OWN
 from bn_experiments.sweeps.launchers import worker_context
 from bn_experiments.sweeps.launchers.launcher import SAVING, CellLauncher, Jobs
 from bn_experiments.system import interruption
@@ -112,8 +111,7 @@ def at_a_time(cells: Sequence[Cell]) -> tuple[int, str]:
 def data_bytes(cell: Cell) -> int:
     """What a cell's data set takes in memory; the check of the grid has loaded it."""
     source = objects.source(cell.config)
-    each_has_its_own = cell.config["data"]["split_seed"] == OWN and objects.is_generated(cell.config)
-    return (source.train_x.nbytes + source.test_x.nbytes) * (len(cell.seeds) if each_has_its_own else 1)
+    return (source.train_x.nbytes + source.test_x.nbytes) * (len(cell.seeds) if objects.draws_data(cell.config) else 1)
 
 
 def _counted(count: int, noun: str) -> str:
