@@ -76,6 +76,20 @@ def cosines_by_depth(depth: int, first: float = 0.0) -> list[float]:
     return found
 
 
+def centred_correlation(c: float) -> float:
+    """The cosine of two examples behind a relu and a layer norm, (J(c) - 1 / pi) / (1 - 1 / pi).
+
+    Layer norm takes off the mean over units, 1 / sqrt(2 pi) for a rectified N(0, 1), which all examples share. Of the
+    second moment J(c) / 2 of two rectified examples that leaves (J(c) - 1 / pi) / 2. At 0 its slope is
+    1 / (2 (1 - 1 / pi)) = 0.73, at 1 it is 1.47: in a deep network orthogonal examples stay so, and parallel ones
+    part.
+
+    >>> centred_correlation(0.0), centred_correlation(1.0)
+    (0.0, 1.0)
+    """
+    return (rectified_correlation(c) - 1 / math.pi) / (1 - 1 / math.pi)
+
+
 def bn_cosine(batch: int) -> float:
     """The mean cosine of two examples' pre-activations behind a layer with batch norm and a relu, at any depth.
 
@@ -104,10 +118,12 @@ def gradient_growth(config: Config) -> float:
 def cosine_by_layer(config: Config) -> dict[str, float]:
     """The mean cosine of two examples at each layer, by its number, for the probe `directions` at initialization."""
     layers = len(config["model"]["hidden"]) * config["model"]["repeat"] + 1
-    if _norm(config) == "BatchNorm":
+    norm, is_behind = _norm(config), config["norm"]["placement"] == "post"
+    if norm == "BatchNorm":
         batch = config["probes"]["directions"]["batch_size"]
-        settled = bn_cosine(batch) if config["norm"]["placement"] == "pre" else -1 / (batch - 1)
-        found = [0.0, *[settled] * (layers - 1)]
+        found = [0.0, *[-1 / (batch - 1) if is_behind else bn_cosine(batch)] * (layers - 1)]
+    elif norm == "LayerNorm" and is_behind:
+        found = [0.0] * layers  # which `centred_correlation` leaves as they are
     else:
         found = cosines_by_depth(layers)
     return {str(i + 1): cosine for i, cosine in enumerate(found)}

@@ -66,6 +66,17 @@ def test_the_cosine_of_two_examples_follows_the_recursion(norm):
         assert torch.cosine_similarity(z[0], z[1], dim=0).item() == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.parametrize("c", [-0.4, 0.0, 0.3, 0.9])
+def test_layer_norm_behind_the_relu_takes_off_what_examples_share(c):
+    torch.manual_seed(0)
+    width = 400_000
+    u, w = torch.randn(2, width, dtype=torch.float64)
+    pair = torch.stack([u, c * u + math.sqrt(1 - c * c) * w])
+    behind = nn.functional.layer_norm(torch.relu(pair), (width,))
+    found = torch.cosine_similarity(behind[0], behind[1], dim=0).item()
+    assert found == pytest.approx(oracles.centred_correlation(c), abs=5 / width**0.5)
+
+
 def test_cosines_go_to_one_as_the_square_of_the_depth():
     last = oracles.cosines_by_depth(4000)[-1]
     assert 4000**2 * (1 - last) == pytest.approx(9 * math.pi**2 / 2, rel=0.02)

@@ -6,7 +6,7 @@ from torch import Tensor
 from bn_experiments.data.batches import BatchSize, size_of
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.layers import numbered, outputs_of_layers
-from bn_experiments.probes.probe import Mode, Probe, Reading, TrainingBatch, fixed_batch, networks
+from bn_experiments.probes.probe import Mode, Probe, Reading, TrainingBatch, fixed_batch
 from bn_experiments.training.replicas import Replicas
 
 
@@ -58,7 +58,8 @@ class Directions(Probe):
         """Looks at each replica on its batch."""
         x, _ = fixed_batch(splits.train, self.seeds, size_of(self.batch_size, len(splits.train)))
         found: dict[str, list[list[float]]] = {"cosine": [], "effective_rank": []}
-        for i, network in enumerate(networks(replicas, self.mode)):
+        for i in range(replicas.size):  # of one network at a time, for deep ones are large
+            network = replicas.replica(i).train(self.mode == "train")
             with torch.set_grad_enabled(self.mode == "train"):  # by which some norms know the mode
                 layers = [z.detach().double() for z in outputs_of_layers(network, x[i])]
             found["cosine"].append([mean_cosine(z).item() for z in layers])

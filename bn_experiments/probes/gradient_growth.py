@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bn_experiments.data.batches import BatchSize, size_of
 from bn_experiments.data.splits import Splits
 from bn_experiments.probes.layers import numbered, outputs_of_layers, slope
-from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch, networks
+from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch
 from bn_experiments.seeds import generator
 from bn_experiments.training.replicas import Replicas
 
@@ -55,8 +55,8 @@ class GradientGrowth(Probe):
         x, _ = fixed_batch(splits.train, self.seeds, size_of(self.batch_size, len(splits.train)))
         squares = torch.stack(
             [
-                squared_gradients(network, x[i], generator(seed, "gradient growth"))
-                for i, (network, seed) in enumerate(zip(networks(replicas, "train"), self.seeds, strict=True))
+                squared_gradients(replicas.replica(i).train(), x[i], generator(seed, "gradient growth"))
+                for i, seed in enumerate(self.seeds)
             ]
         )
         inner = squares.log()[:, self.skip : squares.shape[1] - self.skip]
