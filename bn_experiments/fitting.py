@@ -28,6 +28,8 @@ class Fitted(NamedTuple):
 def fit(built: Built, checkpoint: Path | None) -> Fitted:
     """Trains what was built, from a checkpoint where there is one, saves it, and tests it.
 
+    Networks that are not trained are not saved: their seeds make them again.
+
     Raises:
         Unstackable: `torch.vmap` refuses a step in the middle of the training.
     """
@@ -36,7 +38,8 @@ def fit(built: Built, checkpoint: Path | None) -> Fitted:
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         train_s = time.perf_counter() - started
-        trainer.save_checkpoint(built.checkpoints.file)
+        if trainer.max_epochs:
+            trainer.save_checkpoint(built.checkpoints.file)
         trainer.test(module, data, verbose=False)
     except RuntimeError as error:
         if isinstance(module.replicas, StackedReplicas):

@@ -104,6 +104,32 @@ def bn_cosine(batch: int) -> float:
     return rectified_correlation(-1 / (batch - 1))
 
 
+def residual_moments(links: int, gain: float = 1.0, first: float = 2.0) -> list[tuple[float, float]]:
+    """The second moment and the variance over examples of the trunk h of h + s W relu(h), before and behind each link.
+
+    Of q = E h^2 and m = E h h' for two examples, a link makes q + gain q and m + gain q J(m / q), where gain is s^2;
+    the variance over examples is q - m. Without a norm both grow exponentially, by 2 with every link for s = 1.
+
+    Args:
+        links: The number of links.
+        gain: s^2, the square of what scales the branch.
+        first: q behind the first linear map, 2 for examples from N(0, 1); m is 0 there.
+
+    Returns:
+        q and the variance at links + 1 places.
+
+    Source: De & Smith 2020, arXiv:2002.10444, for q; the recursion of the cosine: Cho & Saul 2009.
+
+    >>> [round(v / 2, 3) for _, v in residual_moments(3)]
+    [1.0, 1.682, 2.876, 4.99]
+    """
+    q, m, found = first, 0.0, [(first, first)]
+    for _ in range(links):
+        q, m = q * (1 + gain), m + gain * q * rectified_correlation(min(1.0, m / q))
+        found.append((q, q - m))
+    return found
+
+
 def gradient_growth(config: Config) -> float:
     """The natural logarithm of the factor by which a layer raises the squared gradient: of `bn_gradient_factor` or 1.
 
@@ -127,6 +153,27 @@ def cosine_by_layer(config: Config) -> dict[str, float]:
     else:
         found = cosines_by_depth(layers)
     return {str(i + 1): cosine for i, cosine in enumerate(found)}
+
+
+def residual_variance(config: Config) -> dict[str, float]:
+    """The variance of a residual network's trunk by its stage, for the probe `variance_by_depth` at initialization.
+
+    The probe takes the population variance over a batch of B, which is 1 - 1 / B of the variance. With batch norm at
+    the start of a branch each link adds what a relu leaves of unit variance, 1 - J(-1 / (B - 1)) or 1 - 1 / pi = 0.68
+    in large batches; with batch norm at its end each link adds 1, without a further factor.
+    """
+    links, batch = config["model"]["links"], config["probes"]["variance_by_depth"]["examples"]
+    share = 1 - 1 / batch
+    if _norm(config) == "BatchNorm":
+        at_start = config["model"]["norm_position"] == "branch"
+        step = share * (1 - rectified_correlation(-1 / (batch - 1))) if at_start else 1.0
+        variances = [2 * share + step * link for link in range(links + 1)]
+    else:
+        is_scaled = config["model"]["branch_scale"] == "skipinit"
+        start = config["model"]["branch_scale_start"] if is_scaled else 1.0
+        gain = 1 / links if start == "inverse_sqrt_branches" else float(start) ** 2
+        variances = [share * variance for _, variance in residual_moments(links, gain)]
+    return dict(zip(["input", *(f"links.{i}" for i in range(links))], variances, strict=True))
 
 
 def _norm(config: Config) -> str:

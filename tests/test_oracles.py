@@ -77,6 +77,17 @@ def test_layer_norm_behind_the_relu_takes_off_what_examples_share(c):
     assert found == pytest.approx(oracles.centred_correlation(c), abs=5 / width**0.5)
 
 
+@pytest.mark.parametrize("gain", [1.0, 0.1])
+def test_the_moments_of_a_residual_network_are_those_of_a_wide_one(gain):
+    torch.manual_seed(0)
+    width = 2000
+    h = torch.randn(40, width) @ torch.randn(width, width) * math.sqrt(2 / width)
+    for q, variance in oracles.residual_moments(5, gain):
+        assert h.square().mean().item() == pytest.approx(q, rel=0.1)
+        assert h.var(dim=0).mean().item() == pytest.approx(variance, rel=0.1)
+        h = h + math.sqrt(gain) * (torch.relu(h) @ torch.randn(width, width)) * math.sqrt(2 / width)
+
+
 def test_cosines_go_to_one_as_the_square_of_the_depth():
     last = oracles.cosines_by_depth(4000)[-1]
     assert 4000**2 * (1 - last) == pytest.approx(9 * math.pi**2 / 2, rel=0.02)

@@ -172,3 +172,10 @@ def test_denormals_are_flushed_while_a_cell_runs_and_not_after(compose_cell, mon
         run(compose_cell())
     assert found == [0]
     assert denormal() == pytest.approx(1e-40, rel=1e-4, abs=0)
+
+
+def test_networks_that_are_not_trained_leave_no_weights(compose_cell):
+    for epochs in (0, 1):
+        cell = compose_cell(f"trainer.max_epochs={epochs}", "probes=[]")
+        run(cell)
+        assert len([*(cell.folder / "checkpoints").glob("*")]) == epochs

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from bn_experiments.claims.protocol import Claim
-from bn_experiments.figures.arms import Arm, arms_in, joined, loss_unit, points
+from bn_experiments.figures.arms import PERCENT, Arm, arms_in, joined, loss_unit, points
 from bn_experiments.figures.drawing import Drawing, dots, legend, line, log_scale, panels, plain
 from bn_experiments.records import tuning
 from bn_experiments.records.identity import BASELINE
@@ -34,7 +34,9 @@ def by_value(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     for metric, (_, factor) in PANELS.items():
         for name, (record, tried) in tuned.items():
             values = factor * _numbers(record, metric, tried)
-            parts.append(points(values, key=key, metric=metric, arm=name, value=[value for value, _ in tried]))
+            within = PERCENT if metric.endswith("acc") else (0.0, np.inf)
+            at = [value for value, _ in tried]
+            parts.append(points(values, within=within, key=key, metric=metric, arm=name, value=at))
     data = joined(parts)
     drawn = arms_in(data, arms)
     figure, axes = panels(3.1, columns=2)
