@@ -21,7 +21,11 @@ FULL_NAMES = {file.stem: file.relative_to(CONF / "experiment").with_suffix("").a
 # what makes a protocol small: signals in place of images, and batches that give enough steps for its curves
 SMALL = ["data=mnist1d", "data.train_examples=250", "replicas=3"]
 BATCHES = {"sigmoid_mlp": 20, "relu_then_bn_mlp": 2}
-NARROW = {"recurrent": "model.hidden=8", "recurrent_rows": "model.hidden=8", "relu_then_bn_mlp": "model.hidden=[16,8]"}
+NARROW = {"recurrent": ["model.hidden=8"], "recurrent_rows": ["model.hidden=8"]}
+NARROW |= {"relu_then_bn_mlp": ["model.hidden=[16,8]"], "residual_variance": ["model.width=20"]}
+NARROW |= {name: ["model.hidden=[20]", "model.repeat=9"] for name in ("bn_gradient_explosion", "direction_collapse")}
+NOISE = ["data.shape=[1,20]", "data.train_examples=null", "data.examples=600", "data.test_examples=20"]
+NOISE += ["replicas=3"]  # for what is not trained
 
 
 def arms_of(experiment: str):
@@ -41,8 +45,9 @@ def arms_of(experiment: str):
 @pytest.mark.few(3)
 def test_an_experiment_trains_its_arms_and_judges_each_claim(compose_cell, experiment):
     protocol, arms = arms_of(experiment)
-    small = [f"experiment={FULL_NAMES[experiment]}", *SMALL, f"data.batch_size={BATCHES.get(experiment, 50)}"]
-    small += [NARROW[experiment]] if experiment in NARROW else []
+    data = NOISE if "shape" in compose("config", [f"experiment={FULL_NAMES[experiment]}"]).data else SMALL
+    small = [f"experiment={FULL_NAMES[experiment]}", *data, f"data.batch_size={BATCHES.get(experiment, 50)}"]
+    small += NARROW.get(experiment, [])
     if experiment == "udl_residual":
         small.append("trainer.max_epochs=0")
     cells = [compose_cell(*small, *overrides) for overrides in arms.values()]

@@ -22,7 +22,8 @@ def family(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     if not quantities:
         raise NotMeasured("no claim is about a family")
     metric = quantities[0].metric
-    series = {_named(q, arms): q for q in quantities if q.metric == metric}
+    by_size = sorted(quantities, key=lambda q: len(q.arms))  # so that the largest family of a name stays
+    series = {_named(q, arms): q for q in by_size if q.metric == metric}
     keys = {name: _key([arms[arm] for arm in q.arms]) for name, q in series.items()}
     key = next(iter(keys.values()))
     series = {name: q for name, q in series.items() if keys[name] == key}
@@ -36,7 +37,7 @@ def family(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
         own = data[data["arm"] == name]
         shift = 1.02 ** (i - (len(shown) - 1) / 2)
         dots(axes, arm, own, [value * shift for value in own["value"]], sideways=False)
-    drawn = [(_named(q, arms), oracle) for q, oracle in of_claims(arms, claims, metric) if _named(q, arms) in series]
+    drawn = [(_named(q, arms), oracle) for q, oracle in of_claims(arms, claims, metric) if q in series.values()]
     for name, oracle in drawn:
         axes.plot(at[name], np.broadcast_to(oracle, len(at[name])), color=look[name].color, linestyle=(0, (1, 1.5)))
     low, high = data["value"].min(), data["value"].max()

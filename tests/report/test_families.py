@@ -48,6 +48,10 @@ def test_a_point_for_each_arm_of_the_seeds_that_all_have_against_what_tells_them
             own = [result.metrics["test/acc"][result.seeds.index(seed)] for seed in (1, 2, 3)]
             np.testing.assert_allclose([row[key] for key in ("mean", "low", "high", "n")], mean_interval(own)[:4])
     assert "theory" in drawing.caption
+    pair = Quantity(["bn_8", "bn_64"], "test/acc")
+    smaller = Claim("c", "ordering", {"upper": pair, "lower": Quantity(["bn_64", "bn_512"], "test/acc")})
+    again = family(arms, [claim("bn", oracle=f"{__name__}.rate_of"), claim("none", oracle=0.5), smaller])
+    assert again.data.equals(drawing.data), "the whole family, not a part of it that another claim names"
     assert "theory" not in family(arms, [claim("bn")]).caption
 
 
