@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 IMAGES ?=
+ATLAS ?= bn_gradient_explosion direction_collapse residual_variance
 EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3m_lenet recurrent recurrent_rows general_claims
 
 .DEFAULT_GOAL := help
@@ -12,7 +13,7 @@ EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.PHONY: setup demo grid reproduce report bench test test-all lint format lock tensorboard clean help
+.PHONY: setup demo grid reproduce atlas report bench test test-all lint format lock tensorboard clean help
 setup: .venv/ready  ## make .venv with the locked versions (Python 3.11 or newer)
 
 demo: setup  ## the main job: two networks with and without batch norm, ten seeds each
@@ -41,6 +42,10 @@ lock: setup  ## resolve requirements.lock anew, for every platform
 reproduce: setup  ## the published experiments, then the report; EXPERIMENT=name for one, SET="key=value" for all
 	@failed=; for name in $(EXPERIMENT); do $(BIN)/python train.py experiment=$$name $(SET) || failed="$$failed $$name"; done; \
 	$(BIN)/python -m bn_experiments.report outputs; test -z "$$failed" || { echo "not done:$$failed"; exit 1; }
+
+atlas: setup  ## what the literature claims and theory answers, then docs/atlas.md; ATLAS=name for one
+	@failed=; for name in $(ATLAS); do $(BIN)/python train.py experiment=$$name $(SET) || failed="$$failed $$name"; done; \
+	$(BIN)/python -m bn_experiments.report outputs --atlas docs/atlas.md; test -z "$$failed" || { echo "not done:$$failed"; exit 1; }
 
 report: setup  ## outputs/report.html from the results that are there, without training
 	$(BIN)/python -m bn_experiments.report outputs

@@ -111,6 +111,9 @@ class Protocol:
         mistakes: The mistakes in the source.
         axes: The keys that the experiment's own grid sets.
         note: A remark on these results, such as that the data are not the protocol's.
+        area: What the claims are about, such as signal, for an experiment of the atlas; None for any other.
+        belief: What the field believes of them.
+        traps: What makes them come out wrong.
     """
 
     __pydantic_config__ = STRICT
@@ -124,6 +127,9 @@ class Protocol:
     mistakes: list[Mistake] = field(default_factory=list)
     axes: list[str] = field(default_factory=list)
     note: str | None = None
+    area: str | None = None
+    belief: str | None = None
+    traps: list[str] = field(default_factory=list)
 
     @property
     def quantities(self) -> list[Quantity]:

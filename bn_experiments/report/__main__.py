@@ -1,4 +1,4 @@
-"""The command: python -m bn_experiments.report FOLDER [--markdown FILE]."""
+"""The command: python -m bn_experiments.report FOLDER [--markdown FILE] [--atlas FILE]."""
 
 import argparse
 import sys
@@ -21,11 +21,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--markdown", metavar="FILE", type=Path, help="also the verdicts and published numbers, as Markdown for a FILE"
     )
+    parser.add_argument(
+        "--atlas", metavar="FILE", type=Path, help="also the atlas of the literature's claims, with figures beside FILE"
+    )
     options = parser.parse_args(arguments)
     try:
         print(write_page(options.folder))
         if options.markdown:
             print(_markdown(options.folder, options.markdown))
+        if options.atlas:
+            print(_atlas(options.folder, options.atlas))
     except (OSError, ValueError) as error:
         print(one_line(error), file=sys.stderr)
         return 1
@@ -39,6 +44,15 @@ def _markdown(folder: Path, file: Path) -> Path:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, markdown(collect(folder)))
+    return file
+
+
+def _atlas(folder: Path, file: Path) -> Path:
+    from bn_experiments.report.contents import collect
+    from bn_experiments.report.page import atlas
+    from bn_experiments.system.files import write_whole
+
+    write_whole(file, atlas(collect(folder), file.with_suffix("")))
     return file
 
 

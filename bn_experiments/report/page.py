@@ -12,6 +12,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bn_experiments.claims.contexts import ALL
+from bn_experiments.claims.protocol import Claim
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.tables import MIXED
 from bn_experiments.figures.arms import loss_unit
@@ -20,8 +21,9 @@ from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
 from bn_experiments.report.contents import Section, SweepContents
 from bn_experiments.report.drawings import drawings, quantities
+from bn_experiments.system.files import write_whole
 
-HTML, MARKDOWN = "report.html.jinja", "report.md.jinja"
+HTML, MARKDOWN, ATLAS = "report.html.jinja", "report.md.jinja", "atlas.md.jinja"
 METRICS = {"test/acc": ("test accuracy", 100, 2), "test/loss": ("test loss", 1, 4)}
 
 
@@ -31,16 +33,51 @@ def html(sweeps: Sequence[SweepContents]) -> str:
 
 
 def markdown(sweeps: Sequence[SweepContents]) -> str:
-    """The experiments among the sweeps as Markdown, without a path of this machine.
+    """The experiments among the sweeps that are not of the atlas as Markdown, without a path of this machine.
 
     Raises:
         Refusal: None of them is an experiment.
     """
-    sweeps = [sweep for sweep in sweeps if sweep.protocol and sweep.cells]
+    sweeps = [sweep for sweep in sweeps if sweep.protocol and sweep.cells and not sweep.protocol.area]
     if not sweeps:
         remedy = "train one first"
         raise Refusal("the folder", "no experiment is among the sweeps", "folders with an experiment.json", remedy)
     return _render(MARKDOWN, sweeps) + "\n"
+
+
+def atlas(sweeps: Sequence[SweepContents], folder: Path) -> str:
+    """The experiments of the atlas among the sweeps as Markdown, with their figures in a folder beside it.
+
+    Args:
+        sweeps: The sweeps.
+        folder: Where the figures are written, as SVG; the page names them by the folder's name and their own.
+
+    Raises:
+        Refusal: None of them is an experiment of the atlas.
+    """
+    chosen = [(sweep, sweep.protocol) for sweep in sweeps if sweep.protocol and sweep.cells and sweep.protocol.area]
+    if not chosen:
+        allowed = "folders with an experiment.json that has an area"
+        raise Refusal("the folder", "no experiment of the atlas is among the sweeps", allowed, "train one first")
+    folder.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, list[tuple[str, Drawing]]] = {}
+    for sweep, protocol in chosen:
+        for drawing in (each for section in sweep.sections for each in drawings(section)):
+            own = figures.setdefault(sweep.name, [])
+            name = f"{protocol.name}_{len(own) + 1}.svg"
+            write_whole(folder / name, drawing.svg)
+            own.append((f"{folder.name}/{name}", drawing))
+    theories = {sweep.name: {claim.claim: _theory(claim) for claim in protocol.claims} for sweep, protocol in chosen}
+    shown = [sweep for sweep, _ in chosen]
+    figures = {sweep.name: figures.get(sweep.name, []) for sweep in shown}
+    return _render(ATLAS, shown, figures=figures, theories=theories) + "\n"
+
+
+def _theory(claim: Claim) -> str:
+    """The oracle of a claim, in short: its number, or the name of its function."""
+    if claim.oracle is None:
+        return words.DASH
+    return claim.oracle.rpartition(".")[2] if isinstance(claim.oracle, str) else str(claim.oracle)
 
 
 def _render(template: str, sweeps: Sequence[SweepContents], **more: Any) -> str:
