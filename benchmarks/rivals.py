@@ -27,6 +27,9 @@ def network_of(cell: Cell, splits: Splits) -> nn.Module:
 def bare_loop(cell: Cell) -> float:
     """Tensors in memory, indexing, and the validation of every epoch in large batches; nothing else.
 
+    Where the cell augments its images, so does the loop, as one writes it in a line with torchvision: a whole batch is
+    cropped and flipped by one draw, which is less work than a draw for each example.
+
     Returns:
         Seconds of training.
     """
@@ -37,13 +40,17 @@ def bare_loop(cell: Cell) -> float:
     network = network_of(cell, splits)
     optimizer = objects.optimizer(config)(network)
     batch_size, shuffle = config["data"]["batch_size"], config["data"]["shuffle"]
+    changed: Callable[[Tensor], Tensor] = nn.Identity()
+    if config["augmentation"]:
+        crop = transforms.RandomCrop(x.shape[-1], padding=4)
+        changed = transforms.Compose([crop, transforms.RandomHorizontalFlip()])
     started = time.perf_counter()
     for _ in range(config["trainer"]["max_epochs"]):
         network.train()
         order = torch.randperm(len(y)) if shuffle else torch.arange(len(y))
         for index in order.split(batch_size):
             optimizer.zero_grad()
-            loss = F.cross_entropy(network(x[index]), y[index])
+            loss = F.cross_entropy(network(changed(x[index])), y[index])
             loss.backward()
             optimizer.step()
         network.eval()

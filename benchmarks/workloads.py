@@ -20,6 +20,7 @@ EPOCHS = {
     "small_net": 3,
     "mnist1d_mlp": 20,
     "mnist1d_lenet": 20,
+    "resnet20": 1,
 }
 # in each, what is not said is the experiment's or the default
 OVERRIDES = {
@@ -31,6 +32,7 @@ OVERRIDES = {
     "small_net": ["data=mnist", "data.batch_size=64", "model.hidden=[64,128,64]", "optimizer=adam"],
     "mnist1d_mlp": ["model=mlp"],
     "mnist1d_lenet": ["model=lenet"],
+    "resnet20": ["model=resnet", "data=cifar10", "data.train_examples=2000", "augmentation=[crop,flip]"],
 }
 
 
@@ -42,7 +44,8 @@ def composed(config_name: str, overrides: Sequence[str]) -> Cell:
 
 def use_images(folder: str) -> None:
     """Takes CIFAR-10 from image files, where its own cannot be had."""
-    OVERRIDES["uc3m_lenet"] += ["data=image_folder", f"data.root={folder}"]
+    for name in ("uc3m_lenet", "resnet20"):
+        OVERRIDES[name] += ["data=image_folder", f"data.root={folder}"]
 
 
 @dataclass(frozen=True)
