@@ -1,4 +1,6 @@
-"""Oracles: what theory says of networks, as formulas, and as functions of a configuration that a claim can name.
+"""Oracles: what theory says of networks, as formulas.
+
+What a claim names is a function of a configuration, beside the probe that measures, in `<probe>_oracles.py`.
 
 The formulas hold for infinitely wide layers whose weights are drawn from N(0, 2 / fan_in) without biases, with examples
 that are drawn from N(0, 1) in many dimensions. At a finite width they are off by about 1 / width.
@@ -68,7 +70,7 @@ def cosines_by_depth(depth: int, first: float = 0.0) -> list[float]:
     Source: Daneshmand et al. 2020, arXiv:2003.01652; the recursion: Cho & Saul 2009.
 
     >>> [round(each, 3) for each in cosines_by_depth(6)]
-    [0.0, 0.318, 0.494, 0.606, 0.683, 0.739]
+    [0.0, 0.318, 0.494, 0.605, 0.681, 0.736]
     """
     found = [first]
     while len(found) < depth:
@@ -121,7 +123,7 @@ def residual_moments(links: int, gain: float = 1.0, first: float = 2.0) -> list[
     Source: De & Smith 2020, arXiv:2002.10444, for q; the recursion of the cosine: Cho & Saul 2009.
 
     >>> [round(v / 2, 3) for _, v in residual_moments(3)]
-    [1.0, 1.682, 2.876, 4.99]
+    [1.0, 1.682, 2.878, 4.993]
     """
     q, m, found = first, 0.0, [(first, first)]
     for _ in range(links):
@@ -130,56 +132,10 @@ def residual_moments(links: int, gain: float = 1.0, first: float = 2.0) -> list[
     return found
 
 
-def gradient_growth(config: Config) -> float:
-    """The natural logarithm of the factor by which a layer raises the squared gradient: of `bn_gradient_factor` or 1.
+def norm_of(config: Config) -> str:
+    """The class of the arm's norm, such as BatchNorm; None where there is none.
 
-    For the probe `gradient_growth` of a fully connected network at initialization, with batch norm before the
-    activation, or without a norm that mixes examples.
+    >>> norm_of({"norm": {"_target_": "torch.nn.BatchNorm{dim}d"}}), norm_of({"norm": {"_target_": None}})
+    ('BatchNorm', 'None')
     """
-    if _norm(config) != "BatchNorm":
-        return 0.0
-    return math.log(bn_gradient_factor(config["probes"]["gradient_growth"]["batch_size"], _activation(config)))
-
-
-def cosine_by_layer(config: Config) -> dict[str, float]:
-    """The mean cosine of two examples at each layer, by its number, for the probe `directions` at initialization."""
-    layers = len(config["model"]["hidden"]) * config["model"]["repeat"] + 1
-    norm, is_behind = _norm(config), config["norm"]["placement"] == "post"
-    if norm == "BatchNorm":
-        batch = config["probes"]["directions"]["batch_size"]
-        found = [0.0, *[-1 / (batch - 1) if is_behind else bn_cosine(batch)] * (layers - 1)]
-    elif norm == "LayerNorm" and is_behind:
-        found = [0.0] * layers  # which `centred_correlation` leaves as they are
-    else:
-        found = cosines_by_depth(layers)
-    return {str(i + 1): cosine for i, cosine in enumerate(found)}
-
-
-def residual_variance(config: Config) -> dict[str, float]:
-    """The variance of a residual network's trunk by its stage, for the probe `variance_by_depth` at initialization.
-
-    The probe takes the population variance over a batch of B, which is 1 - 1 / B of the variance. With batch norm at
-    the start of a branch each link adds what a relu leaves of unit variance, 1 - J(-1 / (B - 1)) or 1 - 1 / pi = 0.68
-    in large batches; with batch norm at its end each link adds 1, without a further factor.
-    """
-    links, batch = config["model"]["links"], config["probes"]["variance_by_depth"]["examples"]
-    share = 1 - 1 / batch
-    if _norm(config) == "BatchNorm":
-        at_start = config["model"]["norm_position"] == "branch"
-        step = share * (1 - rectified_correlation(-1 / (batch - 1))) if at_start else 1.0
-        variances = [2 * share + step * link for link in range(links + 1)]
-    else:
-        is_scaled = config["model"]["branch_scale"] == "skipinit"
-        start = config["model"]["branch_scale_start"] if is_scaled else 1.0
-        gain = 1 / links if start == "inverse_sqrt_branches" else float(start) ** 2
-        variances = [share * variance for _, variance in residual_moments(links, gain)]
-    return dict(zip(["input", *(f"links.{i}" for i in range(links))], variances, strict=True))
-
-
-def _norm(config: Config) -> str:
-    """The class of the arm's norm: BatchNorm, or another one, or none."""
     return str(config["norm"]["_target_"]).rpartition(".")[2].replace("{dim}d", "")
-
-
-def _activation(config: Config) -> str:
-    return str(config["model"]["activation"])

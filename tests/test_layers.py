@@ -13,6 +13,7 @@ PACKAGE = Path(bn_experiments.__file__).parent
 # from the ground up: each part may import those before it
 LAYERS = [
     "seeds",
+    "oracles",
     "counters",
     "refusal",
     "imports",
@@ -25,7 +26,7 @@ LAYERS = [
     "data",
 ]
 LAYERS += ["records", "training", "norms.examine", "claims", "judge", "figures", "probes", "report", "config"]
-LAYERS += ["oracles", "fitting", "tuning", "run", "sweeps"]
+LAYERS += ["fitting", "tuning", "run", "sweeps"]
 
 
 def modules() -> dict[str, Path]:

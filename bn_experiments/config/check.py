@@ -49,7 +49,7 @@ def check_cells(cells: Sequence[Cell], lost: Collection[str] = (), elsewhere: bo
 
 
 def settled(cell: Cell) -> list[dict[str, Any]]:
-    """The configuration of a cell; where it has tuned keys, one for each point (see `samples`)."""
+    """The configuration of a cell; where it has tuned keys, one for each point (see `space.samples`)."""
     return [at(cell.config, point) for point in samples(cell.config)]
 
 

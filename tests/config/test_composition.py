@@ -75,7 +75,7 @@ def told(data_dir, tmp_path, monkeypatch):
         ("model=BatchNorm", f"model=BatchNorm: no such option; allowed: {MODELS}; choose one, or add conf/model/Batch"),
         ("model=3", f"model=3: no such option; allowed: {MODELS}; choose one"),
         ("model=null", f"model=null: no such option; allowed: {MODELS}; choose one"),
-        ("experiment=udl_residul", "notebooks/udl_residual, papers/recurrent, "),
+        ("experiment=udl_residul", "notebooks/udl_residual, papers/bn_gradient_explosion, "),
         ("experiment=udl_residul", "; did you mean experiment=notebooks/udl_residual?"),
         ("experiment=papers/recurent", "; did you mean experiment=papers/recurrent?"),
         ("experiment=uc3m_mpl", "; did you mean experiment=notebooks/uc3m_mlp?"),

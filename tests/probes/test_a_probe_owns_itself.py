@@ -13,9 +13,10 @@ CHOOSING = ["conf/config.yaml", "conf/experiment", "conf/shared/grid.yaml"]  # t
 
 
 def own(name: str) -> list[str]:
-    """The files of a probe; one that draws nothing has no figures module."""
+    """The files of a probe; one that draws nothing has no figures module, one without a theory no oracles."""
     module = f"bn_experiments/probes/{name}"
-    return [f"{module}.py", f"{module}_figures.py", f"conf/probes/{name}.yaml", f"tests/probes/test_{name}.py"]
+    made = [f"{module}.py", f"{module}_figures.py", f"{module}_oracles.py"]
+    return [*made, f"conf/probes/{name}.yaml", f"tests/probes/test_{name}.py"]
 
 
 def others(name: str) -> list[Path]:
@@ -32,7 +33,7 @@ def others(name: str) -> list[Path]:
 def mentions(name: str, text: str) -> list[str]:
     """Where a text names a probe; its name alone may be an ordinary word."""
     ways = [
-        rf"probes[./]{name}(_figures)?\b",  # its module, its file, its keys
+        rf"probes[./]{name}(_figures|_oracles)?\b",  # its module, its file, its keys
         rf"probes import [^\n]*\b{name}(_figures)?\b",
         rf"probes[./]test_{name}\b",  # its test
         rf"[\"'`]{name}/",  # its quantities
@@ -50,7 +51,7 @@ def test_no_other_file_names_the_probe(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_files_have_its_name(name):
-    module, figures, options, test = (ROOT / path for path in own(name))
+    module, figures, _, options, test = (ROOT / path for path in own(name))
     assert OmegaConf.load(options)._target_.startswith(f"bn_experiments.probes.{name}.")
     assert module.exists()
     assert test.exists()

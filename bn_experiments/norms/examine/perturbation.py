@@ -112,7 +112,7 @@ def gradients(
     Returns:
         The reasons, by the name of a parameter, or `input`.
     """
-    source = generator(0, "directions")
+    source = generator(0, "perturbation")
 
     def directions(like: Tensor) -> Tensor:
         return torch.randn(DIRECTIONS, *like.shape, generator=source, dtype=like.dtype)
