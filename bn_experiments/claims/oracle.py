@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from hydra.utils import get_object
 
+from bn_experiments.imports import imported
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, axis_labels, probes
 from bn_experiments.records.results import Result
-from bn_experiments.refusal import one_line
+from bn_experiments.refusal import Refusal, one_line
 
 ORACLE_FORMS = "a number, a list of numbers, or the dotted path of a function of the configuration"
 
@@ -24,8 +24,8 @@ def unusable(oracle: Any) -> str | None:
 
 def _function(path: str) -> Any:
     try:
-        found = get_object(path)
-    except (Exception, SystemExit):
+        found = imported(path, "oracle", ORACLE_FORMS)
+    except Refusal:
         return None
     return found if callable(found) else None
 

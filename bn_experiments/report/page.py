@@ -12,11 +12,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bn_experiments.claims.contexts import ALL
+from bn_experiments.claims.oracle import numbers
 from bn_experiments.claims.protocol import Claim
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.tables import MIXED
 from bn_experiments.figures.arms import loss_unit
 from bn_experiments.figures.drawing import Drawing
+from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
 from bn_experiments.report.contents import Section, SweepContents
@@ -67,17 +69,26 @@ def atlas(sweeps: Sequence[SweepContents], folder: Path) -> str:
             name = f"{protocol.name}_{len(own) + 1}.svg"
             write_whole(folder / name, drawing.svg)
             own.append((f"{folder.name}/{name}", drawing))
-    theories = {sweep.name: {claim.claim: _theory(claim) for claim in protocol.claims} for sweep, protocol in chosen}
+    theories = {
+        sweep.name: {claim.claim: _theory(claim, section) for section in sweep.sections for claim in protocol.claims}
+        for sweep, protocol in chosen
+    }
     shown = [sweep for sweep, _ in chosen]
     figures = {sweep.name: figures.get(sweep.name, []) for sweep in shown}
     return _render(ATLAS, shown, figures=figures, theories=theories) + "\n"
 
 
-def _theory(claim: Claim) -> str:
-    """The oracle of a claim, in short: its number, or the name of its function."""
-    if claim.oracle is None:
+def _theory(claim: Claim, section: Section) -> str:
+    """What the oracle of a claim says, in short: its number, or the first and the last of a curve."""
+    quantity = next(iter(claim.quantities.values()))
+    if claim.oracle is None or not {*quantity.arms} <= section.arms.keys():
         return words.DASH
-    return claim.oracle.rpartition(".")[2] if isinstance(claim.oracle, str) else str(claim.oracle)
+    cells = [(section.arms[arm].folder, section.arms[arm].result) for arm in quantity.arms]
+    try:
+        found = [f"{number:.4g}" for number in numbers(claim.oracle, quantity, cells).flat]
+    except NotMeasured as error:
+        return str(error)
+    return f"{found[0]} to {found[-1]}" if len(set(found)) > 1 else found[0]
 
 
 def _render(template: str, sweeps: Sequence[SweepContents], **more: Any) -> str:

@@ -117,6 +117,7 @@ def test_several_arms_give_a_number_each(sweep):
     ("claim", "line"),
     [
         ({"oracle": "nowhere.at_all"}, "experiment.claims[0].oracle=nowhere.at_all: cannot be imported"),
+        ({"oracle": "math.pi"}, "experiment.claims[0].oracle=math.pi: cannot be imported"),
         ({"oracle": []}, "experiment.claims[0].oracle=[]: wrong value"),
         ({"oracle": [True]}, "experiment.claims[0].oracle=[true]: wrong value"),
         ({"oracle": [1.0, 2.0]}, "experiment.claims[0]: agreement: 3 points against an oracle of the shape (2,)"),

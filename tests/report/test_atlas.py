@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from bn_experiments.claims.protocol import Claim
+from bn_experiments.records.quantities import Quantity
 from bn_experiments.report.__main__ import main
 from tests.report.test_report import protocol, write_experiment
 
@@ -37,6 +39,16 @@ def test_each_claim_of_the_atlas_has_a_row_with_its_verdict_and_a_section_with_i
     assert figures
     assert all(f"](atlas/{name})" in text for name in figures)
     assert all((sweeps / "docs" / "atlas" / name).read_text().startswith("<?xml") for name in figures)
+
+
+def test_what_theory_says_stands_beside_the_estimate(tmp_path):
+    near = Claim("near", "equivalence", {"left": Quantity("bn", "test/acc"), "margin": 0.5}, oracle=0.25)
+
+    write_experiment(tmp_path / "known", replace(protocol(), name="known", area="signal", claims=[near]))
+    main([str(tmp_path), "--atlas", str(tmp_path / "atlas.md")])
+    rows = [line for line in (tmp_path / "atlas.md").read_text().splitlines() if line.startswith("| signal |")]
+
+    assert [" | 0.25 | 6 | " in row for row in rows] == [True]
 
 
 def test_the_other_page_leaves_the_atlas_out(sweeps):
