@@ -237,6 +237,11 @@ def test_the_initialization_is_tuned_as_any_key_is(compose_cell):
 def test_a_mistyped_group_is_told_from_its_key(compose_cell):
     (refusal,) = check_cells([compose_cell("++tune.optimzer.lr=[0.1,1]")])
     assert str(refusal).endswith("did you mean tune.optimizer.lr?")
+    (refusal,) = check_cells([compose_cell("++tune.optimizer.lr=[0.1,1]", "++tune.trails=8")])
+    assert str(refusal).startswith(
+        "tune.trails: no such key; allowed: tune.init, tune.replicas, tune.sampler, tune.trials"
+    )
+    assert str(refusal).endswith("did you mean tune.trials?")
     (refusal,) = check_cells([compose_cell("++tune.paths.output_dir=[a,b]")])
     assert str(refusal).startswith("tune.paths.output_dir: cannot be tuned; allowed: keys of tune.data.batch_size")
 

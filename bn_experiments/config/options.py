@@ -164,6 +164,9 @@ def of_augmentation(config: Config, name: str) -> list[Refusal]:
 def of_tuning(config: Config) -> list[Refusal]:
     """What is wrong with the values that are tried of tuned keys; each is asked for as if it had been typed."""
     wrong = problems({key: config["tune"][key] for key in OF_TUNING if key in config["tune"]}, "tune", TuneOptions)
+    plain = {*OF_TUNING, *(key for key in TUNABLE if not isinstance(config.get(key), dict) and "." not in key)}
+    named = [key for key, value in config["tune"].items() if not isinstance(value, dict) and key not in plain]
+    wrong += [unknown_key(f"tune.{key}", [f"tune.{each}" for each in sorted(plain)]) for key in named]
     if wrong:
         return wrong
     space, known = space_of(config), flat({key: config[key] for key in config if key != "tune"})
