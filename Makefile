@@ -7,6 +7,12 @@ EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3
 
 .DEFAULT_GOAL := help
 
+# Trains the experiments $(1), and writes the report with the options $(2), also where one is not done.
+define trained
+@failed=; for name in $(1); do $(BIN)/python train.py experiment=$$name $(SET) || failed="$$failed $$name"; done; \
+$(BIN)/python -m bn_experiments.report outputs $(2); test -z "$$failed" || { echo "not done:$$failed"; exit 1; }
+endef
+
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
@@ -40,12 +46,10 @@ lock: setup  ## resolve requirements.lock anew, for every platform
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
 
 reproduce: setup  ## the published experiments, then the report; EXPERIMENT=name for one, SET="key=value" for all
-	@failed=; for name in $(EXPERIMENT); do $(BIN)/python train.py experiment=$$name $(SET) || failed="$$failed $$name"; done; \
-	$(BIN)/python -m bn_experiments.report outputs; test -z "$$failed" || { echo "not done:$$failed"; exit 1; }
+	$(call trained,$(EXPERIMENT))
 
 atlas: setup  ## what the literature claims and theory answers, then docs/atlas.md; ATLAS=name for one
-	@failed=; for name in $(ATLAS); do $(BIN)/python train.py experiment=$$name $(SET) || failed="$$failed $$name"; done; \
-	$(BIN)/python -m bn_experiments.report outputs --atlas docs/atlas.md; test -z "$$failed" || { echo "not done:$$failed"; exit 1; }
+	$(call trained,$(ATLAS),--atlas docs/atlas.md)
 
 report: setup  ## outputs/report.html from the results that are there, without training
 	$(BIN)/python -m bn_experiments.report outputs

@@ -1,6 +1,7 @@
 """Imports: what a dotted path in a configuration names, or the line that says why it names nothing."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from hydra.utils import get_object
@@ -29,3 +30,12 @@ def imported(path: str, key: str, allowed: str) -> Any:
             got = f"there is no {name} in {place}"
             remedy = nearest(name, names) or remedy
         raise Refusal(key, got, allowed, remedy, value=path) from error
+
+
+def function_at(path: str) -> Callable[..., Any] | None:
+    """The function or class that a dotted path names; None where it names neither, or cannot be imported."""
+    try:
+        found = get_object(path)
+    except (Exception, SystemExit):
+        return None
+    return found if callable(found) else None

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from bn_experiments.imports import imported
+from bn_experiments.imports import function_at
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, axis_labels, probes
 from bn_experiments.records.results import Result
-from bn_experiments.refusal import Refusal, one_line
+from bn_experiments.refusal import one_line
 
 ORACLE_FORMS = "a number, a list of numbers, or the dotted path of a function of the configuration"
 
@@ -16,18 +16,10 @@ ORACLE_FORMS = "a number, a list of numbers, or the dotted path of a function of
 def unusable(oracle: Any) -> str | None:
     """Why an oracle is none of `ORACLE_FORMS`; None if it is one."""
     if isinstance(oracle, str):
-        return None if _function(oracle) is not None else "cannot be imported"
+        return None if function_at(oracle) is not None else "cannot be imported"
     numbers = oracle if isinstance(oracle, list) else [oracle]
     is_one = numbers and all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers)
     return None if is_one else "wrong value"
-
-
-def _function(path: str) -> Any:
-    try:
-        found = imported(path, "oracle", ORACLE_FORMS)
-    except Refusal:
-        return None
-    return found if callable(found) else None
 
 
 def numbers(oracle: float | list[float] | str, quantity: Quantity, cells: Sequence[tuple[Any, Result]]) -> Array:
@@ -46,7 +38,7 @@ def numbers(oracle: float | list[float] | str, quantity: Quantity, cells: Sequen
     """
     if not isinstance(oracle, str):
         return np.asarray(oracle, dtype=np.float64)
-    function = _function(oracle)
+    function = function_at(oracle)
     if function is None:
         raise NotMeasured(f"the oracle {oracle} cannot be imported")
     found = []

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from hydra.utils import get_object
 from numpy.typing import ArrayLike
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bn_experiments.claims.oracle import ORACLE_FORMS, unusable
+from bn_experiments.imports import function_at
 from bn_experiments.records.quantities import STRICT, Array, Quantity
 from bn_experiments.refusal import Refusal, nearest, one_line, unknown_key
 from bn_experiments.signatures import allowed
@@ -157,11 +157,7 @@ def rule_of(name: Any) -> Callable[..., Evidence] | None:
     """
     if not isinstance(name, str) or "." not in name:
         return RULES.get(name)
-    try:
-        found = get_object(name)
-    except (Exception, SystemExit):
-        return None
-    return found if callable(found) else None
+    return function_at(name)
 
 
 def oracle_argument(rule: Callable[..., Evidence], given: Collection[str]) -> str | None:
@@ -266,11 +262,18 @@ def _objection(claim: Claim) -> str | None:
     known = [len(q.arms) if len(q.arms) > 1 else len(q.labels or ()) for q in claim.quantities.values()]
     known += [len(claim.oracle)] if isinstance(claim.oracle, list) else []
     points = next(filter(None, known), 3)
-    tried = {name: np.ones((3, points) if _is_curve(q) else 3) for name, q in claim.quantities.items()}
-    try:
-        found = claim.evidence(tried, 1.0 if isinstance(claim.oracle, str) else claim.oracle)
-    except Exception as error:
-        return one_line(error)
+    oracle = 1.0 if isinstance(claim.oracle, str) else claim.oracle
+    found: Any = None
+    reason = None
+    for may_be_curves in (True, False):  # a probe's quantity without a label may be a curve or one number
+        shapes = {name: _is_curve(q) and (may_be_curves or _is_surely_curve(q)) for name, q in claim.quantities.items()}
+        try:
+            found = claim.evidence({name: np.ones((3, points) if it else 3) for name, it in shapes.items()}, oracle)
+            break
+        except Exception as error:
+            reason = reason or one_line(error)
+    else:
+        return reason
     if not isinstance(found, Evidence):
         return f"gives {type(found).__name__}, not Evidence"
     if claim.smallest is not None and found.region and np.isfinite(found.region).all():
@@ -278,9 +281,14 @@ def _objection(claim: Claim) -> str | None:
     return None
 
 
+def _is_surely_curve(quantity: Quantity) -> bool:
+    """Whether a quantity is said to have several numbers for each replica."""
+    return quantity.each is not None or quantity.labels is not None or len(quantity.arms) > 1
+
+
 def _is_curve(quantity: Quantity) -> bool:
     """Whether a quantity has several numbers for each replica: a curve, or several or all labels of a probe."""
-    if quantity.each is not None or quantity.labels is not None or len(quantity.arms) > 1:
+    if _is_surely_curve(quantity):
         return True
     return quantity.label is None and quantity.metric.partition("/")[0] not in ("train", "val", "test")
 

@@ -168,15 +168,20 @@ def points(config: Config) -> list[Point]:
 
 def points_of(space: Mapping[str, Values]) -> Iterator[Point]:
     """Every combination of values; of a range its ends alone."""
-    ends = [[own.low, own.high] if isinstance(own, Range) else own for own in space.values()]
-    return (dict(zip(space, values, strict=True)) for values in itertools.product(*ends))
+    values_of_keys = itertools.product(*_ends(space).values())
+    return (dict(zip(space, values, strict=True)) for values in values_of_keys)
+
+
+def _ends(space: Mapping[str, Values]) -> dict[str, list[Any]]:
+    """The values of each key; of a range its ends."""
+    return {key: [own.low, own.high] if isinstance(own, Range) else own for key, own in space.items()}
 
 
 def samples(config: Config) -> list[Point]:
     """The points that are looked at before anything trains: all, or in a search each value, and the ends of a range."""
     if trials_of(config) is None:
         return points(config)
-    ends = {key: [own.low, own.high] if isinstance(own, Range) else own for key, own in space_of(config).items()}
+    ends = _ends(space_of(config))
     first = {key: values[0] for key, values in ends.items()}
     return [first, *({**first, key: value} for key, values in ends.items() for value in values[1:])]
 

@@ -1,13 +1,14 @@
 """Families: what claims say of several arms at once, such as of one for each batch size, in one figure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bn_experiments.claims.protocol import Claim
-from bn_experiments.figures.arms import Arm, Look, joined, looks, points
+from bn_experiments.figures.arms import Arm, joined, looks, points
 from bn_experiments.figures.drawing import INTERVALS, Drawing, dots, ends, legend, log_scale, panels, plain
 from bn_experiments.figures.oracles import ORACLE, of_claims
 from bn_experiments.records.identity import flat
@@ -28,7 +29,7 @@ def family(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     key = next(iter(keys.values()))
     series = {name: q for name, q in series.items() if keys[name] == key}
     look = looks({name: str(arms[q.arms[0]].result.cell["norm"]) for name, q in series.items()})
-    shown = {name: _stand_in(name, arms[q.arms[0]], look[name]) for name, q in series.items()}
+    shown = {name: replace(arms[q.arms[0]], name=name, look=look[name]) for name, q in series.items()}
     at = {name: [_value(arms[arm], key) for arm in q.arms] for name, q in series.items()}
     parts = [points(_values(q, arms), arm=name, value=at[name]) for name, q in series.items()]
     data = joined(parts)
@@ -83,11 +84,6 @@ def _values(quantity: Quantity, arms: Mapping[str, Arm]) -> np.ndarray[Any, Any]
         for i, arm in enumerate(quantity.arms)
     ]
     return pd.concat(tables, axis=1, join="inner").to_numpy(dtype=np.float64)
-
-
-def _stand_in(name: str, arm: Arm, look: Look) -> Arm:
-    """An arm under the name and the look of its family."""
-    return Arm(name, arm.folder, arm.result, look)
 
 
 DRAWINGS = (family,)

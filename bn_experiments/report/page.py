@@ -13,7 +13,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bn_experiments.claims.contexts import ALL
 from bn_experiments.claims.oracle import numbers
-from bn_experiments.claims.protocol import Claim
 from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.tables import MIXED
 from bn_experiments.figures.arms import loss_unit
@@ -62,24 +61,19 @@ def atlas(sweeps: Sequence[SweepContents], folder: Path) -> str:
         allowed = "folders with an experiment.json that has an area"
         raise Refusal("the folder", "no experiment of the atlas is among the sweeps", allowed, "train one first")
     folder.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, list[tuple[str, Drawing]]] = {}
+    figures: dict[str, list[tuple[str, Drawing]]] = {sweep.name: [] for sweep, _ in chosen}
     for sweep, protocol in chosen:
         for drawing in (each for section in sweep.sections for each in drawings(section)):
-            own = figures.setdefault(sweep.name, [])
+            own = figures[sweep.name]
             name = f"{protocol.name}_{len(own) + 1}.svg"
             write_whole(folder / name, drawing.svg)
             own.append((f"{folder.name}/{name}", drawing))
-    theories = {
-        sweep.name: {claim.claim: _theory(claim, section) for section in sweep.sections for claim in protocol.claims}
-        for sweep, protocol in chosen
-    }
-    shown = [sweep for sweep, _ in chosen]
-    figures = {sweep.name: figures.get(sweep.name, []) for sweep in shown}
-    return _render(ATLAS, shown, figures=figures, theories=theories) + "\n"
+    return _render(ATLAS, [sweep for sweep, _ in chosen], figures=figures, theory_of=theory_of) + "\n"
 
 
-def _theory(claim: Claim, section: Section) -> str:
-    """What the oracle of a claim says, in short: its number, or the first and the last of a curve."""
+def theory_of(statement: str, section: Section) -> str:
+    """What the oracle of a claim says of a section's arms, in short: its number, or the ends of a curve."""
+    claim = next(each for each in section.claims if each.claim == statement)
     quantity = next(iter(claim.quantities.values()))
     if claim.oracle is None or not {*quantity.arms} <= section.arms.keys():
         return words.DASH

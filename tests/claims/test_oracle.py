@@ -113,6 +113,17 @@ def test_several_arms_give_a_number_each(sweep):
     assert found.estimate == pytest.approx((readings(sweep, 16) - readings(sweep, 8))[:, 2].mean())
 
 
+def test_a_quantity_of_a_probe_may_be_one_number_for_each_replica(tmp_path):
+    for size in SIZES:
+        own = {"p/epochs": np.array([1]), "p/layer": np.array(["a"]), "p/rate": RNG.normal(size, 0.1, (1, 8))}
+        options = {"config": {"data.batch_size": size}, "overrides": [f"data.batch_size={size}"]}
+        write_cell(tmp_path / f"{size}", "bn", {"test/acc": [0.5] * 8}, None, own, **options)
+    sides = {side: {"arm": f"bn_{size}", "metric": "p/rate"} for side, size in (("left", 16), ("right", 8))}
+    found = judged(tmp_path, rule="difference", **sides, above=7.0)
+    assert (found.verdict, found.n) == ("holds", 8)
+    assert found.estimate == pytest.approx(8, abs=0.3)
+
+
 @pytest.mark.parametrize(
     ("claim", "line"),
     [

@@ -8,6 +8,7 @@ import pytest
 from bn_experiments.claims.protocol import Claim
 from bn_experiments.records.quantities import Quantity
 from bn_experiments.report.__main__ import main
+from tests.cells_by_hand import write_cell
 from tests.report.test_report import protocol, write_experiment
 
 
@@ -49,6 +50,26 @@ def test_what_theory_says_stands_beside_the_estimate(tmp_path):
     rows = [line for line in (tmp_path / "atlas.md").read_text().splitlines() if line.startswith("| signal |")]
 
     assert [" | 0.25 | 6 | " in row for row in rows] == [True]
+
+
+def batch_size_of(config) -> float:
+    return config["data"]["batch_size"]
+
+
+def test_each_setting_has_the_theory_of_its_own_configuration(tmp_path):
+    claim = Claim(
+        "near", "equivalence", {"left": Quantity("bn", "test/acc"), "margin": 9}, oracle=f"{__name__}.batch_size_of"
+    )
+    metrics = {"test/acc": [0.5 + i / 100 for i in range(6)]}
+    for size in (8, 64):
+        settings = {"config": {"data.batch_size": size}, "overrides": [f"data.batch_size={size}"]}
+        for norm in ("bn", "none"):
+            write_cell(tmp_path / "known" / f"{norm}-{size}", norm, metrics, **settings)
+    known = replace(protocol(), name="known", area="signal", claims=[claim], published=[])
+    (tmp_path / "known" / "experiment.json").write_text(json.dumps(known.as_dict()))
+    main([str(tmp_path), "--atlas", str(tmp_path / "atlas.md")])
+    rows = [line for line in (tmp_path / "atlas.md").read_text().splitlines() if line.startswith("| signal |")]
+    assert sorted(row.split(" | ")[6] for row in rows) == ["64", "8"]
 
 
 def test_the_other_page_leaves_the_atlas_out(sweeps):
