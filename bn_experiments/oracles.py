@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Config = Mapping[str, Any]
+RECTIFIED_VARIANCE = (1 - 1 / math.pi) / 2  # of max(z, 0), z ~ N(0, 1)
 
 
 def rectified_correlation(c: float) -> float:
@@ -130,6 +131,99 @@ def residual_moments(links: int, gain: float = 1.0, first: float = 2.0) -> list[
         q, m = q * (1 + gain), m + gain * q * rectified_correlation(min(1.0, m / q))
         found.append((q, q - m))
     return found
+
+
+def fourth_moment(batch: int) -> float:
+    """E z^4 of Gaussian numbers that are standardized over a batch of B, 3 (B - 1) / (B + 1).
+
+    The square of one of B standardized numbers, over its largest value B - 1, has the distribution
+    Beta(1/2, (B - 2)/2): the vector of them is uniform on a sphere. So none is larger than sqrt(B - 1).
+
+    Source: Thompson 1935, doi:10.1214/aoms/1177732567 (the distribution of an extreme deviate).
+
+    >>> fourth_moment(2), fourth_moment(5)
+    (1.0, 2.0)
+    """
+    return 3 * (batch - 1) / (batch + 1)
+
+
+def rectified_mean(batch: int) -> float:
+    """E max(z, 0) of Gaussian numbers that are standardized over a batch of B.
+
+    sqrt(B - 1) Gamma((B - 1) / 2) / (2 sqrt(pi) Gamma(B / 2)), which for large batches is 1 / sqrt(2 pi) = 0.399.
+
+    Source: the mean of the distribution in `fourth_moment`.
+
+    >>> round(rectified_mean(2), 4), round(rectified_mean(10**6), 4)
+    (0.5, 0.3989)
+    """
+    gammas = math.exp(math.lgamma((batch - 1) / 2) - math.lgamma(batch / 2))
+    return math.sqrt((batch - 1) / math.pi) * gammas / 2
+
+
+def running_mean_error(batch: int, momentum: float) -> float:
+    """The variance of a running mean at frozen weights, m / (2 - m) / B, in units of the variance of what is averaged.
+
+    It is an exponential average of means of independent batches of B, with torch's momentum m.
+
+    >>> round(running_mean_error(8, 0.1), 5)
+    0.00658
+    """
+    return momentum / (2 - momentum) / batch
+
+
+def running_variance_error(batch: int, momentum: float) -> float:
+    """The relative variance of a running variance at frozen weights, 2 m / ((2 - m) (B - 1)), of Gaussian numbers.
+
+    The unbiased variance of a batch of B has the variance 2 sigma^4 / (B - 1); torch's momentum is m.
+
+    >>> round(running_variance_error(8, 0.1), 4)
+    0.015
+    """
+    return 2 * momentum / (2 - momentum) / (batch - 1)
+
+
+def dropout_shift(kept: float) -> float:
+    """The variance of a rectified N(0, 1) in evaluation mode over that in training mode, behind dropout.
+
+    v / [(c^2 + v) / k - c^2], c = 1 / sqrt(2 pi) the mean and v = (1 - 1 / pi) / 2 the variance of the unit, k the
+    probability that a unit is kept. A linear map of many independent units passes the ratio on.
+
+    Source: Li et al. 2019, arXiv:1801.05134, section 3.1.
+
+    >>> [round(dropout_shift(kept), 4) for kept in (0.9, 0.7, 0.5)]
+    [0.8598, 0.614, 0.4054]
+    """
+    squared_mean = 1 / (2 * math.pi)
+    return RECTIFIED_VARIANCE / ((squared_mean + RECTIFIED_VARIANCE) / kept - squared_mean)
+
+
+def angle_of_sgd(lr: float, weight_decay: float, momentum: float = 0.0) -> float:
+    """The angle by which a step of SGD turns a scale-invariant weight in equilibrium, sqrt(2 eta lambda / (1 + alpha)).
+
+    There the decay, which shortens w, and the gradient, which is at right angles to w and lengthens it, keep |w| where
+    it is, whatever the size of the gradient. The decay is part of the gradient, as in torch.optim.SGD.
+
+    Source: Wan et al. 2020, arXiv:2006.08419, theorems 1 and 3.
+
+    >>> round(angle_of_sgd(0.1, 0.005), 5), round(angle_of_sgd(0.05, 0.005, 0.9), 5)
+    (0.03162, 0.01622)
+    """
+    return math.sqrt(2 * lr * weight_decay / (1 + momentum))
+
+
+def angle_of_adam(lr: float, weight_decay: float, beta1: float) -> float:
+    """The angle by which a step of AdamW turns a scale-invariant weight in equilibrium.
+
+    It is sqrt(2 eta lambda (1 - beta1) / (1 + beta1)): steps of unit size in each coordinate, of which momentum
+    averages independent gradients. Small weights of noise dominate; a gradient that persists turns them further.
+
+    Source: Kosson et al. 2024, arXiv:2305.17212, for decoupled decay.
+
+    >>> round(angle_of_adam(0.001, 0.5, 0.9), 5)
+    0.00725
+    """
+    return math.sqrt(2 * lr * weight_decay * (1 - beta1) / (1 + beta1))
 
 
 def norm_of(config: Config) -> str:

@@ -92,3 +92,70 @@ def test_cosines_go_to_one_as_the_square_of_the_depth():
     last = oracles.cosines_by_depth(4000)[-1]
     assert 4000**2 * (1 - last) == pytest.approx(9 * math.pi**2 / 2, rel=0.02)
     assert oracles.bn_cosine(10**7) == pytest.approx(1 / math.pi, rel=1e-6)
+
+
+@pytest.mark.parametrize("batch", [2, 3, 8])
+def test_moments_on_a_sphere_are_those_of_standardized_samples(batch):
+    z = np.random.default_rng(0).normal(size=(400_000, batch))
+    z = (z - z.mean(1, keepdims=True)) / z.std(1, keepdims=True)
+    for oracle, values in (
+        (oracles.fourth_moment, (z**4).mean(1)),
+        (oracles.rectified_mean, np.maximum(z, 0).mean(1)),
+    ):
+        assert oracle(batch) == pytest.approx(values.mean(), abs=5 * values.std() / 400_000**0.5 + 1e-9)
+
+
+@pytest.mark.parametrize(("batch", "momentum"), [(2, 0.1), (8, 0.3)])
+def test_running_averages_scatter_as_the_oracles_say(batch, momentum):
+    z = np.random.default_rng(0).normal(size=(20_000, 120, batch))
+    weights = momentum * (1 - momentum) ** np.arange(120)
+    means, variances = z.mean(2) @ weights, z.var(2, ddof=1) @ weights
+    rest = (1 - momentum) ** 120  # of the start, at the right value
+    found = [np.mean(means**2), np.mean((variances + rest - 1) ** 2)]
+    expected = [oracles.running_mean_error(batch, momentum), oracles.running_variance_error(batch, momentum)]
+    assert found == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("kept", [0.9, 0.5])
+def test_dropout_shifts_the_variance_of_rectified_numbers(kept):
+    rng = np.random.default_rng(0)
+    h = np.maximum(rng.normal(size=2_000_000), 0)
+    dropped = h * (rng.uniform(size=h.shape) < kept) / kept
+    assert oracles.dropout_shift(kept) == pytest.approx(h.var() / dropped.var(), rel=0.005)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_weight_under_random_orthogonal_gradients_turns_by_the_angle_of_sgd(momentum):
+    torch.manual_seed(0)
+    w = torch.randn(40, 200, dtype=torch.float64)
+    w.requires_grad_()
+    lr, decay, seen = 0.1, 0.04, []
+    optimizer = torch.optim.SGD([w], lr, momentum=momentum, weight_decay=decay)
+    for step in range(1000):
+        before = w.detach().clone()
+        unit = before / before.norm(dim=1, keepdim=True)
+        g = torch.randn_like(before)
+        w.grad = (g - (g * unit).sum(1, keepdim=True) * unit) / before.norm(dim=1, keepdim=True)
+        optimizer.step()
+        if step >= 800:
+            cosine = (unit * w.detach()).sum(1) / w.detach().norm(dim=1)
+            seen.append(cosine.clamp(max=1).arccos().square().mean().sqrt().item())
+    assert np.mean(seen) == pytest.approx(oracles.angle_of_sgd(lr, decay, momentum), rel=0.01)
+
+
+def test_a_weight_under_random_orthogonal_gradients_turns_by_the_angle_of_adam():
+    torch.manual_seed(0)
+    w = 0.1 * torch.randn(40, 200, dtype=torch.float64)
+    w.requires_grad_()
+    lr, decay, seen = 0.002, 1.0, []
+    optimizer = torch.optim.AdamW([w], lr, weight_decay=decay)
+    for step in range(2000):
+        before = w.detach().clone()
+        unit = before / before.norm(dim=1, keepdim=True)
+        g = torch.randn_like(before)
+        w.grad = g - (g * unit).sum(1, keepdim=True) * unit
+        optimizer.step()
+        if step >= 1800:
+            cosine = (unit * w.detach()).sum(1) / w.detach().norm(dim=1)
+            seen.append(cosine.clamp(max=1).arccos().square().mean().sqrt().item())
+    assert np.mean(seen) == pytest.approx(oracles.angle_of_adam(lr, decay, 0.9), rel=0.02)

@@ -182,7 +182,9 @@ def _candidates(selector: Mapping[str, Any], keys: Sequence[str], cells: Mapping
 
 
 def _typed(cell: Result) -> list[str]:
-    return [text.partition("=")[0].lstrip("~") for text in cell.cell["overrides"]]
+    """The keys that were typed, without those of groups, whose options say which cell it is."""
+    keys = (text.partition("=")[0].lstrip("~") for text in cell.cell["overrides"])
+    return [key for key in keys if key not in cell.cell]
 
 
 def _further(cell: Result, keys: Sequence[str]) -> dict[str, Any]:

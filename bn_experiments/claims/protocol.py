@@ -24,7 +24,7 @@ from bn_experiments.system.files import write_whole
 FILE = "experiment.json"
 CURVES = ("train/running_loss", "train/step_loss", "val/loss", "val/acc")
 SIDES = ("left", "right", "other_left", "other_right")  # arguments of rules that a number fills for all replicas
-ORACLES = ("oracle", "near", "right")  # arguments of rules that an oracle may be, the first that there is
+ORACLES = ("oracle", "near", "right")  # arguments of rules that an oracle may be
 BESIDE_RULE = ("claim", "rule", "smallest", "oracle")  # the keys of a claim that are no arguments of its rule
 FINAL = ("train/running_loss", "val/loss", "val/acc", "test/loss", "test/acc")
 
@@ -161,12 +161,14 @@ def rule_of(name: Any) -> Callable[..., Evidence] | None:
 
 
 def oracle_argument(rule: Callable[..., Evidence], given: Collection[str]) -> str | None:
-    """The argument of a rule that an oracle is; None where it has none that is not given.
+    """The argument of a rule that an oracle is, one that must be given before others; None where all are given.
 
-    >>> oracle_argument(RULES["slope"], ["values", "margin"])
-    'near'
+    >>> oracle_argument(RULES["slope"], ["values", "margin"]), oracle_argument(RULES["equivalence"], ["left", "margin"])
+    ('near', 'right')
     """
-    return next((name for name in ORACLES if name in inspect.signature(rule).parameters and name not in given), None)
+    takes = inspect.signature(rule).parameters
+    free = [name for name in ORACLES if name in takes and name not in given]
+    return next((name for name in free if takes[name].default is inspect.Parameter.empty), next(iter(free), None))
 
 
 def parse(config: Mapping[str, Any]) -> tuple[Protocol | None, list[Refusal]]:

@@ -206,7 +206,7 @@ def _paired(context: Context, quantities: Mapping[str, Quantity], size: int | No
         for folder, result in _cells(context, quantity):
             values = measured(folder, quantity)
             found.setdefault(name, []).append((result.seeds, values))
-            chance = result.chance.get(quantity.metric)
+            chance = result.chance.get(quantity.metric) if quantity.is_accuracy else None
             skill.append(chance is None or bool((values > chance).any()))
             lost = ~np.isfinite(values).reshape(len(result.seeds), -1).all(1) & np.array(result.diverged)
             diverged |= {seed for seed, is_lost in zip(result.seeds, lost, strict=True) if is_lost}

@@ -231,8 +231,18 @@ def length(config: Config, splits: Splits) -> Length:
 
 
 def schedule(config: Config, splits: Splits) -> RateSchedule:
-    """How the learning rate changes over the run."""
-    return RateSchedule.of(target(config, "scheduler"), options(config, "scheduler"), length(config, splits))
+    """How the learning rate changes over the run.
+
+    Raises:
+        Refusal: It is a schedule of one kind of parameters, which the optimizer does not make a group of.
+    """
+    make = target(config, "scheduler")
+    kind = getattr(make, "KIND", None)
+    if kind is not None and not any(value is not None for value in config["optimizer"]["groups"][kind].values()):
+        got = f"{make.__name__} changes the rates of this group alone, and the optimizer has none"
+        remedy = f"set optimizer.groups.{kind}.lr={config['optimizer'].get('lr')}"
+        raise Refusal(f"optimizer.groups.{kind}", got, "a group with a setting", remedy)
+    return RateSchedule.of(make, options(config, "scheduler"), length(config, splits))
 
 
 def loss_options(config: Config) -> dict[str, Any]:

@@ -15,11 +15,14 @@ ORACLE = Line2D([], [], color="#111111", linestyle=(0, (1, 1.5)), linewidth=1.6,
 
 
 def of_claims(arms: Mapping[str, Arm], claims: Sequence[Claim], metric: str) -> list[tuple[Quantity, NDArray]]:
-    """The quantities of a metric of which a claim has an oracle, each with the oracle's numbers, () or (P,)."""
+    """The quantities of a metric of which a claim has an oracle, each with the oracle's numbers, () or (P,).
+
+    The oracle of a claim with two quantities is of their difference, and no number of either.
+    """
     found = []
     for claim in claims:
-        quantity = next(iter(claim.quantities.values()))
-        if claim.oracle is None or quantity.metric != metric or not set(quantity.arms) <= arms.keys():
+        quantity, *others = claim.quantities.values()
+        if claim.oracle is None or others or quantity.metric != metric or not set(quantity.arms) <= arms.keys():
             continue
         cells = [(arms[name].folder, arms[name].result) for name in quantity.arms]
         try:

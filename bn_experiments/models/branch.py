@@ -47,13 +47,35 @@ class BranchScale(nn.Module):
         return x * (alpha.view(-1, *(1,) * (x.dim() - 2)) if alpha.dim() else alpha)
 
 
-def scale_of(scaling: Scaling | Literal["fixup"], start: ScaleStart, size: int, branches: int) -> nn.Module:
+class FixedScale(nn.Module):
+    """Multiplies a branch by a number that is not learned.
+
+    Args:
+        number: The number.
+    """
+
+    def __init__(self, number: float):
+        super().__init__()
+        self.number = number
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scales x, of any shape."""
+        return x * self.number
+
+
+def start_of(start: ScaleStart, branches: int) -> float:
+    """The number that scales start at, 1 / sqrt(L) of L branches for inverse_sqrt_branches."""
+    return 1 / math.sqrt(branches) if start == "inverse_sqrt_branches" else float(start)
+
+
+def scale_of(scaling: Scaling | Literal["fixup", "nf"], start: ScaleStart, size: int, branches: int) -> nn.Module:
     """What scales a branch at its end, before the addition.
 
     Args:
-        scaling: The kind: one number (skipinit, rezero, fixup), one for each feature (layer_scale), or none.
-        start: What the numbers of skipinit and layer_scale start at: a number, or inverse_sqrt_branches, which is
-            1 / sqrt(L). Those of rezero start at 0 and those of fixup at 1, by their definition.
+        scaling: The kind: one number (skipinit, rezero, fixup), one for each feature (layer_scale), one that is not
+            learned (nf), or none.
+        start: What the numbers of skipinit and layer_scale start at, and that of nf is (see `start_of`). Those of
+            rezero start at 0 and those of fixup at 1, by their definition.
         size: The number of features of the branch.
         branches: The number L of residual branches in the network.
     """
@@ -61,7 +83,9 @@ def scale_of(scaling: Scaling | Literal["fixup"], start: ScaleStart, size: int, 
         return nn.Identity()
     if scaling in ("rezero", "fixup"):
         return BranchScale(None, float(scaling == "fixup"))
-    number = 1 / math.sqrt(branches) if start == "inverse_sqrt_branches" else float(start)
+    number = start_of(start, branches)
+    if scaling == "nf":
+        return FixedScale(number)
     return BranchScale(size if scaling == "layer_scale" else None, number)
 
 

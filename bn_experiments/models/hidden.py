@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from bn_experiments.counters import random_bits, shift_right
@@ -13,6 +14,7 @@ from bn_experiments.norms.slot import Slot
 from bn_experiments.refusal import Refusal
 
 ActivationName = Literal["relu", "sigmoid", "tanh", "gelu", "silu", "elu", "leaky_relu", "softplus", "identity"]
+Probability = Annotated[float, Field(ge=0, lt=1)]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -28,14 +30,22 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def hidden_layers(
-    widths: Sequence[int], norm: Slot, activation: ActivationName, dropout: float, bias: bool = True
+    widths: Sequence[int],
+    norm: Slot,
+    activation: ActivationName,
+    dropout: Probability | Sequence[Probability],
+    bias: bool = True,
 ) -> nn.Sequential:
-    """Fully connected hidden layers with a norm slot each; they map (B, widths[0]) to (B, widths[-1])."""
+    """Fully connected hidden layers with a norm slot each; they map (B, widths[0]) to (B, widths[-1]).
+
+    Where dropout is a number, it is that of every layer.
+    """
     layers = nn.Sequential()
-    for inputs, outputs in pairwise(widths):
+    each = [dropout] * (len(widths) - 1) if isinstance(dropout, int | float) else dropout
+    for (inputs, outputs), p in zip(pairwise(widths), each, strict=True):
         layer = norm.around(nn.Linear(inputs, outputs, bias), named_activation(activation))
-        if dropout > 0:
-            layer.add_module("dropout", Dropout(dropout))
+        if p > 0:
+            layer.add_module("dropout", Dropout(p))
         layers.append(layer)
     return layers
 

@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from bn_experiments.models.hidden import ActivationName, hidden_layers
+from bn_experiments.models.hidden import ActivationName, Probability, hidden_layers
 from bn_experiments.norms.slot import Slot
+from bn_experiments.refusal import Refusal
 
 
 class MLP(nn.Module):
@@ -26,7 +27,10 @@ class MLP(nn.Module):
         repeat: The number of repetitions of `hidden`: the depth is `repeat` times the length of `hidden`.
         bias: Whether the linear maps, the last one too, have biases; the norm may remove some of them (`norm.bias`).
         activation: The name of the activation.
-        dropout: The probability that a unit is zeroed, after each hidden layer.
+        dropout: The probability that a unit is zeroed, after each hidden layer; or one for each of them.
+
+    Raises:
+        Refusal: There are more or fewer probabilities than hidden layers.
     """
 
     def __init__(
@@ -37,11 +41,15 @@ class MLP(nn.Module):
         *,
         hidden: Annotated[list[PositiveInt], Field(min_length=1)],
         activation: ActivationName,
-        dropout: Annotated[float, Field(ge=0, lt=1)],
+        dropout: Probability | list[Probability],
         repeat: PositiveInt,
         bias: bool,
     ):
         super().__init__()
+        depth = len(hidden) * repeat
+        if isinstance(dropout, list) and len(dropout) != depth:
+            got, allowed = f"{len(dropout)} probabilities for {depth} hidden layers", f"a number, or {depth} of them"
+            raise Refusal("model.dropout", got, allowed, "change it", value=dropout)
         widths = [math.prod(input_shape), *hidden * repeat]
         self.hidden = hidden_layers(widths, norm, activation, dropout, bias)
         self.output = nn.Linear(widths[-1], num_classes, bias)

@@ -30,6 +30,20 @@ def outputs_of_layers(network: nn.Module, x: Tensor) -> list[Tensor]:
     return found
 
 
+def weights_of_layers(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The weight (out, in, ...) of each linear or convolutional layer, by the layer's name.
+
+    Of a layer whose weight a parametrization computes it is the parameter with the most elements, the one that gives
+    the direction.
+
+    >>> [*weights_of_layers(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)))]
+    ['0', '2']
+    """
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, MAPS)}
+    found = {name: reversed([*layer.parameters()]) for name, layer in layers.items()}  # a direction after its length
+    return {name: max(own, key=lambda one: (one.dim() > 1, one.numel())) for name, own in found.items()}
+
+
 def numbered(count: int) -> list[str]:
     """The labels of so many layers: their numbers, from 1."""
     return [str(i + 1) for i in range(count)]

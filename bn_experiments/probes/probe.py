@@ -14,7 +14,7 @@ from bn_experiments.data.examples import Examples, of_replicas
 from bn_experiments.data.splits import Splits
 from bn_experiments.refusal import Refusal
 from bn_experiments.seeds import generator
-from bn_experiments.training.replicas import Replicas
+from bn_experiments.training.replicas import Part, Replicas
 
 if TYPE_CHECKING:  # the check of a grid imports the probes, and answers before TensorBoard could be imported
     from torch.utils.tensorboard import SummaryWriter
@@ -113,6 +113,21 @@ class Probe(ABC):
         for quantity, by_label in means.items():
             for label, mean in zip(reading.labels, by_label, strict=True):
                 writer.add_scalar(f"{tag}/{label}" if len(means) == 1 else f"{tag}/{label}/{quantity}", mean, epoch)
+
+    def follow(self, parts: Sequence[Part], optimizers: Sequence[Sequence[torch.optim.Optimizer]]) -> None:
+        """Is told what will be trained, before the first step; a probe that looks at steps sets its hooks here.
+
+        What a hook does is captured with the step on a GPU, so it works on tensors of its own, in their place.
+
+        Args:
+            parts: The parts of the replicas.
+            optimizers: The optimizers of each part, which step in their order.
+        """
+        return
+
+    def start_epoch(self) -> None:
+        """Is told that an epoch starts."""
+        return
 
     def refusals(self, network: nn.Module, batch: Tensor) -> list[Refusal]:
         """What keeps it from measuring a network, asked before anything trains; by default nothing does.

@@ -3,9 +3,10 @@
 import copy
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from bn_experiments.probes.probe import Probe, Reading, Schedule
 from bn_experiments.seeds import Stream
 from bn_experiments.system import interruption
 from bn_experiments.system.files import write_whole
-from bn_experiments.training.replicas import Replicas
+from bn_experiments.training.replicas import Part, Replicas
 from bn_experiments.training.snapshot import Snapshot
 
 FILE = "probes.npz"
@@ -75,6 +76,19 @@ class Probing(Callback):
             for epoch, reading in record.readings.items():
                 record.probe.draw(self.writer, name, reading, splits, epoch)
         self._measure(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets the probes follow the steps."""
+        parts: Sequence[Part] = cast(Any, pl_module).parts
+        optimizers = iter(trainer.optimizers)
+        of_parts = [list(islice(optimizers, len(part.networks))) for part in parts]
+        for record in self.records.values():
+            record.probe.follow(parts, of_parts)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tells the probes."""
+        for record in self.records.values():
+            record.probe.start_epoch()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the measurements that are due; those that a signal cuts are taken when the run goes on."""

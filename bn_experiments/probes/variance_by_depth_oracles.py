@@ -1,5 +1,7 @@
 """What theory says of the variance over residual links, for the configuration of an arm."""
 
+import math
+
 from bn_experiments.oracles import Config, norm_of, rectified_correlation, residual_moments
 
 
@@ -8,17 +10,23 @@ def residual_variance(config: Config) -> dict[str, float]:
 
     The probe takes the population variance over a batch of B, which is 1 - 1 / B of the variance. With batch norm at
     the start of a branch each link adds what a relu leaves of unit variance, 1 - J(-1 / (B - 1)) or 1 - 1 / pi = 0.68
-    in large batches; with batch norm at its end each link adds 1, without a further factor.
+    in large batches; with batch norm at its end each link adds 1, without a further factor. Branches that start at zero
+    add nothing. With scaled weight standardization and branches that read the trunk at variance 1 (nf) a link adds
+    alpha^2, if the trunk starts with variance 1. Examples are N(0, 1) over the standard deviation that the data are
+    divided by; the first linear map doubles their variance.
     """
     links, batch = config["model"]["links"], config["probes"]["variance_by_depth"]["examples"]
     share = 1 - 1 / batch
+    first = 2 / config["data"]["std"] ** 2 if config["data"]["normalization"] == "given" else 2.0
+    scaling, start = config["model"]["branch_scale"], config["model"]["branch_scale_start"]
+    number = 1 / math.sqrt(links) if start == "inverse_sqrt_branches" else float(start)
     if norm_of(config) == "BatchNorm":
         at_start = config["model"]["norm_position"] == "branch"
         step = share * (1 - rectified_correlation(-1 / (batch - 1))) if at_start else 1.0
-        variances = [2 * share + step * link for link in range(links + 1)]
+        variances = [first * share + step * link for link in range(links + 1)]
+    elif scaling == "nf":
+        variances = [share * (first + number**2 * link) for link in range(links + 1)]
     else:
-        is_scaled = config["model"]["branch_scale"] == "skipinit"
-        start = config["model"]["branch_scale_start"] if is_scaled else 1.0
-        gain = 1 / links if start == "inverse_sqrt_branches" else float(start) ** 2
-        variances = [share * variance for _, variance in residual_moments(links, gain)]
+        gain = {"none": 1.0, "rezero": 0.0, "fixup": 0.0}.get(scaling, number**2)
+        variances = [share * variance for _, variance in residual_moments(links, gain, first)]
     return dict(zip(["input", *(f"links.{i}" for i in range(links))], variances, strict=True))

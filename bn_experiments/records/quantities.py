@@ -30,7 +30,9 @@ class Quantity:
         metric: A metric of the result (test/acc), a curve of metrics.csv (train/running_loss), or <probe>/<quantity>.
         each: The points of a curve: one for each epoch (epoch), or the mean of each N steps (N steps). None: the final
             number.
-        moment: The reading of a probe: the first one, which must be of the initial networks (start), or the last (end).
+        moment: The reading of a probe: the first one, which must be of the initial networks (start), the last (end),
+            the mean of those in the later half of the epochs (late), or the standard deviation of all but that of the
+            initial networks (spread).
         label: One label on the axis of a probe, such as a layer.
         labels: Several labels on the axis of a probe, which make a curve.
         minus: A label of a probe that is subtracted, such as train for a gap.
@@ -41,7 +43,7 @@ class Quantity:
     arm: str | Annotated[list[str], Field(min_length=2)]
     metric: Annotated[str, Field(pattern=r"^[\w.]+/[\w./]+$", description="such as test/acc")]
     each: Annotated[str, Field(pattern=r"^(epoch|[1-9]\d* steps)$", description="epoch or N steps")] | None = None
-    moment: Literal["start", "end"] = "end"
+    moment: Literal["start", "end", "late", "spread"] = "end"
     label: str | None = None
     labels: list[str] | None = None
     minus: str | None = None
@@ -50,6 +52,12 @@ class Quantity:
     def arms(self) -> tuple[str, ...]:
         """The names of its arms."""
         return (self.arm,) if isinstance(self.arm, str) else tuple(self.arm)
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is an accuracy, and no gap or spread of them, so that a diverged replica has that of chance."""
+        is_one = re.search(r"[/_]acc$", self.metric) is not None
+        return is_one and self.minus is None and self.moment != "spread"
 
 
 class NotMeasured(ValueError):
@@ -89,8 +97,9 @@ def measured(folder: Path, quantity: Quantity) -> Array:
         values = np.array(result.metrics[quantity.metric], dtype=np.float64)
     else:
         raise NotMeasured(f"{quantity.metric} was not measured; add its probe to probes=[...]")
-    is_accuracy = re.search(r"[/_]acc$", quantity.metric) is not None and quantity.minus is None
-    at_chance = np.array(result.metrics["test/acc"] if is_accuracy else [math.nan] * len(values), dtype=np.float64)
+    at_chance = np.array(
+        result.metrics["test/acc"] if quantity.is_accuracy else [math.nan] * len(values), dtype=np.float64
+    )
     lost = np.array(result.diverged).reshape(-1, *(1,) * (values.ndim - 1))
     return np.where(lost, at_chance.reshape(lost.shape), values)
 
@@ -191,7 +200,7 @@ def reading(folder: Path, quantity: Quantity) -> Array:
         raise NotMeasured(f"{probe} has no {quantity.metric}")
     if quantity.moment == "start" and arrays[f"{probe}/epochs"][0] != 0:
         raise NotMeasured(f"{probe} did not measure the initial networks; set probes.{probe}.at_start=true")
-    values = np.asarray(arrays[quantity.metric][0 if quantity.moment == "start" else -1], dtype=np.float64)
+    values = _at(quantity, arrays[f"{probe}/epochs"], arrays[quantity.metric].astype(np.float64))
     if quantity.label is None and quantity.labels is None:
         return values
     labels = axis_labels(arrays, probe)
@@ -203,6 +212,18 @@ def reading(folder: Path, quantity: Quantity) -> Array:
     if quantity.minus is not None:
         chosen = chosen - values[:, [labels.index(quantity.minus)]]
     return chosen if quantity.label is None else chosen[:, 0]
+
+
+def _at(quantity: Quantity, epochs: NDArray, readings: Array) -> Array:
+    """What is taken of readings (T, R, ...) at epochs (T,), (R, ...)."""
+    if quantity.moment in ("start", "end"):
+        return readings[0 if quantity.moment == "start" else -1]
+    if quantity.moment == "late":
+        return readings[epochs > epochs[-1] / 2].mean(axis=0) if epochs[-1] else readings[-1]
+    if (epochs > 0).sum() < 2:
+        probe = quantity.metric.partition("/")[0]
+        raise NotMeasured(f"{probe} took one reading while training; set probes.{probe}.every_n_epochs=1")
+    return readings[epochs > 0].std(axis=0, ddof=1)
 
 
 @lru_cache(maxsize=4)

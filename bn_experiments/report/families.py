@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,43 +14,74 @@ from bn_experiments.figures.oracles import ORACLE, of_claims
 from bn_experiments.records.identity import flat
 from bn_experiments.records.quantities import NotMeasured, Quantity, measured
 
+MOST = 3  # metrics that are shown
 WIDE = 8  # times, from which on an axis is logarithmic
 
 
 def family(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
-    """The first quantity of which the claims name several arms at once, against what tells these apart."""
-    quantities = [q for claim in claims for q in claim.quantities.values() if len(q.arms) > 1 and {*q.arms} <= {*arms}]
-    if not quantities:
-        raise NotMeasured("no claim is about a family")
-    metric = quantities[0].metric
-    by_size = sorted(quantities, key=lambda q: len(q.arms))  # so that the largest family of a name stays
+    """What claims say of several arms at once, against what tells these apart, a panel for each metric."""
+    families = [q for claim in claims for q in claim.quantities.values() if len(q.arms) > 1 and {*q.arms} <= {*arms}]
+    metrics = list(dict.fromkeys(q.metric for q in families))[:MOST]
+    shown = {metric: found for metric in metrics if (found := _family(metric, families, arms))}
+    if not shown:
+        raise NotMeasured("no claim is about a family that a number tells apart")
+    norms = {
+        name: str(arms[q.arms[0]].result.cell["norm"]) for each in shown.values() for name, q in each.series.items()
+    }
+    look = looks(norms)
+    figure, panes = panels(3.1, columns=len(shown))
+    parts, legends, has_theory = [], {}, False
+    for axes, (metric, each) in zip(panes, shown.items(), strict=True):
+        data = joined(points(_values(q, arms), arm=name, value=each.at[name]) for name, q in each.series.items())
+        for i, (name, q) in enumerate(each.series.items()):
+            legends[name] = arm = replace(arms[q.arms[0]], name=name, look=look[name])
+            own, shift = data[data["arm"] == name], 1.02 ** (i - (len(each.series) - 1) / 2)
+            dots(axes, arm, own, [value * shift for value in own["value"]], sideways=False)
+        for q, oracle in of_claims(arms, claims, metric):
+            if q in each.series.values():
+                name, has_theory = _named(q, arms), True
+                line = np.broadcast_to(oracle, len(each.at[name]))
+                axes.plot(each.at[name], line, color=look[name].color, linestyle=(0, (1, 1.5)))
+        low, high = data["value"].min(), data["value"].max()
+        if low > 0 and high >= WIDE * low:
+            log_scale(axes.xaxis, low, high)
+            axes.set_xticks(sorted(set(data["value"])))
+        axes.set_xlabel(plain(each.key, longest=60))
+        axes.set_ylabel(plain(metric, longest=60))
+        parts.append(data.assign(metric=metric))
+    legend(figure, list(legends.values()), [ORACLE] * has_theory, lines=False)
+    theory = " Dotted: what theory says." if has_theory else ""
+    first, key = metrics[0], next(iter(shown.values())).key
+    alt = f"Dots of {' and '.join(shown)} against {key}: {ends(parts[0])}, at the last value, of {first}."
+    title = f"{', '.join(shown)} by {key}"
+    return Drawing("family", title, f"{INTERVALS}{theory}", alt, joined(parts), figure)
+
+
+class _Family(NamedTuple):
+    """The families of a metric, the arms of each of which one key tells apart.
+
+    Args:
+        key: The key.
+        series: The quantity of each family, by its name.
+        at: The values of the key in the arms of each family, by its name.
+    """
+
+    key: str
+    series: dict[str, Quantity]
+    at: dict[str, list[float]]
+
+
+def _family(metric: str, families: Sequence[Quantity], arms: Mapping[str, Arm]) -> _Family | None:
+    """The families of a metric that the key of the first one tells apart; None where no number does."""
+    by_size = sorted(families, key=lambda q: len(q.arms))  # so that the largest family of a name stays
     series = {_named(q, arms): q for q in by_size if q.metric == metric}
     keys = {name: _key([arms[arm] for arm in q.arms]) for name, q in series.items()}
     key = next(iter(keys.values()))
+    if key is None:
+        return None
     series = {name: q for name, q in series.items() if keys[name] == key}
-    look = looks({name: str(arms[q.arms[0]].result.cell["norm"]) for name, q in series.items()})
-    shown = {name: replace(arms[q.arms[0]], name=name, look=look[name]) for name, q in series.items()}
     at = {name: [_value(arms[arm], key) for arm in q.arms] for name, q in series.items()}
-    parts = [points(_values(q, arms), arm=name, value=at[name]) for name, q in series.items()]
-    data = joined(parts)
-    figure, (axes,) = panels(3.1)
-    for i, (name, arm) in enumerate(shown.items()):
-        own = data[data["arm"] == name]
-        shift = 1.02 ** (i - (len(shown) - 1) / 2)
-        dots(axes, arm, own, [value * shift for value in own["value"]], sideways=False)
-    drawn = [(_named(q, arms), oracle) for q, oracle in of_claims(arms, claims, metric) if q in series.values()]
-    for name, oracle in drawn:
-        axes.plot(at[name], np.broadcast_to(oracle, len(at[name])), color=look[name].color, linestyle=(0, (1, 1.5)))
-    low, high = data["value"].min(), data["value"].max()
-    if low > 0 and high >= WIDE * low:
-        log_scale(axes.xaxis, low, high)
-        axes.set_xticks(sorted(set(data["value"])))
-    axes.set_xlabel(plain(key, longest=60))
-    axes.set_ylabel(plain(metric, longest=60))
-    legend(figure, list(shown.values()), [ORACLE] * bool(drawn), lines=False)
-    theory = " Dotted: what theory says." if drawn else ""
-    alt = f"Dots of {metric} against {key}: {ends(data)}, at the last value."
-    return Drawing("family", f"{metric} by {key}", f"{INTERVALS}{theory}", alt, data, figure)
+    return _Family(key, series, at)
 
 
 def _named(quantity: Quantity, arms: Mapping[str, Arm]) -> str:
@@ -59,18 +90,12 @@ def _named(quantity: Quantity, arms: Mapping[str, Arm]) -> str:
     return f"{norm}, {quantity.label}" if quantity.label else norm
 
 
-def _key(arms: Sequence[Arm]) -> str:
-    """The key that tells the arms of a family apart by numbers; that of the data or the model, where several do.
-
-    Raises:
-        NotMeasured: There is none.
-    """
+def _key(arms: Sequence[Arm]) -> str | None:
+    """The key that tells the arms of a family apart by numbers; that of the data or the model, where several do."""
     configs = [flat(arm.result.config) for arm in arms]
     keys = [key for key in configs[0] if len({repr(config.get(key)) for config in configs}) == len(arms)]
     keys = [key for key in keys if all(type(config[key]) in (int, float) for config in configs)]
-    if not keys:
-        raise NotMeasured("no number tells the arms apart")
-    return min(keys, key=lambda key: (key.startswith("probes."), key))
+    return min(keys, key=lambda key: (key.startswith("probes."), key), default=None)
 
 
 def _value(arm: Arm, key: str) -> float:

@@ -73,27 +73,40 @@ def interaction(
     return assess(here - there, above, np.inf, rounding + other_rounding)
 
 
-def equivalence(left: ArrayLike, right: ArrayLike, *, margin: float, log: bool = False) -> Evidence:
-    """The mean of left_i - right_i over replicas i is within (-margin, margin).
+def equivalence(
+    left: ArrayLike, right: ArrayLike, *, margin: float, near: ArrayLike = 0.0, log: bool = False
+) -> Evidence:
+    """The mean of left_i - right_i over replicas i is within (near - margin, near + margin).
 
-    These are the two one-sided tests at 0.5% each, since the whole 99% interval must lie inside.
+    These are the two one-sided tests at 0.5% each, since the whole 99% interval must lie inside. Of curves this is
+    judged at every point, as in `agreement`, with the distance of their difference from `near` as the estimate.
     Source: Schuirmann 1987, doi:10.1007/BF01068419.
 
     Args:
-        left: One value for each replica (R,).
-        right: The values of the same replicas (R,), in the same order.
-        margin: The largest difference that counts as none, > 0, in the values' unit.
-        log: Whether the natural logarithms of the values are compared, so that the margin is one of their ratio.
+        left: One value for each replica (R,), or one curve (R, P).
+        right: The values of the same replicas, in the same order.
+        margin: The largest distance that counts as none, > 0, in the values' unit.
+        near: The difference that there should be, in the values' unit; of curves one number or one at each point (P,).
+        log: Whether the natural logarithms of the values are compared, so that `near` and the margin are those of
+            their ratio.
 
     Raises:
-        ValueError: The arrays differ in shape or have a second axis, or the margin is not positive.
+        ValueError: The arrays or `near` differ in shape, or the margin is not positive.
 
     >>> round(equivalence([1.0, 2.0, 3.0], [1.1, 2.0, 2.9], margin=0.5).p, 3)
     0.013
+    >>> equivalence([3.0, 4.0, 5.0], [1.0, 2.0, 3.0], margin=0.5, near=2.0).p
+    0.0
     """
-    values, rounding = _paired("equivalence", left, right, ("R",), log)
     _require_positive("equivalence", margin)
-    return assess(values, -margin, margin, rounding)
+    axes = ("R", "P") if np.ndim(left) == 2 else ("R",)
+    values, rounding = _paired("equivalence", left, right, axes, log)
+    expected = np.asarray(near, dtype=np.float64)
+    if expected.shape not in ((), values.shape[1:]):
+        raise ValueError(f"equivalence: a difference of the shape {values.shape} near one of {expected.shape}")
+    if values.ndim == 2:
+        return _at_every_point(values - expected, -margin, margin, rounding)
+    return assess(values, float(expected) - margin, float(expected) + margin, rounding)
 
 
 def slope(

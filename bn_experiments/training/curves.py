@@ -98,8 +98,12 @@ class Curves(Callback):
         return {name: values[-1] for name, values in self.epochs.items() if values}
 
     def write(self, folder: Path) -> None:
-        """Writes `metrics.csv`: step, epoch, replica, name, value; steps and epochs count from 1."""
-        write_whole(folder / FILE, pd.concat(self._tables()).to_csv(index=False, float_format="%.7g"))
+        """Writes `metrics.csv`: step, epoch, replica, name, value; steps and epochs count from 1.
+
+        Values have as many digits as the losses: 7 in float32, 17 in float64.
+        """
+        digits = 17 if torch.cat(self.losses).dtype == torch.float64 else 7
+        write_whole(folder / FILE, pd.concat(self._tables()).to_csv(index=False, float_format=f"%.{digits}g"))
 
     def _tables(self) -> Iterator[pd.DataFrame]:
         steps, ends = torch.arange(1, len(self.sizes) + 1), torch.tensor(self.epoch_ends)

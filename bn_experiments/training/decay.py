@@ -64,7 +64,8 @@ def parameter_groups(network: nn.Module, decay: Decay, groups: Mapping[str, Sett
         groups: The settings by kind of parameters (see `Groups`), which come before those of the optimizer and `decay`.
 
     Returns:
-        Groups that are made as they are read. The first has the optimizer's own learning rate and weight decay.
+        Groups that are made as they are read. The first has the optimizer's own learning rate and weight decay; one
+        with settings of a kind has its name as `kind`.
 
     Source: Wightman 2019, timm, `optim.param_groups_weight_decay`; Karpathy 2022, nanoGPT, `configure_optimizers`.
 
@@ -78,11 +79,13 @@ def parameter_groups(network: nn.Module, decay: Decay, groups: Mapping[str, Sett
     before_norms = roles_of(network).before_norm
     free = {} if decay == "all" else {"weight_decay": 0.0}
     made: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for settings in ({}, free):
-        made.setdefault((*settings.items(),), {"params": [], **settings})
+    for first in ({}, free):
+        made.setdefault((*first.items(),), {"params": [], **first})
     for name, parameter in named.items():
         kind = "norms" if name in of_norms else "scale_invariant" if name in before_norms else ""
         decays = parameter.dim() >= axes and name not in of_norms
-        settings = {**({} if decays else free), **own.get(kind, {})}
-        made.setdefault((*sorted(settings.items()),), {"params": [], **settings})["params"].append(parameter)
+        settings: dict[str, Any] = {**({} if decays else free), **own.get(kind, {})}
+        if kind in own:
+            settings["kind"] = kind
+        made.setdefault((*sorted(settings.items(), key=str),), {"params": [], **settings})["params"].append(parameter)
     yield from made.values()

@@ -129,6 +129,45 @@ class WarmupCosine(LRScheduler):
         return [self.eta_min + (rate - self.eta_min) * share for rate in self.base_lrs]
 
 
+class DecayEquivalent(LRScheduler):
+    """Growing rates that do to scale-invariant weights what weight decay does at a constant rate.
+
+    With w' = (1 - eta lambda)^-t w, step t = 0, 1, ... of SGD without decay and with the rate
+    eta (1 - eta lambda)^(-2 t - 1) goes through the same functions as SGD with the rate eta and the decay lambda, if a
+    norm takes out the scale of w: there the gradient at w' is that at w divided by the scale. The group
+    `scale_invariant` of the optimizer has these rates, all others keep theirs. Momentum is to be 0.
+
+    Args:
+        optimizer: The optimizer, with settings of the group.
+        weight_decay: lambda.
+
+    Raises:
+        Refusal: eta lambda is not below 1.
+
+    Source: Li & Arora 2020, arXiv:1910.07454, theorem 2.1 for no momentum.
+    """
+
+    KIND = "scale_invariant"
+
+    def __init__(self, optimizer: Optimizer, *, weight_decay: NonNegativeFloat):
+        self.weight_decay = weight_decay
+        largest = max(float(group["lr"]) for group in optimizer.param_groups)
+        if largest * weight_decay >= 1:
+            got = f"a rate of {largest:g} times this decay is not below 1"
+            remedy = "lower it, or the rate"
+            raise Refusal("scheduler.weight_decay", got, f"below {1 / largest:g}", remedy, value=weight_decay)
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rate of each group in the current step."""
+        grows = [group.get("kind") == self.KIND for group in self.optimizer.param_groups]
+        exponent = -2 * self.last_epoch - 1
+        return [
+            rate * (1 - rate * self.weight_decay) ** exponent if own else rate
+            for rate, own in zip(map(float, self.base_lrs), grows, strict=True)
+        ]
+
+
 def advance(scheduler: LRScheduler) -> None:
     """Steps a scheduler, which reckons in numbers where the rates lie on the device.
 

@@ -11,8 +11,9 @@ from bn_experiments.data.splits import Splits
 from bn_experiments.norms.batch import BatchCenter, BatchNorm, BatchScale, L1BatchNorm
 from bn_experiments.norms.per_step import PerStep
 from bn_experiments.norms.running import BatchRenorm, FrozenBatchNorm
-from bn_experiments.probes.population import Population, estimate_population_statistics
+from bn_experiments.probes.population import Population
 from bn_experiments.probes.population_figures import QUANTITIES
+from bn_experiments.probes.precise import estimate_population_statistics
 from bn_experiments.probes.scoring import SPLITS, scores_by_split
 from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
@@ -103,9 +104,9 @@ class Constant(nn.Module):
 
 
 OWN = (
-    "probes.population: Own changes {} in training mode by a rule of its own, which cannot be estimated anew; allowed: "
+    "probes: Own changes {} in training mode by a rule of its own, which cannot be estimated anew; allowed: "
     "modules with reset_running_stats and momentum as in torch, or without running statistics; give them to Own, or "
-    "leave population out of probes=[...]"
+    "leave what needs precise statistics out of probes=[...]"
 )
 
 

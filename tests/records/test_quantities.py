@@ -155,3 +155,29 @@ def test_a_further_run_without_its_probes_is_said_and_its_replicas_never_left_ou
     (folder / "seeds=2-3" / "probes.npz").unlink()
     with pytest.raises(NotMeasured, match=r"probes\.npz is missing in a run"):
         measured(folder, Quantity("bn", "depth/variance", label="x"))
+
+
+def of_epochs(tmp_path, epochs, diverged=(False, False)):
+    readings = np.arange(1.0, 1 + 2 * len(epochs)).reshape(len(epochs), 2, 1) ** 2
+    probes = {"scores/epochs": np.array(epochs), "scores/split": np.array(["test"]), "scores/run_acc": readings / 100}
+    metrics = {"test/acc": [0.9, 0.1]}
+    folder = write_cell(tmp_path / str(epochs), "bn", metrics, probes=probes, diverged=list(diverged))
+    return lambda moment: measured(folder, Quantity("bn", "scores/run_acc", moment=moment, label="test"))
+
+
+def test_late_is_the_mean_over_the_later_half_of_the_epochs_and_spread_the_standard_deviation(tmp_path):
+    of = of_epochs(tmp_path, [0, 1, 2, 3, 4])
+    np.testing.assert_allclose(of("late"), [(49 + 81) / 200, (64 + 100) / 200])
+    np.testing.assert_allclose(of("spread")[0], np.std([0.09, 0.25, 0.49, 0.81], ddof=1))
+    assert of_epochs(tmp_path, [0])("late").tolist() == [0.01, 0.04], "the one that there is"
+
+
+def test_a_spread_needs_two_readings(tmp_path):
+    with pytest.raises(NotMeasured, match=r"one reading while training; set probes\.scores\.every_n_epochs=1"):
+        of_epochs(tmp_path, [0, 3])("spread")
+
+
+def test_a_diverged_replica_has_chance_late_and_no_spread(tmp_path):
+    of = of_epochs(tmp_path, [1, 2, 3], diverged=(False, True))
+    assert of("late")[1] == 0.1
+    assert np.isnan(of("spread")[1])

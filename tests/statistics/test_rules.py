@@ -554,3 +554,30 @@ def test_a_claim_that_is_just_true_fails_in_at_most_five_per_cent_of_experiments
         "fails", lambda: agreement(NOISES[name](rng, curve) - NOISES[name](rng, curve) + 0.99, 0.0, margin=1.0), 1000
     )
     assert max(rates.values()) <= 0.05, rates
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_an_equivalence_near_a_number_is_that_of_what_is_shifted(log):
+    rng = np.random.default_rng(0)
+    left, right = np.exp(rng.normal(0, 0.1, (2, 10)))
+    differences = np.log(left / right) if log else left - right
+    found = equivalence(left, right, margin=0.3, near=-0.7, log=log)
+    assert found.estimate == pytest.approx(differences.mean())
+    assert found.p == pytest.approx(equivalence(differences, np.full(10, -0.7), margin=0.3).p)
+    assert found.region == pytest.approx((-1.0, -0.4))
+
+
+def test_an_equivalence_of_curves_is_the_agreement_of_their_difference():
+    rng = np.random.default_rng(1)
+    left, right = rng.normal(0, 0.1, (2, 10, 4))
+    left[:, 2] += 0.15
+    for near in (0.0, [0.0, 0.0, 0.1, 0.0]):
+        found = equivalence(left, right, margin=0.4, near=near)
+        assert found == agreement(left - right, near, margin=0.4)
+        assert near != 0.0 or found.at == 2
+
+
+@pytest.mark.parametrize("near", [[0.0, 0.0], [[0.0] * 4]])
+def test_an_equivalence_near_numbers_of_another_count_is_refused(near):
+    with pytest.raises(ValueError, match="equivalence: a difference of the shape"):
+        equivalence(np.ones((3, 4)), np.ones((3, 4)), margin=1.0, near=near)

@@ -1,0 +1,104 @@
+"""Rotation: the angle by which each step of training turns the layers' weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bn_experiments.data.splits import Splits
+from bn_experiments.probes.layers import weights_of_layers
+from bn_experiments.probes.probe import Probe, Reading
+from bn_experiments.training.replicas import Part, Replicas, StackedReplicas
+
+
+def angles(before: Tensor, after: Tensor) -> Tensor:
+    """The angle between two vectors on the last axis, in radians, exact for small ones too.
+
+    2 arctan(|u - v| / |u + v|) of the vectors u and v of length 1. Shapes: (..., F), twice, to (...).
+
+    >>> angles(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 2.0]))
+    tensor(0.7854)
+    """
+    u, v = (x / x.norm(dim=-1, keepdim=True) for x in (before, after))
+    return 2 * torch.atan2((u - v).norm(dim=-1), (u + v).norm(dim=-1))
+
+
+class Rotation(Probe):
+    """The angle by which a step turns the weight of each of L layers, the root mean square over the steps of an epoch.
+
+    `angle` is that of the whole weight, `angle_of_units` that of the rows of the output units, of which the mean square
+    is taken too. The steps are those of the last epoch before the reading. `length` is |w| after them.
+
+    Readings: angle, angle_of_units, in radians, and length (R, L).
+
+    Source: Wan et al. 2020, arXiv:2006.08419, definition 1 (the angular update).
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+
+    def follow(self, parts: Sequence[Part], optimizers: Sequence[Sequence[torch.optim.Optimizer]]) -> None:
+        """Follows the steps of the optimizers of each part from now on."""
+        self.seen = [Seen(part, own) for part, own in zip(parts, optimizers, strict=True)]
+
+    def start_epoch(self) -> None:
+        """Forgets the steps of the epoch before."""
+        for seen in self.seen:
+            seen.forget()
+
+    def measure(self, replicas: Replicas, splits: Splits) -> Reading:
+        """The angles of the steps since the start of the epoch; NaN before any."""
+        weights = [weights_of_layers(replicas.replica(i)) for i in range(replicas.size)]
+        length = torch.stack([torch.stack([w.detach().norm() for w in own.values()]) for own in weights])
+        none = torch.full(length.shape, torch.nan)
+        of_layers, of_units = (
+            torch.cat([part.cpu() for part in parts]) if parts else none
+            for parts in ([seen.angle() for seen in self.seen], [seen.angle_of_units() for seen in self.seen])
+        )
+        values = {"angle": of_layers, "angle_of_units": of_units, "length": length.cpu()}
+        return Reading("layer", list(weights[0]), {name: each.double() for name, each in values.items()})
+
+
+class Seen:
+    """What is seen of the steps of one part of the replicas, in tensors of its own, so that a step can be captured.
+
+    Args:
+        part: A stack of R replicas, or one network.
+        optimizers: Its optimizers, which step in their order.
+    """
+
+    def __init__(self, part: Part, optimizers: Sequence[torch.optim.Optimizer]):
+        stacked = isinstance(part.module, StackedReplicas)
+        found = weights_of_layers(part.module).values()
+        self.weights = [w.detach() if stacked else w.detach()[None] for w in found]  # (R, out, in, ...), in its memory
+        self.before = [torch.empty_like(w) for w in self.weights]
+        shape = (len(self.weights), len(self.weights[0]))
+        self.squares = [self.weights[0].new_zeros(shape) for _ in range(2)]  # (L, R), twice
+        self.steps = self.squares[0].new_zeros(())
+        optimizers[0].register_step_pre_hook(lambda *_: self._keep())
+        optimizers[-1].register_step_post_hook(lambda *_: self._compare())
+
+    def forget(self) -> None:
+        """Starts anew."""
+        for tensor in (*self.squares, self.steps):
+            tensor.zero_()
+
+    def angle(self) -> Tensor:
+        """The root mean square of the angles of whole weights (R, L)."""
+        return (self.squares[0] / self.steps).sqrt().T
+
+    def angle_of_units(self) -> Tensor:
+        """The root mean square of the angles of rows (R, L)."""
+        return (self.squares[1] / self.steps).sqrt().T
+
+    def _keep(self) -> None:
+        for before, weight in zip(self.before, self.weights, strict=True):
+            before.copy_(weight)
+
+    def _compare(self) -> None:
+        for i, (before, after) in enumerate(zip(self.before, self.weights, strict=True)):
+            whole = angles(before.flatten(1), after.flatten(1))  # (R,)
+            rows = angles(before.flatten(2), after.flatten(2))  # (R, out)
+            self.squares[0][i] += whole.square()
+            self.squares[1][i] += rows.square().mean(1)
+        self.steps += 1
