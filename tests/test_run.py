@@ -179,3 +179,12 @@ def test_networks_that_are_not_trained_leave_no_weights(compose_cell):
         cell = compose_cell(f"trainer.max_epochs={epochs}", "probes=[]")
         run(cell)
         assert len([*(cell.folder / "checkpoints").glob("*")]) == epochs
+
+
+def test_metrics_csv_has_the_digits_of_the_precision(compose_cell):
+    for precision, same in (("64-true", 1e-15), ("32-true", 1e-6)):
+        cell = compose_cell("probes=[]", f"trainer.precision={precision}", f"name={precision}")
+        result = run(cell)
+        table = pd.read_csv(cell.folder / "metrics.csv")
+        last = table[table["name"] == "train/running_loss"].groupby("replica")["value"].last()
+        assert last.tolist() == pytest.approx(result.metrics["train/running_loss"], rel=same, abs=0)

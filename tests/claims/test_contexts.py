@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,13 @@ def test_of_contexts_that_share_a_cell_those_count_that_hold_most_of_the_command
     assert with_most_of([Path("cell-1"), Path("cell-2")], contexts) == {second}
     assert with_most_of([Path("cell-2")], contexts) == {first, second}
     assert with_most_of([Path("elsewhere")], contexts) == {first, second}
+
+
+def test_the_typed_option_of_a_group_that_arms_name_sets_no_contexts_apart():
+    arms = {"constant": {"scheduler": "constant"}, "growing": {"scheduler": "growing", "scheduler.gamma": 2}}
+    keys = {"constant": {"scheduler.factor": 1.0}, "growing": {"scheduler.gamma": 2}}
+    made = {own: a_result("bn", ACC, config=keys[own]) for own in keys}
+    typed = {own: {"scheduler": own, "overrides": [f"scheduler={own}"]} for own in keys}
+    cells = [replace(result, cell=result.cell | typed[own]) for own, result in made.items()]
+    (context,) = of_experiment(a_protocol(arms), a_folder(*cells))
+    assert [*context.arms] == ["constant", "growing"]

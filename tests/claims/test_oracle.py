@@ -141,3 +141,41 @@ def test_an_oracle_that_is_none_is_refused_before_anything_trains(claim, line):
     block = {"claim": "c", "rule": "agreement", "values": OF_ALL, "margin": 0.1, **claim}
     _, refusals = protocol(block)
     assert str(refusals[0]).startswith(line)
+
+
+def of_the_ratio(config) -> float:
+    return np.log(2.0)
+
+
+def test_the_oracle_of_an_equivalence_of_two_quantities_is_what_their_difference_is_near(tmp_path):
+    left, right = np.exp(RNG.normal(0, 0.01, (2, 1, 8, 3)))
+    readings = {"p/epochs": np.array([1]), "p/layer": np.array(["a", "b", "c"]), "p/x": 2 * left, "p/y": right}
+    overrides, config = ["data.batch_size=8"], {"data.batch_size": 8}
+    for size in SIZES:
+        config, overrides = {"data.batch_size": size}, [f"data.batch_size={size}"]
+        write_cell(
+            tmp_path / f"{size}", "bn", {"test/acc": [0.5] * 8}, None, readings, config=config, overrides=overrides
+        )
+    sides = {
+        side: {"arm": "bn_8", "metric": f"p/{name}", "labels": ["a", "b"]}
+        for side, name in (("left", "x"), ("right", "y"))
+    }
+    options = {"rule": "equivalence", "log": True, "margin": 0.05, **sides}
+    near = judged(tmp_path, oracle=f"{__name__}.of_the_ratio", **options)
+    assert near.verdict == "holds"
+    assert abs(near.estimate) < 0.02
+    assert judged(tmp_path, **options).verdict == "fails"
+    expected = equivalence(2 * left[0, :, :2], right[0, :, :2], margin=0.05, log=True, near=np.log(2))
+    assert near.estimate == pytest.approx(expected.estimate)
+
+
+def test_a_spread_of_accuracies_that_is_below_chance_is_judged(tmp_path):
+    values = 0.5 + RNG.normal(0, 0.01, (3, 8, 1))
+    readings = {"p/epochs": np.array([1, 2, 3]), "p/split": np.array(["test"]), "p/eval_acc": values}
+    for size in SIZES:
+        config, overrides = {"data.batch_size": size}, [f"data.batch_size={size}"]
+        write_cell(
+            tmp_path / f"{size}", "bn", {"test/acc": [0.5] * 8}, None, readings, config=config, overrides=overrides
+        )
+    side = {"arm": "bn_8", "metric": "p/eval_acc", "label": "test", "moment": "spread"}
+    assert judged(tmp_path, rule="difference", left=side, right=0.0).verdict == "holds"

@@ -85,3 +85,14 @@ def test_fixup_of_a_parametrized_weight_is_refused(compose_cell):
     line = r"model\.branch_scale=fixup: starts layers at zero, where a parametrized weight has no direction"
     with pytest.raises(ValueError, match=line):
         network(compose_cell, "model=resnet", "norm=wn", "model.branch_scale=fixup")
+
+
+def test_a_norm_free_link_reads_the_trunk_at_its_expected_spread_and_adds_alpha_times_its_branch(compose_cell):
+    keys = ["model=residual_mlp", "norm=none", "model.branch_scale=nf", "model.branch_scale_start=0.3", "model.links=4"]
+    made = network(compose_cell, *keys, "model.activation=tanh")
+    x = torch.randn(6, 1, 40)
+    h = made.input(x.flatten(1))
+    for i, link in enumerate(made.links):
+        h = h + 0.3 * link.layer(torch.tanh(h / math.sqrt(1 + i * 0.09)))
+    torch.testing.assert_close(made(x), made.output(h))
+    assert not [name for name, _ in made.named_parameters() if "scale" in name], "alpha is not learned"

@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from bn_experiments.config import objects
+from bn_experiments.config.check import check
 from bn_experiments.data.examples import Examples
 from bn_experiments.data.splits import Splits
+from bn_experiments.models.hidden import Dropout
 from bn_experiments.models.lenet import LeNet
 from bn_experiments.norms.slot import Slot, norms_of
 
@@ -188,3 +190,14 @@ def test_every_hidden_layer_has_a_slot(compose_cell, model):
     cell = compose_cell(f"model={model}", "norm=bn")
     slots = {"mlp": 2, "lenet": 4, "residual_mlp": 5}[model]
     assert len(norms_of(objects.network(cell.config, splits((1, 40))))) == slots
+
+
+def test_mlp_drops_units_behind_each_layer_by_its_own_probability(compose_cell):
+    cell = compose_cell("model=mlp", "norm=bn", "model.hidden=[20,30,10]", "model.dropout=[0.5,0.0,0.2]")
+    network = objects.network(cell.config, splits((1, 40)))
+    drops = {name: module.p for name, module in network.named_modules() if isinstance(module, Dropout)}
+    assert drops == {"hidden.0.dropout": 0.5, "hidden.2.dropout": 0.2}
+    (refusal,) = check(compose_cell("model=mlp", "model.hidden=[20,30]", "model.dropout=[0.5]"))
+    assert str(refusal).startswith("model.dropout=[0.5]: 1 probabilities for 2 hidden layers; allowed: a number, or 2")
+    (refusal,) = check(compose_cell("model=mlp", "model.dropout=[0.5,1.5]"))
+    assert "model.dropout" in str(refusal)

@@ -8,6 +8,7 @@ from benchmarks import people
 from bn_experiments.claims.protocol import Published
 from bn_experiments.data.examples import Examples
 from bn_experiments.data.splits import Splits
+from bn_experiments.models.hidden import Dropout
 from bn_experiments.norms.batch import BatchCenter, BatchNorm, BatchScale, L1BatchNorm
 from bn_experiments.norms.per_step import PerStep
 from bn_experiments.norms.running import BatchRenorm, FrozenBatchNorm
@@ -234,3 +235,19 @@ def test_population_statistics_are_the_mean_over_batches(kind):
 def test_statistics_that_training_reads_cannot_be_estimated_anew(norm):
     with pytest.raises(Refusal, match=r"running_mean, .*running_.* cannot be estimated anew"):
         estimate_population_statistics(nn.Sequential(norm), torch.randn(2, 6, F))
+
+
+def test_without_dropout_the_statistics_are_those_of_the_network_that_is_evaluated(compose_cell):
+    batches = torch.randn(3, 50, 4, generator=torch.Generator().manual_seed(0)) + 1
+    for dropout in (nn.Dropout(0.5), Dropout(0.5)):
+        network = nn.Sequential(dropout, nn.BatchNorm1d(4))
+        estimate_population_statistics(network, batches, dropout=False)
+        torch.testing.assert_close(network[1].running_var, batches.var(1).mean(0))
+        estimate_population_statistics(network, batches)
+        assert (network[1].running_var > 1.5 * batches.var(1).mean(0)).all()
+    both = ("acc", "without_dropout_acc")
+    for p, is_same in (("0.0", True), ("0.5", False)):
+        cell = compose_cell("norm=bn", f"model.dropout={p}", "probes=[population]")
+        found = run(cell).probes["population"]
+        assert (found["loss"] == found["without_dropout_loss"]) == is_same
+        assert set(both) <= found.keys()

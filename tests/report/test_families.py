@@ -61,3 +61,14 @@ def test_where_no_claim_is_about_a_family_nothing_is_drawn(arms):
         family(arms, [alone])
     with pytest.raises(NotMeasured):
         family({"bn_8": arms["bn_8"]}, [claim("bn")])
+
+
+def test_a_panel_for_each_metric_and_none_of_what_a_difference_should_be(arms):
+    pair = {
+        side: Quantity([f"{norm}_{size}" for size in SIZES], "test/acc")
+        for side, norm in (("left", "bn"), ("right", "none"))
+    }
+    beside = Claim("c", "equivalence", {**pair, "margin": 0.1}, oracle=0.5)
+    drawing = family(arms, [beside])
+    assert set(drawing.data["arm"]) == {"bn", "none"}
+    assert "theory" not in drawing.caption, "the oracle is of the difference"

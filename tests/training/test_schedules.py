@@ -183,3 +183,43 @@ def test_a_schedule_that_cannot_be_is_refused_in_one_line(compose_cell, keys, li
     (found,) = map(str, check_cells([compose_cell(*keys)]))
     assert line in found
     assert "\n" not in found
+
+
+SCALED = ["norm=bn", "optimizer.momentum=0", "trainer.precision=64-true", "model.hidden=[16,12]"]
+GROWING = ["scheduler=decay_equivalent", "scheduler.weight_decay=0.5", f"optimizer.groups.scale_invariant.lr={RATE}"]
+DECAYING = ["optimizer.groups.scale_invariant.weight_decay=0.5"]
+
+
+def test_growing_rates_are_those_of_the_formula_in_the_group_of_scale_invariant_weights_alone(compose_cell):
+    config = compose_cell(*RUN, *GROWING).config
+    groups = [
+        {"params": [nn.Parameter(torch.zeros(2))], "lr": RATE, "kind": kind} for kind in ("scale_invariant", "norms")
+    ]
+    optimizer = torch.optim.SGD(groups, RATE)
+    scheduler = objects.schedule(config, objects.splits(config)).make(optimizer)
+    for t in range(5):
+        expected = RATE * (1 - RATE * 0.5) ** (-2 * t - 1)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([expected, RATE], rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_under_growing_rates_a_network_is_the_one_that_decays(compose_cell, stacked):
+    own = [*RUN, *SCALED, "norm.eps=1e-12", f"trainer.stack_replicas={stacked}"]
+    decaying, growing, neither = (
+        run(compose_cell(*own, *keys, f"name={i}")).metrics["train/running_loss"]
+        for i, keys in enumerate((DECAYING, GROWING, []))
+    )
+    assert growing == pytest.approx(decaying, abs=1e-10)
+    assert growing != pytest.approx(neither, abs=1e-4)
+
+
+def test_a_schedule_of_a_group_that_the_optimizer_has_not_is_refused(compose_cell):
+    (refusal,) = check_cells([compose_cell(*RUN, "scheduler=decay_equivalent")])
+    assert str(refusal).startswith("optimizer.groups.scale_invariant: DecayEquivalent changes the rates of this group")
+    assert "set optimizer.groups.scale_invariant.lr=0.05" in str(refusal)
+    keys = [key.replace("=0.5", "=20") for key in GROWING]
+    (refusal,) = check_cells([compose_cell(*RUN, *keys)])
+    assert "scheduler.weight_decay=20" in str(refusal)
+    assert "below 20" in str(refusal)
