@@ -23,11 +23,18 @@ SMALL = ["data=mnist1d", "data.train_examples=250", "replicas=3"]
 BATCHES = {"sigmoid_mlp": 20, "relu_then_bn_mlp": 2}
 NARROW = {"recurrent": ["model.hidden=8"], "recurrent_rows": ["model.hidden=8"]}
 NARROW |= {"relu_then_bn_mlp": ["model.hidden=[16,8]"], "residual_variance": ["model.width=20"]}
+NARROW["pre_post_ln"] = ["data.shape=[2,8]", "model.width=8", "model.hidden=8"]
 NARROW |= {name: ["model.hidden=[20]", "model.repeat=9"] for name in ("bn_gradient_explosion", "direction_collapse")}
 NARROW |= {name: ["model.hidden=[20]"] for name in ("train_eval", "running_statistics")}
 NARROW |= {"dropout_shift": ["model.hidden=[20,20]"], "train_eval_trained": ["data.train_examples=260"]}
 NOISE = ["data.shape=[1,20]", "data.train_examples=null", "data.examples=600", "data.test_examples=20"]
 NOISE += ["replicas=3"]  # for what is not trained
+
+
+def small(selector: dict) -> dict:
+    """What selects an arm on small data and, where arms differ in their depths, in networks of a few layers."""
+    kept = {key: value for key, value in selector.items() if key != "data.train_examples"}
+    return {key: value.bit_length() - 1 if key == "model.depth" else value for key, value in kept.items()}
 
 
 def arms_of(experiment: str):
@@ -36,7 +43,7 @@ def arms_of(experiment: str):
     protocol, lines = parse({"name": experiment, **OmegaConf.to_container(config.experiment, resolve=True)})
     assert lines == []
     arms = {
-        name: [f"{key}={value}" for key, value in selector.items() if key != "data.train_examples"]
+        name: [f"{key}={value}" for key, value in small(selector).items()]
         for name, selector in protocol.arms.items()
         if not selector.get("data.train_examples")
     }
@@ -48,18 +55,15 @@ def arms_of(experiment: str):
 def test_an_experiment_trains_its_arms_and_judges_each_claim(compose_cell, experiment):
     protocol, arms = arms_of(experiment)
     data = NOISE if "shape" in compose("config", [f"experiment={FULL_NAMES[experiment]}"]).data else SMALL
-    small = [f"experiment={FULL_NAMES[experiment]}", *data, f"data.batch_size={BATCHES.get(experiment, 50)}"]
-    small += NARROW.get(experiment, [])
+    overrides = [f"experiment={FULL_NAMES[experiment]}", *data, f"data.batch_size={BATCHES.get(experiment, 50)}"]
+    overrides += NARROW.get(experiment, [])
     if experiment == "udl_residual":
-        small.append("trainer.max_epochs=0")
-    cells = [compose_cell(*small, *overrides) for overrides in arms.values()]
+        overrides.append("trainer.max_epochs=0")
+    cells = [compose_cell(*overrides, *own) for own in arms.values()]
     assert check_cells(cells) == []
     for cell in cells:
         run(cell)
-    selectors = {
-        name: {key: value for key, value in protocol.arms[name].items() if key != "data.train_examples"}
-        for name in arms
-    }
+    selectors = {name: small(protocol.arms[name]) for name in arms}
     published = [entry for entry in protocol.published if entry.arm in arms]
     trimmed, lines = parse({**protocol.as_dict(), "arms": selectors, "published": [vars(entry) for entry in published]})
     assert lines == []

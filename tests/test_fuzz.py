@@ -26,7 +26,7 @@ GROUPS = {
     "optimizer": ["sgd", "adam"],
     "scheduler": ["constant", "cosine", "step"],
     "data": ["mnist1d"],
-    "init": ["torch", "he_uniform"],
+    "init": ["torch", "he_uniform", "xavier_uniform"],
 }
 HOSTILE = ["''", '"', "'", "..", "../../x", "/", "/etc/passwd", "a b", "'a b'", "ü", "'<script>alert(1)</script>'"]
 HOSTILE += ["<script>", "${name}", "${nothing}", "${oc.env:HOME}", "???", "nan", "inf", "-inf", "-1", "0", "1", "2"]

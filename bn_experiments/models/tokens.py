@@ -40,6 +40,8 @@ class TokenLinear(nn.Linear):
     Shapes: x (B, F, T) to (B, out, T).
     """
 
+    maps = 1  # the number of maps of the same input in the weight
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (B, F, T) to (B, out, T)."""
         return F.linear(x.mT, self.weight, self.bias).mT
@@ -93,6 +95,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.inputs = TokenLinear(width, 3 * width)
+        self.inputs.maps = 3  # queries, keys and values, each drawn by its own number of outputs
         self.outputs = TokenLinear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,9 +86,11 @@ def _family(metric: str, families: Sequence[Quantity], arms: Mapping[str, Arm]) 
 
 
 def _named(quantity: Quantity, arms: Mapping[str, Arm]) -> str:
-    """The name of a family: the norm of its arms, with the label where it has one."""
-    norm = str(arms[quantity.arms[0]].result.cell["norm"])
-    return f"{norm}, {quantity.label}" if quantity.label else norm
+    """The name of a family: what the names of its arms begin with, or their norm, with the label where it has one."""
+    words = zip(*(arm.split("_") for arm in quantity.arms), strict=False)
+    shared = [each[0] for each in takewhile(lambda each: len(set(each)) == 1, words)]
+    name = "_".join(shared) or str(arms[quantity.arms[0]].result.cell["norm"])
+    return f"{name}, {quantity.label}" if quantity.label else name
 
 
 def _key(arms: Sequence[Arm]) -> str | None:

@@ -97,7 +97,7 @@ def cell_with(data_dir, tmp_path_factory):
         ("replicas=0", REPLICAS),
         ("replicas=null", REPLICAS),
         ("replicas=1.5", REPLICAS),
-        ("init=foo", "torch, he_uniform or own"),
+        ("init=foo", "torch, he_uniform, xavier_uniform or own"),
         ("paths.data_dir=null", "text that is not empty"),
         ("data.batch_size=0", f"{ABOVE_0} or full"),
         ("data.batch_size=foo", f"{ABOVE_0} or full"),

@@ -1,13 +1,16 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from bn_experiments.config import build
 from bn_experiments.norms.weight import weight_norm
-from bn_experiments.probes.gradients import gradient_norms
+from bn_experiments.probes.gradients import Gradients, gradient_norms, last_hidden_layer
+from bn_experiments.probes.probe import fixed_batch
 from bn_experiments.run import run
 from tests.probes.drawn import EPOCHS, REPLICAS, draw, numbers
-from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, steps
+from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, splits_of, steps
 
 
 def batch(examples: int, features: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,6 +76,52 @@ def test_a_weight_normalized_layer_appears_once_with_length_direction_and_bias_t
     assert found["0"].item() == pytest.approx(square.sqrt().item(), rel=1e-12)
 
 
+class TwoRoads(nn.Module):
+    """Layers that are called in another order than that in which they are made, one of them twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.output, self.last, self.shared = nn.Linear(4, 3), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.output(self.last(self.shared(self.shared(x).relu())).relu())
+
+
+def test_the_last_hidden_layer_is_the_one_that_is_called_before_the_logits():
+    x, _ = batch(9, 4, 3)
+    assert last_hidden_layer(TwoRoads().double(), x) == "last"
+    network = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)).double()
+    assert last_hidden_layer(network, x.unsqueeze(1)) == "0"
+    assert last_hidden_layer(nn.Sequential(nn.Linear(4, 3)).double(), x) is None
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_in_a_transformer_it_is_the_second_map_of_the_last_network(compose_cell, depth):
+    small = ["model.width=8", "model.heads=2", "model.hidden=6", f"model.depth={depth}", "norm=ln"]
+    cell = compose_cell("model=transformer", *small)
+    splits = splits_of(cell)
+    replicas = build.replicas(cell.config, splits, "cpu")
+    probe = Gradients(examples=20)
+    probe.seeds = [0, 1]
+    reading = probe.measure(replicas, splits)
+    at = reading.labels.index(f"blocks.{depth - 1}.network.branch.outputs")
+    assert torch.equal(reading.values["last_hidden"], reading.values["norm"][:, at])
+    # with the error e_t at the output of W_2 a_t + b: sum_t e_t a_t^T for W_2, and sum_t e_t for b
+    x, y = fixed_batch(splits.train, probe.seeds, 20)
+    for i in range(2):
+        network, kept = replicas.replica(i), {}
+
+        def keep(_, inputs, output, kept=kept):
+            output.retain_grad()
+            kept.update(a=inputs[0].detach(), z=output)
+
+        network.blocks[-1].network.branch.outputs.register_forward_hook(keep)
+        F.cross_entropy(network(x[i]), y[i]).backward()
+        error = kept["z"].grad
+        squares = torch.einsum("bft,bat->fa", error, kept["a"]).square().sum() + error.sum((0, 2)).square().sum()
+        assert reading.values["last_hidden"][i].item() == pytest.approx(squares.sqrt().item(), rel=1e-4)
+
+
 def test_a_parameter_that_the_loss_does_not_depend_on_gives_zero():
     class Idle(nn.Module):
         def __init__(self):
@@ -105,7 +154,7 @@ def test_its_readings_hold_every_layer_and_tensorboard_shows_their_means(compose
     arrays, drawn = npz(cell), events(cell)
     assert arrays["gradients/epochs"].tolist() == [3]
     assert arrays["gradients/layer"].tolist() == LAYERS
-    assert set(arrays) == {"gradients/epochs", "gradients/layer", "gradients/norm"}
+    assert set(arrays) == {"gradients/epochs", "gradients/layer", "gradients/norm", "gradients/last_hidden"}
     assert arrays["gradients/norm"].shape == (1, 2, 5)
     assert list(result.probes["gradients"]["norm"]) == LAYERS
     assert not np.allclose(arrays["gradients/norm"][:, 0], arrays["gradients/norm"][:, 1], rtol=1e-3)

@@ -55,6 +55,16 @@ def test_a_point_for_each_arm_of_the_seeds_that_all_have_against_what_tells_them
     assert "theory" not in family(arms, [claim("bn")]).caption
 
 
+def test_families_of_one_norm_are_told_apart_by_what_their_arms_names_begin_with(arms):
+    more = arms | {f"bn_late_{size}": arms[f"none_{size}"] for size in SIZES}
+    late = Quantity([f"bn_late_{size}" for size in SIZES], "test/acc")
+    drawing = family(more, [claim("bn"), Claim("c", "agreement", {"values": late, "margin": 0.1}, oracle=0.5)])
+    assert drawing.data["arm"].unique().tolist() == ["bn", "bn_late"]
+    plain = {f"{size}": arms[f"bn_{size}"] for size in SIZES}
+    of_norm = Claim("c", "agreement", {"values": Quantity(list(plain), "test/acc"), "margin": 0.1}, oracle=0.5)
+    assert family(plain, [of_norm]).data["arm"].unique().tolist() == ["bn"]
+
+
 def test_where_no_claim_is_about_a_family_nothing_is_drawn(arms):
     alone = Claim("c", "difference", {"left": Quantity("bn_8", "test/acc"), "right": 0.5})
     with pytest.raises(NotMeasured):

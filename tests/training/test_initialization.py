@@ -2,9 +2,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from bn_experiments.config import objects
 from bn_experiments.norms.slot import norms_of
+from bn_experiments.seeds import derive
 from bn_experiments.training.initialization import initialize
 from tests.models.test_models import splits
 
@@ -21,7 +23,7 @@ def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: module.weight.detach() for name, module in network.named_modules() if name.endswith(("layer", "put"))}
 
 
-@pytest.mark.parametrize("init", ["torch", "he_uniform"])
+@pytest.mark.parametrize("init", ["torch", "he_uniform", "xavier_uniform"])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("model", ["mlp", "lenet", "residual_mlp"])
 @pytest.mark.few(5)
@@ -63,6 +65,25 @@ def test_he_uniform_has_the_variance_of_its_formula_and_zero_biases(compose_cell
         # the second moment of U(-b, b) is b^2 / 3 = 2 / fan_in; its estimate's relative spread is sqrt(0.8 / n)
         assert layer.weight.square().mean().item() == pytest.approx(2 / fan_in, rel=5 * math.sqrt(0.8 / count))
         assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(7, 5), nn.Conv1d(2, 6, 3), nn.Conv2d(2, 4, 3, bias=False)])
+def test_xavier_uniform_draws_what_torch_draws_and_zero_biases(layer):
+    expected = nn.init.xavier_uniform_(
+        torch.empty_like(layer.weight), generator=torch.Generator().manual_seed(derive(3, "0"))
+    )
+    initialize(nn.Sequential(layer), 3, "xavier_uniform", "ones")
+    assert torch.equal(layer.weight, expected)
+    assert layer.bias is None or not layer.bias.any()
+
+
+@pytest.mark.parametrize("norm", ["none", "wn"])
+def test_xavier_uniform_counts_the_outputs_of_queries_keys_and_values_one_by_one(compose_cell, norm):
+    made = network(compose_cell, 0, "model=transformer", f"norm={norm}", "init=xavier_uniform", "model.width=64")
+    bound = math.sqrt(6 / (64 + 64))
+    for weight in made.blocks[0].attention.branch.inputs.weight.detach().chunk(3):  # (D, D) each
+        assert 0.98 * bound < weight.abs().max() <= bound * (1 + 1e-6)
+        assert weight.square().mean().item() == pytest.approx(bound**2 / 3, rel=5 * math.sqrt(0.8 / weight.numel()))
 
 
 def test_scale_init_sets_the_norms_scales_and_nothing_else(compose_cell):
