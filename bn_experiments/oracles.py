@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 Config = Mapping[str, Any]
 
 
@@ -130,6 +132,35 @@ def residual_moments(links: int, gain: float = 1.0, first: float = 2.0) -> list[
         q, m = q * (1 + gain), m + gain * q * rectified_correlation(min(1.0, m / q))
         found.append((q, q - m))
     return found
+
+
+def bn_rnn_factor(gain: float, *, constant_inputs: bool = False) -> float:
+    """The factor by which a time step of a tanh RNN with batch norm multiplies the squared gradient, backwards.
+
+    h = tanh(s), s = gain (BN(W_h h) + BN(W_x x)), where each BN makes the variance 1. For a wide network and a large
+    batch s is N(0, 2 gain^2), or N(0, gain^2) where all examples have the same inputs. The tanh multiplies the squared
+    gradient by E tanh'(s)^2, and BN by gain^2 / E tanh(s)^2, since it divides by the deviation of W_h h:
+
+    gain^2 E[tanh'(s)^2] / E[tanh(s)^2].
+
+    At small gains it is 1 / 2, or 1 with constant inputs: half of what BN(W_h h) passes on is the state's.
+
+    Args:
+        gain: The scale > 0 of both norms, gamma.
+        constant_inputs: Whether all examples have the same inputs.
+
+    Source: The setting is that of Cooijmans et al. 2016, arXiv:1603.09025, section 4; the formula is ours, for wide
+    networks with a random orthogonal W_h.
+
+    >>> [round(bn_rnn_factor(gain), 3) for gain in (0.1, 0.5, 1.0, 2.0)]
+    [0.5, 0.541, 0.672, 1.009]
+    >>> [round(bn_rnn_factor(gain, constant_inputs=True), 2) for gain in (0.1, 0.5, 1.0, 2.0)]
+    [1.0, 1.03, 1.18, 1.61]
+    """
+    z = np.linspace(-12, 12, 24_001)  # evenly: Gauss-Hermite nodes converge slowly where the gain is large
+    weight = np.exp(-z * z / 2)
+    h = np.tanh(gain * math.sqrt(1 if constant_inputs else 2) * z)
+    return float(gain**2 * (weight * (1 - h * h) ** 2).sum() / (weight * h * h).sum())
 
 
 def norm_of(config: Config) -> str:

@@ -92,3 +92,24 @@ def test_cosines_go_to_one_as_the_square_of_the_depth():
     last = oracles.cosines_by_depth(4000)[-1]
     assert 4000**2 * (1 - last) == pytest.approx(9 * math.pi**2 / 2, rel=0.02)
     assert oracles.bn_cosine(10**7) == pytest.approx(1 / math.pi, rel=1e-6)
+
+
+@pytest.mark.parametrize("gain", [0.1, 0.5, 1.0, 2.0])
+def test_the_factor_of_a_recurrent_step_is_that_of_a_sample_and_of_a_wide_network(gain):
+    width, batch = 1000, 400
+    source = torch.Generator().manual_seed(0)
+    norm = nn.BatchNorm1d(width, affine=False, eps=1e-9)
+    for constant_inputs in (False, True):
+        s = gain * math.sqrt(1 if constant_inputs else 2) * torch.randn(2_000_000, generator=source)
+        sampled = gain**2 * (1 - s.tanh().square()).square().mean() / s.tanh().square().mean()
+        expected = oracles.bn_rnn_factor(gain, constant_inputs=constant_inputs)
+        assert sampled.item() == pytest.approx(expected, rel=0.01)
+        states = [torch.randn(batch, width, generator=source).requires_grad_()]
+        weight = nn.init.orthogonal_(torch.empty(width, width), generator=source)
+        for _ in range(6):
+            drive = 0 if constant_inputs else norm(torch.randn(batch, width, generator=source))
+            states.append((gain * (norm(states[-1] @ weight) + drive)).tanh())
+        direction = torch.randn(batch, width, generator=source)
+        late, early = torch.autograd.grad((states[-1] * direction).sum(), [states[4], states[3]])
+        factor = early.square().sum() / late.square().sum()
+        assert factor.item() == pytest.approx(expected, rel=0.04)
