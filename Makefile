@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 IMAGES ?=
-ATLAS ?= bn_gradient_explosion direction_collapse residual_variance
+ATLAS ?= bn_gradient_explosion direction_collapse residual_variance recurrent_gain recurrent_gain_pixels
 EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3m_lenet recurrent recurrent_rows general_claims
 
 .DEFAULT_GOAL := help

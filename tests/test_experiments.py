@@ -24,6 +24,7 @@ BATCHES = {"sigmoid_mlp": 20, "relu_then_bn_mlp": 2}
 NARROW = {"recurrent": ["model.hidden=8"], "recurrent_rows": ["model.hidden=8"]}
 NARROW |= {"relu_then_bn_mlp": ["model.hidden=[16,8]"], "residual_variance": ["model.width=20"]}
 NARROW |= {name: ["model.hidden=[20]", "model.repeat=9"] for name in ("bn_gradient_explosion", "direction_collapse")}
+NARROW |= {name: ["model.hidden=8"] for name in ("recurrent_gain", "recurrent_gain_pixels")}
 NOISE = ["data.shape=[1,20]", "data.train_examples=null", "data.examples=600", "data.test_examples=20"]
 NOISE += ["replicas=3"]  # for what is not trained
 
