@@ -48,7 +48,7 @@ def through_time(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
 def _draw_theory(axes: Axes, own: pd.DataFrame, rate: float) -> None:
     t = own["number"]
     line_of = own["mean"].mean() - rate / (2 * math.log(10)) * (t - t.mean())
-    axes.plot(t, line_of, color="#111111", linestyle=ORACLE.get_linestyle(), linewidth=1.6, zorder=5)
+    axes.plot(t, line_of, color="#111111", linestyle=(0, (1, 1.5)), linewidth=1.6, zorder=5)
 
 
 DRAWINGS = (through_time,)
