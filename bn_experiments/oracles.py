@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 Config = Mapping[str, Any]
 RECTIFIED_VARIANCE = (1 - 1 / math.pi) / 2  # of max(z, 0), z ~ N(0, 1)
 
@@ -139,8 +141,6 @@ def fourth_moment(batch: int) -> float:
     The square of one of B standardized numbers, over its largest value B - 1, has the distribution
     Beta(1/2, (B - 2)/2): the vector of them is uniform on a sphere. So none is larger than sqrt(B - 1).
 
-    Source: Thompson 1935, doi:10.1214/aoms/1177732567 (the distribution of an extreme deviate).
-
     >>> fourth_moment(2), fourth_moment(5)
     (1.0, 2.0)
     """
@@ -152,7 +152,7 @@ def rectified_mean(batch: int) -> float:
 
     sqrt(B - 1) Gamma((B - 1) / 2) / (2 sqrt(pi) Gamma(B / 2)), which for large batches is 1 / sqrt(2 pi) = 0.399.
 
-    Source: the mean of the distribution in `fourth_moment`.
+    It is the mean of the distribution in `fourth_moment`.
 
     >>> round(rectified_mean(2), 4), round(rectified_mean(10**6), 4)
     (0.5, 0.3989)
@@ -189,7 +189,7 @@ def dropout_shift(kept: float) -> float:
     v / [(c^2 + v) / k - c^2], c = 1 / sqrt(2 pi) the mean and v = (1 - 1 / pi) / 2 the variance of the unit, k the
     probability that a unit is kept. A linear map of many independent units passes the ratio on.
 
-    Source: Li et al. 2019, arXiv:1801.05134, section 3.1.
+    Source: Li et al. 2019, arXiv:1801.05134.
 
     >>> [round(dropout_shift(kept), 4) for kept in (0.9, 0.7, 0.5)]
     [0.8598, 0.614, 0.4054]
@@ -216,14 +216,44 @@ def angle_of_adam(lr: float, weight_decay: float, beta1: float) -> float:
     """The angle by which a step of AdamW turns a scale-invariant weight in equilibrium.
 
     It is sqrt(2 eta lambda (1 - beta1) / (1 + beta1)): steps of unit size in each coordinate, of which momentum
-    averages independent gradients. Small weights of noise dominate; a gradient that persists turns them further.
+    averages independent gradients. A gradient that persists turns them further.
 
-    Source: Kosson et al. 2024, arXiv:2305.17212, for decoupled decay.
+    It follows from the balance of decay and steps, as in `angle_of_sgd`; that AdamW has such an angle is the finding of
+    Kosson et al. 2024, arXiv:2305.17212.
 
     >>> round(angle_of_adam(0.001, 0.5, 0.9), 5)
     0.00725
     """
     return math.sqrt(2 * lr * weight_decay * (1 - beta1) / (1 + beta1))
+
+
+def bn_rnn_factor(gain: float, *, constant_inputs: bool = False) -> float:
+    """The factor by which a time step of a tanh RNN with batch norm multiplies the squared gradient, backwards.
+
+    h = tanh(s), s = gain (BN(W_h h) + BN(W_x x)), where each BN makes the variance 1. For a wide network and a large
+    batch s is N(0, 2 gain^2), or N(0, gain^2) where all examples have the same inputs. The tanh multiplies the squared
+    gradient by E tanh'(s)^2, and BN by gain^2 / E tanh(s)^2, since it divides by the deviation of W_h h:
+
+    gain^2 E[tanh'(s)^2] / E[tanh(s)^2].
+
+    At small gains it is 1 / 2, or 1 with constant inputs: half of what BN(W_h h) passes on is the state's.
+
+    Args:
+        gain: The scale > 0 of both norms, gamma.
+        constant_inputs: Whether all examples have the same inputs.
+
+    Source: The setting is that of Cooijmans et al. 2016, arXiv:1603.09025, section 4; the formula is ours, for wide
+    networks with a random orthogonal W_h.
+
+    >>> [round(bn_rnn_factor(gain), 3) for gain in (0.1, 0.5, 1.0, 2.0)]
+    [0.5, 0.541, 0.672, 1.009]
+    >>> [round(bn_rnn_factor(gain, constant_inputs=True), 2) for gain in (0.1, 0.5, 1.0, 2.0)]
+    [1.0, 1.03, 1.18, 1.61]
+    """
+    z = np.linspace(-12, 12, 24_001)  # evenly: Gauss-Hermite nodes converge slowly where the gain is large
+    weight = np.exp(-z * z / 2)
+    h = np.tanh(gain * math.sqrt(1 if constant_inputs else 2) * z)
+    return float(gain**2 * (weight * (1 - h * h) ** 2).sum() / (weight * h * h).sum())
 
 
 def norm_of(config: Config) -> str:

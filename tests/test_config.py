@@ -7,6 +7,7 @@ import pytest
 from bn_experiments.config.check import check
 from bn_experiments.run import run
 from tests.pairs import of_pair, pairs, refusal
+from tests.probes.runs import model_for
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -25,7 +26,7 @@ DATA += ["data.batch_size=full", "data=gaussian", "augmentation=[shift,scale,cut
 TRAINER = ["trainer.precision=64-true", "trainer.precision=bf16-mixed", "trainer.stack_replicas=false"]
 TRAINER += ["trainer.adaptive_clip_factor=0.01", "optimizer.groups.norms.lr=0.1", "scheduler.interval=step"]
 TRAINER += ["trainer.deterministic=false", "trainer.deterministic=warn", "trainer.steps_per_execution=1"]
-PROBES = [f"probes=[{option}]" for option in options("probes")]
+PROBES = [" ".join([f"probes=[{option}]", *model_for(option)]) for option in options("probes")]
 PROBES += ["probes=[]"]
 LENET = ["model.pooling=average", "model.padding=2", "model.kernel_size=3", "model.channels=[4,8,8]"]
 

@@ -27,6 +27,7 @@ NARROW["pre_post_ln"] = ["data.shape=[2,8]", "model.width=8", "model.hidden=8"]
 NARROW |= {name: ["model.hidden=[20]", "model.repeat=9"] for name in ("bn_gradient_explosion", "direction_collapse")}
 NARROW |= {name: ["model.hidden=[20]"] for name in ("train_eval", "running_statistics")}
 NARROW |= {"dropout_shift": ["model.hidden=[20,20]"], "train_eval_trained": ["data.train_examples=260"]}
+NARROW |= {name: ["model.hidden=8"] for name in ("recurrent_gain", "recurrent_gain_pixels")}
 NOISE = ["data.shape=[1,20]", "data.train_examples=null", "data.examples=600", "data.test_examples=20"]
 NOISE += ["replicas=3"]  # for what is not trained
 

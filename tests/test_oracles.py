@@ -159,3 +159,24 @@ def test_a_weight_under_random_orthogonal_gradients_turns_by_the_angle_of_adam()
             cosine = (unit * w.detach()).sum(1) / w.detach().norm(dim=1)
             seen.append(cosine.clamp(max=1).arccos().square().mean().sqrt().item())
     assert np.mean(seen) == pytest.approx(oracles.angle_of_adam(lr, decay, 0.9), rel=0.02)
+
+
+@pytest.mark.parametrize("gain", [0.1, 0.5, 1.0, 2.0])
+def test_the_factor_of_a_recurrent_step_is_that_of_a_sample_and_of_a_wide_network(gain):
+    width, batch = 1000, 400
+    source = torch.Generator().manual_seed(0)
+    norm = nn.BatchNorm1d(width, affine=False, eps=1e-9)
+    for constant_inputs in (False, True):
+        s = gain * math.sqrt(1 if constant_inputs else 2) * torch.randn(2_000_000, generator=source)
+        sampled = gain**2 * (1 - s.tanh().square()).square().mean() / s.tanh().square().mean()
+        expected = oracles.bn_rnn_factor(gain, constant_inputs=constant_inputs)
+        assert sampled.item() == pytest.approx(expected, rel=0.01)
+        states = [torch.randn(batch, width, generator=source).requires_grad_()]
+        weight = nn.init.orthogonal_(torch.empty(width, width), generator=source)
+        for _ in range(6):
+            drive = 0 if constant_inputs else norm(torch.randn(batch, width, generator=source))
+            states.append((gain * (norm(states[-1] @ weight) + drive)).tanh())
+        direction = torch.randn(batch, width, generator=source)
+        late, early = torch.autograd.grad((states[-1] * direction).sum(), [states[4], states[3]])
+        factor = early.square().sum() / late.square().sum()
+        assert factor.item() == pytest.approx(expected, rel=0.04)

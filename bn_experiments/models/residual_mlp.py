@@ -97,7 +97,7 @@ class ResidualMLP(nn.Module):
         Refusal: The last norm of a branch is to be placed after an activation.
 
     Source: Prince 2023, Understanding Deep Learning, section 11.2 and figure 11.6; branch: He et al. 2016,
-    arXiv:1603.05027, figure 1b; nf: Brock et al. 2021, arXiv:2101.08692, section 3.
+    arXiv:1603.05027, figure 1b; nf: Brock et al. 2021, arXiv:2101.08692.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ def scaled_ws_variance(config: Config) -> dict[str, float]:
     v (1 - 1 / pi) / 2, which gamma^2 = 2 / (1 - 1 / pi) takes back to v. The probe's variance over B examples is
     1 - 1 / B of it. Examples are N(0, 1) over the standard deviation that the data are divided by.
 
-    Source: Brock et al. 2021, arXiv:2101.08692, section 4; the factor 1 - 1 / N: ours.
+    Source: Brock et al. 2021, arXiv:2101.08692; the factor 1 - 1 / N: ours.
     """
     data, model, gamma = config["data"], config["model"], float(config["norm"]["gamma"])
     widths = [math.prod(data["shape"]), *list(model["hidden"]) * model["repeat"]]

@@ -31,7 +31,7 @@ class Rotation(Probe):
 
     Readings: angle, angle_of_units, in radians, and length (R, L).
 
-    Source: Wan et al. 2020, arXiv:2006.08419, definition 1 (the angular update).
+    Source: Wan et al. 2020, arXiv:2006.08419.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ class RunningStatistics(Probe):
     Args:
         batch_size: B; full: one batch of the training split.
 
-    Source: Wu & Johnson 2021, arXiv:2105.07576, section 3.
+    Source: Wu & Johnson 2021, arXiv:2105.07576.
     """
 
     def __init__(self, *, batch_size: BatchSize):

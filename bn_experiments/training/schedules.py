@@ -144,7 +144,7 @@ class DecayEquivalent(LRScheduler):
     Raises:
         Refusal: eta lambda is not below 1.
 
-    Source: Li & Arora 2020, arXiv:1910.07454, theorem 2.1 for no momentum.
+    Source: Li & Arora 2020, arXiv:1910.07454, for SGD without momentum.
     """
 
     KIND = "scale_invariant"

@@ -17,10 +17,10 @@ from bn_experiments.records.origin import changes, is_mixed
 from bn_experiments.refusal import Refusal
 from bn_experiments.run import run
 from tests.everything import everything
-from tests.probes.runs import NAMES
+from tests.probes.runs import OF_MLPS
 
 SEEDS = (3, 4, 11)
-EVERY_PROBE = f"probes=[{','.join(NAMES)}]"
+EVERY_PROBE = f"probes=[{','.join(OF_MLPS)}]"
 WAYS = {"none": (0.5, 0.5), "given": ([0.1, 0.2, 0.3], 0.4), "train": (0.5, 0.5)}
 
 

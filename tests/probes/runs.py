@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from bn_experiments.config import build, objects
 from bn_experiments.config.cells import Cell
@@ -14,8 +17,25 @@ from bn_experiments.training.replicas import Replicas
 
 TINY = ("model.hidden=[8,6]", "data.batch_size=50", "seed=3")
 SIZES = "+probes.sizes={_target_:tests.probes.sizes.Sizes,examples:30,at_start:true,every_n_epochs:2,at_end:true}"
-NAMES = sorted(file.stem for file in (Path(__file__).parents[2] / "conf" / "probes").glob("*.yaml"))
+FILES = {file.stem: file for file in sorted((Path(__file__).parents[2] / "conf" / "probes").glob("*.yaml"))}
+NAMES = list(FILES)
 CPU = torch.device("cpu")
+
+
+def measures(name: str, network: nn.Module) -> bool:
+    """Whether a probe measures a network of two inputs, whatever its options are."""
+    probe = get_class(OmegaConf.load(FILES[name])._target_)
+    return not probe.refusals(object.__new__(probe), network, torch.zeros(2, 2))
+
+
+OF_MLPS = [
+    name for name in NAMES if measures(name, nn.Sequential(nn.Linear(2, 2)))
+]  # the others are of recurrent networks
+
+
+def model_for(name: str) -> list[str]:
+    """The override that makes a network which a probe measures."""
+    return [] if name in OF_MLPS else ["model=rnn"]
 
 
 def npz(cell: Cell) -> dict[str, np.ndarray]:

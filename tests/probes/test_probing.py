@@ -15,7 +15,20 @@ from bn_experiments.probes.probing import Probing
 from bn_experiments.run import run
 from bn_experiments.system import interruption
 from tests.everything import everything
-from tests.probes.runs import NAMES, SIZES, TINY, events, npz, refusal_of_one, refusals, saved, splits_of, steps
+from tests.probes.runs import (
+    NAMES,
+    OF_MLPS,
+    SIZES,
+    TINY,
+    events,
+    model_for,
+    npz,
+    refusal_of_one,
+    refusals,
+    saved,
+    splits_of,
+    steps,
+)
 
 CONF = Path(__file__).parents[2] / "conf" / "probes"
 OF_WHOLE_SPLITS = [name for name in NAMES if "eval_batch_size" in (CONF / f"{name}.yaml").read_text()]
@@ -28,12 +41,12 @@ SCHEDULES = [
     ("at_start=false every_n_epochs=2 at_end=false", [2, 4]),
     ("at_start=true every_n_epochs=null at_end=true", [0, 5]),
 ]
-EVERY = [*NAMES, "sizes"]
-ALL = (f"probes=[{','.join(NAMES)}]", SIZES)
-EPOCHS = {"sizes": [0, 2, 4, 5]} | {name: SCHEDULES[i % len(SCHEDULES)][1] for i, name in enumerate(NAMES)}
+EVERY = [*OF_MLPS, "sizes"]
+ALL = (f"probes=[{','.join(OF_MLPS)}]", SIZES)
+EPOCHS = {"sizes": [0, 2, 4, 5]} | {name: SCHEDULES[i % len(SCHEDULES)][1] for i, name in enumerate(OF_MLPS)}
 SCHEDULE = [
     f"probes.{name}.{setting}"
-    for i, name in enumerate(NAMES)
+    for i, name in enumerate(OF_MLPS)
     for setting in SCHEDULES[i % len(SCHEDULES)][0].split()
 ]  # fmt: skip
 FIVE = (*TINY, *ALL, *SCHEDULE, "trainer.max_epochs=5")
@@ -306,7 +319,7 @@ def test_a_probe_that_asks_for_a_batch_of_one_is_refused_where_the_norm_needs_tw
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_probe_is_right_as_its_file_sets_it(compose_cell, name):
-    assert check(compose_cell("norm=bn", f"probes=[{name}]")) == []
+    assert check(compose_cell("norm=bn", f"probes=[{name}]", *model_for(name))) == []
 
 
 @pytest.mark.slow
@@ -314,7 +327,7 @@ def test_a_norm_that_knows_the_mode_by_gradients_reads_as_one_that_knows_it_by_i
     readings = []
     for norm in ("Textbook", "AssignedBuffers"):
         own = ["norm=none", f"norm._target_=benchmarks.people.{norm}", f"name={norm}", "trainer.stack_replicas=false"]
-        fit = [name for name in NAMES if not check(compose_cell(*own, *TINY, f"probes=[{name}]"))]
-        assert len(fit) > len(NAMES) / 2, "some may refuse a norm with a rule of its own"
+        fit = [name for name in OF_MLPS if not check(compose_cell(*own, *TINY, f"probes=[{name}]"))]
+        assert len(fit) > len(OF_MLPS) / 2, "some may refuse a norm with a rule of its own"
         readings.append(run(compose_cell(*own, *TINY, f"probes=[{','.join(fit)}]")).probes)
     assert readings[0] == readings[1]
