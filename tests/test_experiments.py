@@ -25,7 +25,7 @@ NARROW = {"recurrent": ["model.hidden=8"], "recurrent_rows": ["model.hidden=8"]}
 NARROW |= {"relu_then_bn_mlp": ["model.hidden=[16,8]"], "residual_variance": ["model.width=20"]}
 NARROW["pre_post_ln"] = ["data.shape=[2,8]", "model.width=8", "model.hidden=8"]
 NARROW |= {name: ["model.hidden=[20]", "model.repeat=9"] for name in ("bn_gradient_explosion", "direction_collapse")}
-NARROW |= {name: ["model.hidden=[20]"] for name in ("train_eval", "running_statistics")}
+NARROW |= {name: ["model.hidden=[20]"] for name in ("train_eval", "running_averages")}
 NARROW |= {"dropout_shift": ["model.hidden=[20,20]"], "train_eval_trained": ["data.train_examples=260"]}
 NARROW |= {name: ["model.hidden=8"] for name in ("recurrent_gain", "recurrent_gain_pixels")}
 NOISE = ["data.shape=[1,20]", "data.train_examples=null", "data.examples=600", "data.test_examples=20"]

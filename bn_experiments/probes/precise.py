@@ -107,7 +107,7 @@ def refusals_of_precise(network: nn.Module, batch: Tensor) -> list[Refusal]:
     """
     settle(network)
     there, before = Snapshot(network), _statistics(network)
-    tried, source = copy.deepcopy(network), generator(0, "population")
+    tried, source = copy.deepcopy(network), generator(0, "precise statistics")
     for buffer in tried.buffers():
         buffer.fill_(1)  # an average of ones moves, whatever the weights make of the batch
     for parameter in tried.parameters():

@@ -112,7 +112,7 @@ def cell_with(data_dir, tmp_path_factory):
         ("model.hidden=[64,0]", WIDTHS),
         ("model.hidden=[1.5]", WIDTHS),
         ("model.activation=rellu", ACTIVATIONS),
-        ("model.dropout=1", PROBABILITY),
+        ("model.dropout=1", f"{PROBABILITY} or a list of {PROBABILITY.replace('a number', 'numbers')}"),
         ("model=lenet model.pooling=min", "max or average"),
         ("model=lenet model.padding=-1", f"{FROM_0} or a list of 1 or more whole numbers of at least 0"),
         ("model=residual_mlp model.width=0", ABOVE_0),

@@ -11,8 +11,8 @@ from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import Arm, looks
 from bn_experiments.norms.weight import weight_norm
 from bn_experiments.probes.layers import weights_of_layers
-from bn_experiments.probes.scale import Scaling, scaling
-from bn_experiments.probes.scale_figures import scale_by_arm
+from bn_experiments.probes.weight_scale import Scaling, scaling
+from bn_experiments.probes.weight_scale_figures import scale_by_arm
 from bn_experiments.run import run
 from tests.cells_by_hand import a_result, write_cell
 from tests.probes.runs import npz
@@ -97,20 +97,22 @@ def test_a_row_without_a_gradient_has_the_cosine_zero():
 
 
 def test_replicas_have_their_own_readings_in_float64(compose_cell):
-    cell = compose_cell("norm=bn", "model.bias=false", "probes=[scale]", "probes.scale.factor=0.5", "norm.eps=1e-12")
+    cell = compose_cell(
+        "norm=bn", "model.bias=false", "probes=[weight_scale]", "probes.weight_scale.factor=0.5", "norm.eps=1e-12"
+    )
     run(cell)
     arrays = npz(cell)
-    assert arrays["scale/epochs"][0] == 0
-    assert arrays["scale/gradient_change"].dtype == np.float64
-    hidden = abs(arrays["scale/gradient_change"][:, :, :-1])
+    assert arrays["weight_scale/epochs"][0] == 0
+    assert arrays["weight_scale/gradient_change"].dtype == np.float64
+    hidden = abs(arrays["weight_scale/gradient_change"][:, :, :-1])
     assert hidden.max() < 1e-6
-    assert len(np.unique(arrays["scale/radial"][0, :, -1])) == 2
+    assert len(np.unique(arrays["weight_scale/radial"][0, :, -1])) == 2
 
 
 def test_the_figure_shows_the_sizes_of_all_distances(tmp_path):
     values = np.random.default_rng(0).normal(size=(1, 6, 3)) * 1e-5
-    readings = {"scale/epochs": np.array([0]), "scale/layer": np.array(["0", "1", "last"])}
-    readings |= {f"scale/{name}": values for name in Scaling._fields}
+    readings = {"weight_scale/epochs": np.array([0]), "weight_scale/layer": np.array(["0", "1", "last"])}
+    readings |= {f"weight_scale/{name}": values for name in Scaling._fields}
     metrics = {"test/acc": [0.5] * 6}
     folder = write_cell(tmp_path / "bn", "bn", metrics, probes=readings)
     arm = Arm("bn", folder, a_result("bn", metrics), looks({"bn": "bn"})["bn"])

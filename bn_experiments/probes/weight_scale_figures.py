@@ -10,11 +10,11 @@ from bn_experiments.figures.arms import MOMENTS, Arm, arms_in, joined, measured_
 from bn_experiments.figures.drawing import INTERVALS, Drawing, dots, log_axis, panels, plain
 
 QUANTITIES = {
-    "scale/loss_change": "change of the loss by a scaled weight",
-    "scale/gradient_change": "change of a |g(a w)| / |g(w)|",
-    "scale/radial": "cosine of weight and gradient",
-    "scale/radial_of_units": "cosine of weight and gradient, by row",
-    "scale/step_growth": "growth of |w|^2 beside that of a step at right angles",
+    "weight_scale/loss_change": "change of the loss by a scaled weight",
+    "weight_scale/gradient_change": "change of a |g(a w)| / |g(w)|",
+    "weight_scale/radial": "cosine of weight and gradient",
+    "weight_scale/radial_of_units": "cosine of weight and gradient, by row",
+    "weight_scale/step_growth": "growth of |w|^2 beside that of a step at right angles",
 }
 SHOWN = {
     "gradient_change": "|a |g(a w)| / |g(w)| - 1|",
@@ -30,18 +30,18 @@ KEY = [
 
 def scale_by_arm(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """The distances from invariance of every layer, a row for each arm, at the first reading."""
-    moment = "start" if any(True for _ in measured_in(arms, "scale/radial", moment="start")) else "end"
+    moment = "start" if any(True for _ in measured_in(arms, "weight_scale/radial", moment="start")) else "end"
     data = joined(
         points(
             np.maximum(np.abs(values), SMALLEST),
             within=(SMALLEST, np.inf),
             quantity=quantity,
             arm=arm.name,
-            layer=arm.labels("scale"),
+            layer=arm.labels("weight_scale"),
             is_last=[*[False] * (values.shape[1] - 1), True],
         )
         for quantity in SHOWN
-        for arm, values in measured_in(arms, f"scale/{quantity}", moment=moment)
+        for arm, values in measured_in(arms, f"weight_scale/{quantity}", moment=moment)
     )
     drawn = arms_in(data, arms)
     figure, shown = panels(1.3 + 0.26 * len(drawn), columns=len(SHOWN), sharey=True)
@@ -62,7 +62,7 @@ def scale_by_arm(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     found = "; ".join(f"{name} {value:.2g}" for name, value in largest.items())
     caption = f"{INTERVALS.rstrip('.')}, {MOMENTS[moment]}; theory says 0 for every layer that a norm follows."
     alt = f"Dot plot of distances from invariance. The gradient's, at most: {found}."
-    return Drawing("scale", "Invariance under a scaling of the weights", caption, alt, data, figure)
+    return Drawing("weight_scale", "Invariance under a scaling of the weights", caption, alt, data, figure)
 
 
 DRAWINGS = (scale_by_arm,)

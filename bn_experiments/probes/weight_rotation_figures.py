@@ -13,28 +13,28 @@ from bn_experiments.figures.oracles import ORACLE, of_claims
 from bn_experiments.records.quantities import NotMeasured, probes
 
 QUANTITIES = {
-    "rotation/angle": "angle of a step, radians",
-    "rotation/angle_of_units": "angle of a step by row, radians",
-    "rotation/length": "length of the weight",
+    "weight_rotation/angle": "angle of a step, radians",
+    "weight_rotation/angle_of_units": "angle of a step by row, radians",
+    "weight_rotation/length": "length of the weight",
 }
 MOST = 3  # layers that are shown, the first ones
 
 
 def angle_by_epoch(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """The angle of a step by epoch, of rows where a claim is about them, a panel for each of the first layers."""
-    metric = "rotation/angle_of_units"
+    metric = "weight_rotation/angle_of_units"
     if not any(q.metric == metric for claim in claims for q in claim.quantities.values()):
-        metric = "rotation/angle"
+        metric = "weight_rotation/angle"
     parts: list[pd.DataFrame] = []
     labels: list[str] = []
     for arm in arms.values():
         arrays = probes(arm.folder)
         if metric not in arrays or not np.isfinite(arrays[metric]).any():
             continue
-        labels = labels or arm.labels("rotation")
-        for layer in [label for label in labels[:MOST] if label in arm.labels("rotation")]:
-            values = arrays[metric][:, :, arm.labels("rotation").index(layer)].T  # (R, T)
-            parts.append(points(values, arm=arm.name, layer=layer, epoch=arrays["rotation/epochs"]))
+        labels = labels or arm.labels("weight_rotation")
+        for layer in [label for label in labels[:MOST] if label in arm.labels("weight_rotation")]:
+            values = arrays[metric][:, :, arm.labels("weight_rotation").index(layer)].T  # (R, T)
+            parts.append(points(values, arm=arm.name, layer=layer, epoch=arrays["weight_rotation/epochs"]))
     if not parts:
         raise NotMeasured("no step was seen")
     data = joined(parts)
@@ -58,7 +58,7 @@ def angle_by_epoch(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     what = "rows of the weight" if metric.endswith("units") else "whole weights"
     caption = f"Root mean square over the steps of an epoch, of {what}. {INTERVALS}{dotted}"
     alt = f"Line charts of the angle of a step by epoch: {ends(data[data['layer'] == layers[0]])}, in {layers[0]}."
-    return Drawing("rotation", "How far a step turns the weights", caption, alt, data, figure)
+    return Drawing("weight_rotation", "How far a step turns the weights", caption, alt, data, figure)
 
 
 DRAWINGS = (angle_by_epoch,)

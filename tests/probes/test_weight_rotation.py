@@ -10,9 +10,9 @@ from torch import nn
 
 from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import Arm, looks
-from bn_experiments.probes.rotation import Rotation, Seen, angles
-from bn_experiments.probes.rotation_figures import angle_by_epoch
-from bn_experiments.probes.rotation_oracles import angle, growth_of_decay
+from bn_experiments.probes.weight_rotation import Seen, angles
+from bn_experiments.probes.weight_rotation_figures import angle_by_epoch
+from bn_experiments.probes.weight_rotation_oracles import angle, growth_of_decay
 from bn_experiments.records.quantities import Quantity
 from bn_experiments.run import run
 from bn_experiments.training.replicas import Part, SeparateReplicas, StackedReplicas
@@ -31,7 +31,7 @@ def test_angles_are_exact_for_small_ones_too(size):
 def test_the_angles_are_those_of_the_steps(kind):
     torch.manual_seed(0)
     replicas = kind([nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)) for _ in range(2)])
-    probe, steps = Rotation(), 3
+    probe, steps = WeightRotation(), 3
     parts = replicas.parts()
     optimizers = [[torch.optim.SGD(network.parameters(), 0.1) for network in part.networks] for part in parts]
     probe.follow(parts, optimizers)
@@ -84,26 +84,28 @@ def test_a_network_alone_is_a_part_too():
     assert seen.angle().shape == (1, 1)
 
 
-RUN = ["norm=bn", "probes=[rotation]", "trainer.max_epochs=3"]
+RUN = ["norm=bn", "probes=[weight_rotation]", "trainer.max_epochs=3"]
 
 
 def test_a_run_has_a_reading_for_each_epoch_and_is_not_changed_by_it(compose_cell):
     cell = compose_cell(*RUN)
     found, plain = run(cell), run(compose_cell("norm=bn", "probes=[]", "trainer.max_epochs=3"))
     arrays = npz(cell)
-    assert arrays["rotation/epochs"].tolist() == [1, 2, 3]
-    assert (arrays["rotation/angle"] > 0).all()
+    assert arrays["weight_rotation/epochs"].tolist() == [1, 2, 3]
+    assert (arrays["weight_rotation/angle"] > 0).all()
     assert found.metrics == plain.metrics
     alone = compose_cell(*RUN, "trainer.stack_replicas=false", "name=alone")
     run(alone)
-    np.testing.assert_allclose(npz(alone)["rotation/angle"], arrays["rotation/angle"], rtol=1e-3)
+    np.testing.assert_allclose(npz(alone)["weight_rotation/angle"], arrays["weight_rotation/angle"], rtol=1e-3)
 
 
 def test_before_training_there_is_no_angle_and_a_length(compose_cell):
-    cell = compose_cell("norm=bn", "probes=[rotation]", "trainer.max_epochs=0", "probes.rotation.at_start=true")
+    cell = compose_cell(
+        "norm=bn", "probes=[weight_rotation]", "trainer.max_epochs=0", "probes.weight_rotation.at_start=true"
+    )
     run(cell)
-    assert np.isnan(npz(cell)["rotation/angle"]).all()
-    assert (npz(cell)["rotation/length"] > 0).all()
+    assert np.isnan(npz(cell)["weight_rotation/angle"]).all()
+    assert (npz(cell)["weight_rotation/length"] > 0).all()
 
 
 def test_the_oracles_follow_the_configuration():
@@ -124,13 +126,13 @@ def test_the_oracles_follow_the_configuration():
 
 
 def test_the_figure_has_a_line_for_each_layer_and_the_theory(tmp_path):
-    readings = {"rotation/epochs": np.array([1, 2]), "rotation/layer": np.array(["a", "b"])}
+    readings = {"weight_rotation/epochs": np.array([1, 2]), "weight_rotation/layer": np.array(["a", "b"])}
     values = np.random.default_rng(0).uniform(0.01, 0.02, (2, 6, 2))
-    readings |= {f"rotation/{name}": values for name in ("angle", "angle_of_units", "length")}
+    readings |= {f"weight_rotation/{name}": values for name in ("angle", "angle_of_units", "length")}
     metrics = {"test/acc": [0.5] * 6}
     folder = write_cell(tmp_path / "bn", "bn", metrics, probes=readings)
     arm = Arm("bn", folder, a_result("bn", metrics), looks({"bn": "bn"})["bn"])
-    quantity = Quantity("bn", "rotation/angle", moment="late", labels=["a"])
+    quantity = Quantity("bn", "weight_rotation/angle", moment="late", labels=["a"])
     drawing = angle_by_epoch({"bn": arm}, [Claim("c", "agreement", {"values": quantity, "margin": 0.1}, oracle=0.015)])
     for j, layer in enumerate("ab"):
         rows = drawing.data[drawing.data["layer"] == layer]

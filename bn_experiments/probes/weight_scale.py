@@ -86,7 +86,7 @@ def _cosine(w: Tensor, g: Tensor) -> Tensor:
     return torch.where(product == 0, product, product / (w.detach().norm(dim=-1) * g.norm(dim=-1)))
 
 
-class Scale(Probe):
+class WeightScale(Probe):
     """How far each of L layers is from invariance under a scaling of its weight (see `Scaling`), in training mode.
 
     It is computed in float64, whatever the networks train in, on a fixed batch of each replica, for the mean

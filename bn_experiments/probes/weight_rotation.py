@@ -23,7 +23,7 @@ def angles(before: Tensor, after: Tensor) -> Tensor:
     return 2 * torch.atan2((u - v).norm(dim=-1), (u + v).norm(dim=-1))
 
 
-class Rotation(Probe):
+class WeightRotation(Probe):
     """The angle by which a step turns the weight of each of L layers, the root mean square over the steps of an epoch.
 
     `angle` is that of the whole weight, `angle_of_units` that of the rows of the output units, of which the mean square
