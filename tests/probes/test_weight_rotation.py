@@ -10,7 +10,7 @@ from torch import nn
 
 from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import Arm, looks
-from bn_experiments.probes.weight_rotation import Seen, angles
+from bn_experiments.probes.weight_rotation import Seen, WeightRotation, angles
 from bn_experiments.probes.weight_rotation_figures import angle_by_epoch
 from bn_experiments.probes.weight_rotation_oracles import angle, growth_of_decay
 from bn_experiments.records.quantities import Quantity
