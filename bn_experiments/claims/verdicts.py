@@ -20,7 +20,8 @@ from bn_experiments.records import results
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, measured
 from bn_experiments.records.results import Result
-from bn_experiments.statistics import rules
+from bn_experiments.statistics.decisions import Outcome, outcome_of
+from bn_experiments.statistics.evidence import Evidence
 from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL, widened
 from bn_experiments.statistics.looks import Stop, stops
 from bn_experiments.system.files import write_whole
@@ -55,7 +56,7 @@ class Verdict:
     context: str
     claim: str
     rule: str
-    verdict: rules.Outcome | Literal["not judged"]
+    verdict: Outcome | Literal["not judged"]
     estimate: float | None
     low: float | None
     high: float | None
@@ -104,7 +105,7 @@ def undecided(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[
 
 def decided(
     named: Sequence[tuple[str, str, str, str]],
-    evidence: Sequence[Sequence[rules.Evidence | str]],
+    evidence: Sequence[Sequence[Evidence | str]],
     smallest: Sequence[float | None],
     looks: Sequence[int] = (),
 ) -> list[Verdict]:
@@ -120,7 +121,7 @@ def decided(
         smallest: The smallest effect of interest of each claim.
         looks: The numbers of replicas at all looks; none: one look, at all replicas.
     """
-    tested = [[at for at in each if isinstance(at, rules.Evidence)] for each in evidence]
+    tested = [[at for at in each if isinstance(at, Evidence)] for each in evidence]
     count, first = max(1, len(looks)), min(looks, default=0)
     level = LEVEL / count / max(1, sum(math.isfinite(each[-1].p) for each in tested if each))
     early = (math.nan, math.nan)  # p of replicas that are fewer than at the first look
@@ -140,14 +141,14 @@ def decided(
     return found
 
 
-def _word(last: rules.Evidence, stop: Stop, looks: Sequence[int]) -> tuple[rules.Outcome, str | None]:
+def _word(last: Evidence, stop: Stop, looks: Sequence[int]) -> tuple[Outcome, str | None]:
     """The outcome of a claim by the evidence of the look where it stands, and a note on it."""
     if last.n < LEAST_REPLICAS:
         return "inconclusive", f"fewer than {LEAST_REPLICAS} replicas"
     if looks and last.n < looks[0]:
         return "inconclusive", f"before the first look, at {looks[0]} replicas"
     count = max(1, len(looks))
-    alone = rules.outcome_of(count * last.p, count * last.p_against)
+    alone = outcome_of(count * last.p, count * last.p_against)
     notes = [f"{alone} alone"] if alone != stop.outcome else []
     notes += [f"at look {stop.look + 1} of {count}"] if looks else []
     return stop.outcome, ", ".join(notes) or None
@@ -169,12 +170,12 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _evidence(context: Context, claim: Claim, looks: Sequence[int]) -> list[rules.Evidence | str]:
+def _evidence(context: Context, claim: Claim, looks: Sequence[int]) -> list[Evidence | str]:
     """The evidence of the claim's rule at each look so far; at the end the reason why there is none from there on.
 
     What a later replica lacks says nothing about a look before it.
     """
-    found: list[rules.Evidence | str] = []
+    found: list[Evidence | str] = []
     for size in looks or (None,):
         try:
             arrays, is_there = _paired(context, claim.quantities, size)

@@ -12,7 +12,7 @@ from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm
 from bn_experiments.records import quantities
-from bn_experiments.statistics.rules import Outcome
+from bn_experiments.statistics.decisions import Outcome
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 QUANTITIES = {

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bn_experiments.statistics.decisions import Outcome, holm, outcome_of
 from bn_experiments.statistics.evidence import Array
 from bn_experiments.statistics.intervals import LEVEL
-from bn_experiments.statistics.rules import Outcome, holm, outcome_of
 
 
 def p_over_looks(ps: ArrayLike, looks: int) -> Array:

@@ -6,17 +6,14 @@ region is at most .01 after Holm's correction. It fails if p of the null that th
 Otherwise it is inconclusive.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bn_experiments.statistics.evidence import ROUNDING, Array, Evidence, assess
+from bn_experiments.statistics.curves import at_every_point, curves_of, paired, slopes_of
+from bn_experiments.statistics.evidence import Evidence, assess
 from bn_experiments.statistics.growth import akaike_difference
-from bn_experiments.statistics.intervals import LEVEL
-
-Outcome = Literal["holds", "fails", "inconclusive"]
 
 
 def difference(left: ArrayLike, right: ArrayLike, *, above: float = 0.0, log: bool = False) -> Evidence:
@@ -34,7 +31,7 @@ def difference(left: ArrayLike, right: ArrayLike, *, above: float = 0.0, log: bo
     >>> [round(x, 3) for x in difference([4.0, 5.0, 6.0], [2.0, 2.0, 2.0])[:5]]
     [3.0, -2.73, 8.73, 3, 0.035]
     """
-    values, rounding = _paired("difference", left, right, ("R",), log)
+    values, rounding = paired("difference", left, right, ("R",), log)
     return assess(values, above, np.inf, rounding)
 
 
@@ -66,8 +63,8 @@ def interaction(
     >>> interaction([4.0, 5.0], [1.0, 1.0], [2.0, 3.0], [1.0, 1.0]).estimate
     2.0
     """
-    here, rounding = _paired("interaction", left, right, ("R",), log)
-    there, other_rounding = _paired("interaction", other_left, other_right, ("R",), log)
+    here, rounding = paired("interaction", left, right, ("R",), log)
+    there, other_rounding = paired("interaction", other_left, other_right, ("R",), log)
     if len(here) != len(there):
         raise ValueError(f"interaction: {len(here)} replicas against {len(there)}; pair them by seed")
     return assess(here - there, above, np.inf, rounding + other_rounding)
@@ -100,12 +97,12 @@ def equivalence(
     """
     _require_positive("equivalence", margin)
     axes = ("R", "P") if np.ndim(left) == 2 else ("R",)
-    values, rounding = _paired("equivalence", left, right, axes, log)
+    values, rounding = paired("equivalence", left, right, axes, log)
     expected = np.asarray(near, dtype=np.float64)
     if expected.shape not in ((), values.shape[1:]):
         raise ValueError(f"equivalence: a difference of the shape {values.shape} near one of {expected.shape}")
     if values.ndim == 2:
-        return _at_every_point(values - expected, -margin, margin, rounding)
+        return at_every_point(values - expected, -margin, margin, rounding)
     return assess(values, float(expected) - margin, float(expected) + margin, rounding)
 
 
@@ -138,7 +135,7 @@ def slope(
     """
     if (above is None) == (near is None) or (near is None) != (margin is None):
         raise ValueError(f"slope: above={above}, near={near}, margin={margin}; give above, or near and margin")
-    slopes, rounding = _slopes("slope", values, log)
+    slopes, rounding = slopes_of("slope", values, log)
     if above is not None:
         return assess(slopes, above, np.inf, rounding)
     assert near is not None
@@ -164,9 +161,9 @@ def slope_difference(left: ArrayLike, right: ArrayLike, *, log: bool = False, ab
     >>> slope_difference([[1.0, 2.0, 3.0], [1.0, 3.0, 5.0]], [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]).estimate
     1.5
     """
-    _paired("slope_difference", left, right, ("R", "P"))  # which refuses what differs in shape
-    slopes, rounding = _slopes("slope_difference", left, log)
-    others, other_rounding = _slopes("slope_difference", right, log)
+    paired("slope_difference", left, right, ("R", "P"))  # which refuses what differs in shape
+    slopes, rounding = slopes_of("slope_difference", left, log)
+    others, other_rounding = slopes_of("slope_difference", right, log)
     return assess(slopes - others, above, np.inf, rounding + other_rounding)
 
 
@@ -195,11 +192,11 @@ def agreement(values: ArrayLike, oracle: ArrayLike, *, margin: float, log: bool 
     """
     _require_positive("agreement", margin)
     measured, expected = np.asarray(values, dtype=np.float64), np.asarray(oracle, dtype=np.float64)
-    curves = _curves("agreement", measured[:, None] if measured.ndim == 1 else measured, points=1)
+    curves = curves_of("agreement", measured[:, None] if measured.ndim == 1 else measured, points=1)
     if expected.shape not in ((), (1,), curves.shape[1:]):
         raise ValueError(f"agreement: {curves.shape[1]} points against an oracle of the shape {expected.shape}")
-    distances, rounding = _paired("agreement", curves, np.broadcast_to(expected, curves.shape), ("R", "P"), log)
-    return _at_every_point(distances, -margin, margin, rounding)
+    distances, rounding = paired("agreement", curves, np.broadcast_to(expected, curves.shape), ("R", "P"), log)
+    return at_every_point(distances, -margin, margin, rounding)
 
 
 def linear_over_exponential(values: ArrayLike) -> Evidence:
@@ -218,7 +215,7 @@ def linear_over_exponential(values: ArrayLike) -> Evidence:
     >>> linear_over_exponential([[1.0, 2.0, 3.0, 4.0], [2.0, 4.0, 6.0, 8.0], [1.0, 3.0, 5.0, 7.0]]).p < 0.05
     True
     """
-    values, rounding = akaike_difference(_curves("linear_over_exponential", values, points=3))
+    values, rounding = akaike_difference(curves_of("linear_over_exponential", values, points=3))
     return assess(values, 0.0, np.inf, rounding)
 
 
@@ -230,7 +227,7 @@ def exponential_over_linear(values: ArrayLike) -> Evidence:
     >>> exponential_over_linear([[1.0, 2.0, 4.0, 8.0], [2.0, 6.0, 18.0, 54.0], [3.0, 1.5, 0.75, 0.375]]).p < 0.05
     True
     """
-    values, rounding = akaike_difference(_curves("exponential_over_linear", values, points=3))
+    values, rounding = akaike_difference(curves_of("exponential_over_linear", values, points=3))
     return assess(-values, 0.0, np.inf, rounding)
 
 
@@ -252,8 +249,8 @@ def ordering(upper: ArrayLike, lower: ArrayLike) -> Evidence:
     >>> ordering([[2.0, 1.0], [2.2, 1.3], [2.1, 1.1]], [[1.0, 1.0], [1.0, 1.2], [1.0, 1.1]]).at
     1
     """
-    values, rounding = _paired("ordering", upper, lower, ("R", "P"))
-    return _at_every_point(_curves("ordering", values, points=1), 0.0, np.inf, rounding)
+    values, rounding = paired("ordering", upper, lower, ("R", "P"))
+    return at_every_point(curves_of("ordering", values, points=1), 0.0, np.inf, rounding)
 
 
 RULES: dict[str, Callable[..., Evidence]] = {
@@ -272,87 +269,6 @@ RULES: dict[str, Callable[..., Evidence]] = {
 }
 
 
-def _at_every_point(values: Array, low: float, high: float, rounding: float) -> Evidence:
-    """The evidence that the mean of a curve (R, P) lies in the region (low, high) at every point.
-
-    It is that of the point with the largest p. Where p is 1 at several points, their p against the claim rank them;
-    where there is no p, the place of their estimates does, the one deepest outside the region first.
-    """
-    points = values.shape[1]
-    if not np.isfinite(values).all():
-        return assess(np.full(len(values), np.nan), low, high, rounding)
-    found = [assess(values[:, j], low, high, rounding) for j in range(points)]
-
-    def rank(j: int) -> tuple[float, ...]:
-        inside = min(found[j].estimate - low, high - found[j].estimate)
-        return (*np.nan_to_num([-found[j].p, found[j].p_against]), inside)
-
-    at = min(range(points), key=rank)
-    return found[at]._replace(p_against=float(np.minimum(1.0, points * found[at].p_against)), at=at)
-
-
-def _slopes(rule: str, values: ArrayLike, log: bool) -> tuple[Array, float]:
-    """The slope of each replica's curve (R,), and its rounding error."""
-    curves = _curves(rule, values, points=2)
-    k = np.arange(curves.shape[1]) - (curves.shape[1] - 1) / 2
-    weights = k / (k @ k)
-    with np.errstate(all="ignore"):  # values that are not finite give NaN evidence
-        y = np.log(curves) if log else curves
-        return (y * weights).sum(axis=1), ROUNDING * _largest(y) * float(np.abs(weights).sum())
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's p of each p, the step-down; a NaN stays one and does not count.
-
-    p_(i) of m in ascending order becomes max_{j <= i} min(1, (m - j + 1) p_(j)). Source: Holm 1979,
-    https://www.jstor.org/stable/4615733.
-
-    >>> holm([0.01, float("nan"), 0.04])
-    [0.02, nan, 0.04]
-    """
-    adjusted = np.array(ps, dtype=np.float64)
-    tested = np.flatnonzero(~np.isnan(adjusted))
-    ascending = tested[np.argsort(adjusted[tested])]
-    factors = np.arange(len(tested), 0, -1)
-    adjusted[ascending] = np.maximum.accumulate(np.minimum(1.0, factors * adjusted[ascending]))
-    return adjusted.tolist()
-
-
-def outcome_of(p: float, p_against: float) -> Outcome:
-    """The outcome of a claim by the p for it and the p against it."""
-    if p <= LEVEL:
-        return "holds"
-    return "fails" if p_against <= LEVEL else "inconclusive"
-
-
-def _paired(
-    rule: str, left: ArrayLike, right: ArrayLike, axes: tuple[str, ...], log: bool = False
-) -> tuple[Array, float]:
-    """The difference left - right, or that of their logarithms, (R,) or (R, P), and its rounding error."""
-    a, b = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    if a.ndim != len(axes) or b.ndim != len(axes):
-        raise ValueError(f"{rule}: arrays of shape {a.shape} and {b.shape}; give ({', '.join(axes)})")
-    if len(a) != len(b):
-        raise ValueError(f"{rule}: {len(a)} replicas against {len(b)}; pair them by seed")
-    if a.shape != b.shape:
-        raise ValueError(f"{rule}: {a.shape[1]} points against {b.shape[1]}; measure both at the same points")
-    with np.errstate(all="ignore"):  # values that are not finite, or have no logarithm, give NaN evidence
-        if log:
-            a, b = np.log(a), np.log(b)
-        return a - b, ROUNDING * max(_largest(a), _largest(b))
-
-
-def _curves(rule: str, values: ArrayLike, points: int) -> Array:
-    curves = np.asarray(values, dtype=np.float64)
-    if curves.ndim != 2 or curves.shape[1] < points:
-        raise ValueError(f"{rule}: an array of shape {curves.shape}; give (replicas, points), {points} points or more")
-    return curves
-
-
 def _require_positive(rule: str, margin: float) -> None:
     if not margin > 0:
         raise ValueError(f"{rule}: margin={margin}; give the largest difference that counts as none, above 0")
-
-
-def _largest(values: Array) -> float:
-    return float(np.abs(values).max(initial=1e-80))  # above 0, so that the cube of the rounding does not underflow

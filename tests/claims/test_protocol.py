@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Transformer
 from omegaconf import OmegaConf
 
 from bn_experiments.claims.arms import unmatched
@@ -145,15 +147,21 @@ def test_a_block_without_a_title_is_refused():
     assert refusal.key == "experiment.title"
 
 
+def values_of(key: str, values: str) -> list:
+    """The values of an axis, as Hydra reads them."""
+    (override,) = OverridesParser.create().parse_overrides([f"{key}={values}"])
+    return [*override.sweep_iterator(Transformer.identity)] if override.is_sweep_override() else [override.value()]
+
+
 @pytest.mark.parametrize("experiment", FULL_NAMES)
 def test_every_arm_of_an_experiment_is_a_cell_of_its_grid(experiment):
     config = composed(experiment)
     arms = OmegaConf.to_container(config.experiment.arms)
-    axes = {key: str(values).split(",") for key, values in config.hydra.sweeper.params.items()}
+    axes = {key: values_of(key, str(values)) for key, values in config.hydra.sweeper.params.items()}
     for selector in arms.values():
         assert set(selector) <= set(axes), "an arm is told by the axes of the grid"
         for key, value in selector.items():
-            assert str("null" if value is None else value) in axes[key]
+            assert value in axes[key]
 
 
 @pytest.mark.parametrize("experiment", FULL_NAMES)

@@ -10,9 +10,9 @@ from scipy import stats
 
 from bn_experiments.claims.summary import markdown, show, summarise, undecided, write
 from bn_experiments.records.comparison import baseline_in, looks_in
+from bn_experiments.statistics.decisions import holm
 from bn_experiments.statistics.intervals import mean_interval
 from bn_experiments.statistics.power import smallest_difference
-from bn_experiments.statistics.rules import holm
 from tests.cells_by_hand import ORIGIN, a_result
 
 DIFFERENCE = ["difference", "difference_low", "difference_high", "pairs", "p"]

@@ -11,9 +11,10 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmarks.calibration import LOOKS, over_looks, p_at_looks
+from bn_experiments.statistics.decisions import holm
 from bn_experiments.statistics.intervals import LEVEL, widened
 from bn_experiments.statistics.looks import first_decided, p_over_looks, stops
-from bn_experiments.statistics.rules import difference, holm
+from bn_experiments.statistics.rules import difference
 from bn_experiments.statistics.sizes import doubling, parsed
 
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=6)
