@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import MOMENTS, Arm, arms_in, joined, measured_in, points
-from bn_experiments.figures.drawing import INTERVALS, Drawing, dots, log_axis, panels, plain
+from bn_experiments.figures.drawing import INTERVALS, Drawing, dots, panels, plain
 
 QUANTITIES = {
     "weight_scale/loss_change": "change of the loss by a scaled weight",
@@ -51,7 +52,10 @@ def scale_by_arm(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
             for is_last in (False, True):
                 rows = own[(own["arm"] == arm.name) & (own["is_last"] == is_last)]
                 dots(axes, arm, rows, [i] * len(rows), hollow=is_last, sideways=True)
-        log_axis(axes.xaxis, own)
+        axes.set_xscale("log")
+        axes.set_xlim(SMALLEST / 5, max(10.0, own["mean"].max() * 5))
+        axes.set_xticks([1e-15, 1e-10, 1e-5, 1], ["1e-15", "1e-10", "1e-5", "1"])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_title(text)
         axes.grid(axis="x")
         axes.set_axisbelow(True)

@@ -43,6 +43,13 @@ SYMBOLS: dict[Outcome | Literal["not judged"], str] = {
 IMAGES = "The data came from a folder of images, not from the data set's own files."
 
 
+def statistic(verdict: Verdict) -> str:
+    """What the estimate of a verdict is, in words."""
+    if verdict.rule == "equivalence" and verdict.at is not None:  # of curves
+        return "difference, less what it should be, at the furthest point"
+    return ESTIMATES.get(verdict.rule, verdict.rule)
+
+
 def covers(config: Mapping[str, Any]) -> str:
     """What differs between the replicas of a cell, which is what its intervals cover, and what does not.
 

@@ -205,6 +205,7 @@ def test_growing_rates_are_those_of_the_formula_in_the_group_of_scale_invariant_
 
 
 @pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.few(1)
 def test_under_growing_rates_a_network_is_the_one_that_decays(compose_cell, stacked):
     own = [*RUN, *SCALED, "norm.eps=1e-12", f"trainer.stack_replicas={stacked}"]
     decaying, growing, neither = (
