@@ -116,7 +116,8 @@ def selections(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Selecti
         cells: Cells that are equal in all keys but those that the arms name, and the keys below them.
     """
     keys = keys_of(protocol)
-    candidates = {arm: _candidates(selector, keys, cells) for arm, selector in protocol.arms.items()}
+    edited = _edited(keys, cells)
+    candidates = {arm: _candidates(selector, keys, cells, edited) for arm, selector in protocol.arms.items()}
     variants: list[dict[str, Any]] = []
     for candidate in (each for own in candidates.values() for each in own):
         if candidate.given not in variants:
@@ -164,19 +165,39 @@ class _Candidate:
         return agrees and self.given.items() <= given.items()
 
 
-def _candidates(selector: Mapping[str, Any], keys: Sequence[str], cells: Mapping[Path, Result]) -> list[_Candidate]:
+def _edited(keys: Sequence[str], cells: Mapping[Path, Result]) -> dict[tuple[str, str], set[str]]:
+    """The keys below groups that nobody typed and in which cells of one option differ, by group and option.
+
+    Such is a default that was edited between two commands.
+    """
+    found: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for cell in cells.values():
+        further, typed = _further(cell, keys), _typed(cell)
+        for group in keys:
+            own = {key: further[key] for key in below(further, group)} if group in cell.cell else {}
+            for key in own.keys() - below(own, *typed).keys():
+                option = found.setdefault((group, str(cell.cell[group])), {})
+                option.setdefault(key, set()).add(identity.digest({key: own[key]}))
+    return {option: {key for key, values in own.items() if len(values) > 1} for option, own in found.items()}
+
+
+def _candidates(
+    selector: Mapping[str, Any],
+    keys: Sequence[str],
+    cells: Mapping[Path, Result],
+    edited: Mapping[tuple[str, str], set[str]],
+) -> list[_Candidate]:
     own = {folder: cell for folder, cell in cells.items() if is_of(selector, cell.cell, cell.config)}
     found = {folder: _further(cell, keys) for folder, cell in own.items()}
     names = list(dict.fromkeys(key for values in found.values() for key in values))
     values = {folder: {key: found[folder].get(key) for key in names} for folder in own}
-    typed = {folder: below(values[folder], *_typed(cell)).keys() for folder, cell in own.items()}
-    edited = {  # such as a default that was edited between two commands
-        key
-        for key in names
-        if len({identity.digest({key: values[folder][key]}) for folder in own if key not in typed[folder]}) > 1
-    }
+    typed = {folder: {*below(values[folder], *_typed(cell))} for folder, cell in own.items()}
+    for folder, cell in own.items():
+        options = ((group, str(option)) for group, option in cell.cell.items())
+        changed = set().union(*(edited.get(option, set()) for option in options))
+        typed[folder] = typed[folder] | (changed & values[folder].keys())
     return [
-        _Candidate(folder, values[folder], {key: values[folder][key] for key in names if key in typed[folder] | edited})
+        _Candidate(folder, values[folder], {key: values[folder][key] for key in names if key in typed[folder]})
         for folder in own
     ]
 

@@ -206,6 +206,10 @@ def unmeasured(protocol: Protocol, probes: Collection[str]) -> list[Refusal]:
     refusals = []
     for quantity in protocol.quantities:
         known: Collection[str] = CURVES if quantity.each else FINAL
+        if quantity.moment != "end" and (quantity.each or quantity.metric in FINAL):
+            got, allowed = f"{quantity.metric} has no moment {quantity.moment}", "a moment of what a probe measures"
+            refusals.append(Refusal("experiment", got, allowed, "leave the moment out"))
+            continue
         if quantity.metric in known or (not quantity.each and quantity.metric.partition("/")[0] in probes):
             continue
         known = [*known, *(f"{probe}/..." for probe in sorted(probes) if not quantity.each)]
@@ -243,6 +247,7 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
         allowed = f"{', '.join(parameters)}, of which {', '.join(sorted(needed))} must be there"
         refusals.append(Refusal(key, f"{claim['rule']} got {', '.join(arguments) or 'nothing'}", allowed, "change it"))
         return None
+    arguments = {name: arguments[name] for name in parameters if name in arguments}  # an oracle is of the first one
     for name, value in arguments.items():
         if isinstance(value, Mapping):
             try:

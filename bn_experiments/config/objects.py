@@ -237,12 +237,17 @@ def schedule(config: Config, splits: Splits) -> RateSchedule:
         Refusal: It is a schedule of one kind of parameters, which the optimizer does not make a group of.
     """
     make = target(config, "scheduler")
-    kind = getattr(make, "KIND", None)
-    if kind is not None and not any(value is not None for value in config["optimizer"]["groups"][kind].values()):
-        got = f"{make.__name__} changes the rates of this group alone, and the optimizer has none"
-        remedy = f"set optimizer.groups.{kind}.lr={config['optimizer'].get('lr')}"
-        raise Refusal(f"optimizer.groups.{kind}", got, "a group with a setting", remedy)
-    return RateSchedule.of(make, options(config, "scheduler"), length(config, splits))
+    found = RateSchedule.of(make, options(config, "scheduler"), length(config, splits))
+    if (kind := getattr(make, "KIND", None)) is not None:
+        own = set_ones({kind: config["optimizer"]["groups"][kind]}).get(kind)
+        if own is None:
+            got = f"{make.__name__} changes the rates of this group alone, and the optimizer has none"
+            remedy = f"set optimizer.groups.{kind}.lr={config['optimizer'].get('lr')}"
+            raise Refusal(f"optimizer.groups.{kind}", got, "a group with a setting", remedy)
+        tried = optimizer(config)(nn.ParameterList([torch.zeros(1)]))
+        tried.add_param_group({"params": [torch.zeros(1, requires_grad=True)], **own, "kind": kind})
+        found.make(tried)  # which refuses what the group cannot do, where a network is not yet there
+    return found
 
 
 def loss_options(config: Config) -> dict[str, Any]:

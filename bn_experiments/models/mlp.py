@@ -48,7 +48,7 @@ class MLP(nn.Module):
         super().__init__()
         depth = len(hidden) * repeat
         if isinstance(dropout, list) and len(dropout) != depth:
-            got, allowed = f"{len(dropout)} probabilities for {depth} hidden layers", f"a number, or {depth} of them"
+            got, allowed = f"{depth} hidden layers have a probability each", f"a number, or a list of {depth} of them"
             raise Refusal("model.dropout", got, allowed, "change it", value=dropout)
         widths = [math.prod(input_shape), *hidden * repeat]
         self.hidden = hidden_layers(widths, norm, activation, dropout, bias)

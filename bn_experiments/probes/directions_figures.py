@@ -28,7 +28,7 @@ def directions(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
             line(axes, arm, data[data["arm"] == arm.name], "number", markers=len(layers) <= 12)
         axes.set_xlabel("layer")
         axes.set_ylabel(text)
-    theory = of_claims(arms, claims, "directions/cosine")
+    theory = of_claims(arms, claims, "directions/cosine", str(moment))
     for quantity_of, oracle in theory:
         if oracle.ndim == 1 and len(quantity_of.arms) == 1:
             numbers = [int(label) for label in quantity_of.labels or range(1, len(oracle) + 1)]

@@ -51,9 +51,9 @@ class ExampleWeighted(Probe):
     """Loss and accuracy of every split with statistics of torch's batch norms that the example has a part in.
 
     The weight of the example is the one of some weights with the least validation loss, for each replica (see
-    `mixed_batch_norm`). In a network without such norms all weights are the same, and the first one is taken.
+    `mixed_batch_norm`). In a network without such norms, as with `norm=ghost`, it is ordinary evaluation.
 
-    Readings: loss, acc (R, 3), over train, val and test, and weight (R,).
+    Readings: loss, acc (R, 3), over train, val and test, and weight (R,), NaN without such norms.
 
     Args:
         weights: The weights that are tried; 0 is ordinary evaluation.
@@ -68,10 +68,12 @@ class ExampleWeighted(Probe):
         made = networks(replicas, "eval")
         mixed = SeparateReplicas(made).eval()
         chosen: list[float] = [self.weights[0]] * len(made)
-        for network, i in zip(made, range(len(made)), strict=True):
+        mixes = False
+        for i, network in enumerate(made):
             for norm in network.modules():
                 if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_var is not None:
                     norm.register_forward_hook(_mixing(chosen, i))
+                    mixes = True
         losses = []
         for weight in self.weights:
             chosen[:] = [weight] * len(made)
@@ -79,7 +81,8 @@ class ExampleWeighted(Probe):
         best = torch.stack(losses).nan_to_num(nan=torch.inf).argmin(0)  # (R,)
         chosen[:] = [self.weights[i] for i in best.tolist()]
         values = scores_by_split(splits, mixed, self.eval_batch_size)
-        return Reading("split", list(SPLITS), {**values, "weight": torch.tensor(chosen)})
+        taken = torch.tensor(chosen) if mixes else torch.full((len(made),), torch.nan)
+        return Reading("split", list(SPLITS), {**values, "weight": taken})
 
 
 def _mixing(chosen: list[float], i: int) -> Any:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from bn_experiments.refusal import Refusal
+
 MAPS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
@@ -34,14 +36,27 @@ def weights_of_layers(network: nn.Module) -> dict[str, nn.Parameter]:
     """The weight (out, in, ...) of each linear or convolutional layer, by the layer's name.
 
     Of a layer whose weight a parametrization computes it is the parameter with the most elements, the one that gives
-    the direction.
+    the direction. A weight that layers share is that of the first of them; a frozen one is left out.
 
     >>> [*weights_of_layers(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)))]
     ['0', '2']
     """
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, MAPS)}
-    found = {name: reversed([*layer.parameters()]) for name, layer in layers.items()}  # a direction after its length
-    return {name: max(own, key=lambda one: (one.dim() > 1, one.numel())) for name, own in found.items()}
+    found: dict[str, nn.Parameter] = {}
+    for name, layer in network.named_modules():
+        own = [one for one in layer.parameters() if one.requires_grad] if isinstance(layer, MAPS) else []
+        if own:
+            weight = max(reversed(own), key=lambda one: (one.dim() > 1, one.numel()))  # a direction after its length
+            if all(weight is not other for other in found.values()):
+                found[name] = weight
+    return found
+
+
+def refusals_without_layers(network: nn.Module, probe: str) -> list[Refusal]:
+    """The refusal of a network that has no weight of a layer to look at, if it has none."""
+    if weights_of_layers(network):
+        return []
+    got, allowed = "the network has no linear or convolutional layer that is trained", "a network with one"
+    return [Refusal(f"probes.{probe}", got, allowed, f"leave {probe} out of probes=[...]")]
 
 
 def numbered(count: int) -> list[str]:

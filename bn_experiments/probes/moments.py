@@ -48,8 +48,14 @@ def outputs(network: nn.Module, batches: Tensor) -> dict[str, Tensor]:
     found: dict[str, list[Tensor]] = {}
     for x in batches:
         # of copies, which the next module cannot change in place
-        watch(network, x, places, lambda name, _, output: found.setdefault(name, []).append(output.detach().clone()))
+        watch(network, x, places, lambda name, _, z: found.setdefault(name, []).append(_units_second(places[name], z)))
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _units_second(module: nn.Module, z: Tensor) -> Tensor:
+    """A copy of an output with its units on the second axis; those of torch's own maps and layer norms are last."""
+    has_units_last = type(module) in (nn.Linear, nn.LayerNorm, nn.RMSNorm)
+    return (z.movedim(-1, 1) if has_units_last else z).detach().clone()
 
 
 class Moments(Probe):

@@ -8,7 +8,6 @@ from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import MOMENTS, Arm, arms_in, joined, measured_in, points
 from bn_experiments.figures.drawing import INTERVALS, Drawing, dots, ends, legend, log_axis, panels, plain
 from bn_experiments.figures.oracles import ORACLE, of_claims
-from bn_experiments.probes.scoring import MODES
 
 KINDS = {
     "second_moment": "second moment",
@@ -18,7 +17,7 @@ KINDS = {
     "largest": "largest number",
 }
 WORDS = {"train": "in training mode", "eval": "in evaluation mode"}
-QUANTITIES = {f"moments/{mode}_{kind}": f"{text} {WORDS[mode]}" for mode in MODES for kind, text in KINDS.items()}
+QUANTITIES = {f"moments/{mode}_{kind}": f"{text} {WORDS[mode]}" for mode in WORDS for kind, text in KINDS.items()}
 KEY = [
     Line2D([], [], color="#333333", linestyle="", marker="o", markerfacecolor=face, label=f"{label}")
     for face, label in (("#333333", WORDS["train"]), ("white", WORDS["eval"]))
@@ -41,9 +40,8 @@ def variance_by_place(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawi
             own = data[(data["arm"] == arm.name) & (data["mode"] == mode)]
             at = [places.index(place) + shift + (i - (len(drawn) - 1) / 2) * 0.06 for place in own["place"]]
             dots(axes, arm, own, at, hollow=mode == "eval", sideways=False)
-    theory = [
-        (quantity, oracle) for quantity, oracle in of_claims(arms, claims, "moments/train_variance") if oracle.ndim == 1
-    ]
+    found = of_claims(arms, claims, "moments/train_variance", moment)
+    theory = [(q, oracle) for q, oracle in found if oracle.ndim == 1 and len(q.arms) == 1 and q.label is None]
     for quantity, oracle in theory:
         at = [places.index(label) for label in quantity.labels or places]
         axes.plot(at, oracle, color="#111111", linestyle=(0, (1, 1.5)), linewidth=1.6, zorder=5)

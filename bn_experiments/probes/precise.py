@@ -58,7 +58,7 @@ def estimate_population_statistics(network: nn.Module, batches: Tensor, dropout:
 
 
 def dropouts(network: nn.Module) -> list[nn.Module]:
-    """The modules that drop units of a network, this package's and torch's."""
+    """The modules that drop units of a network, this package's and torch's; a function that drops is not found."""
     return [module for module in network.modules() if isinstance(module, Dropout | nn.modules.dropout._DropoutNd)]
 
 

@@ -125,8 +125,16 @@ class Probe(ABC):
         """
         return
 
-    def start_epoch(self) -> None:
-        """Is told that an epoch starts."""
+    def start_epoch(self, epoch: int) -> None:
+        """Is told that an epoch, counted from 1, starts or goes on after a cut."""
+        return
+
+    def state(self) -> dict[str, Any]:
+        """What it keeps between readings, tensors and numbers, for a run that is cut."""
+        return {}
+
+    def take_over(self, state: dict[str, Any]) -> None:
+        """Takes over a state that a checkpoint brought along; it comes before `follow`."""
         return
 
     def refusals(self, network: nn.Module, batch: Tensor) -> list[Refusal]:

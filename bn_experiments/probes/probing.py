@@ -58,6 +58,7 @@ class Probing(Callback):
                 "epoch": self.epoch,
                 "epochs": list(record.readings),
                 "readings": [reading._asdict() for reading in record.readings.values()],
+                "state": record.probe.state(),
             }
             for name, record in self.records.items()
         }
@@ -68,6 +69,8 @@ class Probing(Callback):
             self.epoch = state[name].get("epoch", 0)  # older versions saved none, and no checkpoint without a reading
             readings = [Reading(**reading) for reading in state[name]["readings"]]
             record.readings = dict(zip(state[name]["epochs"], readings, strict=True))
+            if own := state[name].get("state"):
+                record.probe.take_over(own)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what a checkpoint brought along, and measures what it lacks, all of it where there is none."""
@@ -88,7 +91,7 @@ class Probing(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tells the probes."""
         for record in self.records.values():
-            record.probe.start_epoch()
+            record.probe.start_epoch(trainer.current_epoch + 1)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the measurements that are due; those that a signal cuts are taken when the run goes on."""

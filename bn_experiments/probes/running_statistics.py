@@ -69,4 +69,8 @@ class RunningStatistics(Probe):
 def _with(network: nn.Module) -> list[tuple[str, Any]]:
     """The modules with a running mean and variance, by name."""
     modules = network.named_modules()
-    return [(name, cast(Any, each)) for name, each in modules if getattr(each, "running_var", None) is not None]
+    return [(name, cast(Any, each)) for name, each in modules if _has_both(each)]
+
+
+def _has_both(module: nn.Module) -> bool:
+    return all(isinstance(getattr(module, name, None), Tensor) for name in ("running_mean", "running_var"))

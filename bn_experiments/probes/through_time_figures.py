@@ -22,14 +22,15 @@ def through_time(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     """The norm of the gradient at each time step, with the growth that theory gives it."""
     data, steps = by_moment(arms, "through_time", "log10_norm", "time_step")
     moment = data["moment"].iloc[-1]
-    data = data[data["moment"] == moment].assign(number=[int(label) for label in data["time_step"]])
+    data = data[data["moment"] == moment]
+    data = data.assign(number=[int(label) for label in data["time_step"]])
     figure, (axes,) = panels(2.9)
     drawn = arms_in(data, arms)
     for arm in drawn:
         line(axes, arm, data[data["arm"] == arm.name], "number", markers=len(steps) <= 12)
     rates = {
         name: float(rate)
-        for quantity, oracle in of_claims(arms, claims, "through_time/rate")
+        for quantity, oracle in of_claims(arms, claims, "through_time/rate", moment)
         for name, rate in zip(quantity.arms, oracle.reshape(-1), strict=True)
     }
     for name, rate in rates.items():

@@ -14,13 +14,23 @@ def residual_variance(config: Config) -> dict[str, float]:
     add nothing. With scaled weight standardization and branches that read the trunk at variance 1 (nf) a link adds
     alpha^2, if the trunk starts with variance 1. Examples are N(0, 1) over the standard deviation that the data are
     divided by; the first linear map doubles their variance.
+
+    Raises:
+        ValueError: Nothing is known of this configuration.
     """
     links, batch = config["model"]["links"], config["probes"]["variance_by_depth"]["examples"]
     share = 1 - 1 / batch
     first = 2 / config["data"]["std"] ** 2 if config["data"]["normalization"] == "given" else 2.0
     scaling, start = config["model"]["branch_scale"], config["model"]["branch_scale_start"]
     number = 1 / math.sqrt(links) if start == "inverse_sqrt_branches" else float(start)
-    if norm_of(config) == "BatchNorm":
+    norm = norm_of(config)
+    if scaling == "nf" and (norm != "scaled_weight_standardization" or abs(first - 1) > 1e-6):
+        raise ValueError("links of nf are those of the theory with norm=scaled_ws and a trunk of variance 1 alone")
+    if norm not in ("BatchNorm", "None", "scaled_weight_standardization") or (
+        norm == "BatchNorm" and scaling != "none"
+    ):
+        raise ValueError(f"no variance is known for {norm} with branches scaled by {scaling}")
+    if norm == "BatchNorm":
         at_start = config["model"]["norm_position"] == "branch"
         step = share * (1 - rectified_correlation(-1 / (batch - 1))) if at_start else 1.0
         variances = [first * share + step * link for link in range(links + 1)]

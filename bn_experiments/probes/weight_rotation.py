@@ -1,13 +1,15 @@
 """Rotation: the angle by which each step of training turns the layers' weights."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.layers import weights_of_layers
+from bn_experiments.probes.layers import refusals_without_layers, weights_of_layers
 from bn_experiments.probes.probe import Probe, Reading
+from bn_experiments.refusal import Refusal
 from bn_experiments.training.replicas import Part, Replicas, StackedReplicas
 
 
@@ -36,27 +38,45 @@ class WeightRotation(Probe):
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.epoch = 0  # the one that the steps so far are of
+        self.held: list[dict[str, Tensor]] = []  # what a checkpoint brought along of these steps, by part
 
     def follow(self, parts: Sequence[Part], optimizers: Sequence[Sequence[torch.optim.Optimizer]]) -> None:
         """Follows the steps of the optimizers of each part from now on."""
         self.seen = [Seen(part, own) for part, own in zip(parts, optimizers, strict=True)]
+        for seen, held in zip(self.seen, self.held, strict=False):
+            seen.take_over(held)
 
-    def start_epoch(self) -> None:
-        """Forgets the steps of the epoch before."""
-        for seen in self.seen:
-            seen.forget()
+    def start_epoch(self, epoch: int) -> None:
+        """Forgets the steps of the epoch before; a run that goes on in the middle of an epoch forgets none."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            for seen in self.seen:
+                seen.forget()
+
+    def state(self) -> dict[str, Any]:
+        """The steps of the epoch so far."""
+        held = [{name: tensor.cpu().clone() for name, tensor in seen.tensors.items()} for seen in self.seen]
+        return {"epoch": self.epoch, "held": held or self.held}
+
+    def take_over(self, state: dict[str, Any]) -> None:
+        """Takes over these steps."""
+        self.epoch, self.held = state["epoch"], state["held"]
 
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:
         """The angles of the steps since the start of the epoch; NaN before any."""
         weights = [weights_of_layers(replicas.replica(i)) for i in range(replicas.size)]
         length = torch.stack([torch.stack([w.detach().norm() for w in own.values()]) for own in weights])
-        none = torch.full(length.shape, torch.nan)
-        of_layers, of_units = (
-            torch.cat([part.cpu() for part in parts]) if parts else none
-            for parts in ([seen.angle() for seen in self.seen], [seen.angle_of_units() for seen in self.seen])
-        )
-        values = {"angle": of_layers, "angle_of_units": of_units, "length": length.cpu()}
-        return Reading("layer", list(weights[0]), {name: each.double() for name, each in values.items()})
+        parts = [seen.tensors for seen in self.seen] or self.held  # the latter where a cut run only measures
+        values = {"length": length}
+        for name in ("angle", "angle_of_units"):
+            squares = [(part[name] / part["steps"]).T for part in parts]  # (R, L), NaN of no step
+            values[name] = torch.cat(squares).sqrt() if parts else torch.full(length.shape, torch.nan)
+        return Reading("layer", list(weights[0]), {name: each.cpu().double() for name, each in values.items()})
+
+    def refusals(self, network: nn.Module, batch: Tensor) -> list[Refusal]:
+        """A network without a layer that has a weight keeps it from measuring."""
+        return refusals_without_layers(network, "weight_rotation")
 
 
 class Seen:
@@ -72,24 +92,23 @@ class Seen:
         found = weights_of_layers(part.module).values()
         self.weights = [w.detach() if stacked else w.detach()[None] for w in found]  # (R, out, in, ...), in its memory
         self.before = [torch.empty_like(w) for w in self.weights]
-        shape = (len(self.weights), len(self.weights[0]))
-        self.squares = [self.weights[0].new_zeros(shape) for _ in range(2)]  # (L, R), twice
-        self.steps = self.squares[0].new_zeros(())
+        shape = (len(self.weights), len(self.weights[0]))  # (L, R)
+        self.tensors = {
+            name: self.weights[0].new_zeros(shape) for name in ("angle", "angle_of_units")
+        }  # sums of squares
+        self.tensors["steps"] = self.weights[0].new_zeros(())
         optimizers[0].register_step_pre_hook(lambda *_: self._keep())
         optimizers[-1].register_step_post_hook(lambda *_: self._compare())
 
     def forget(self) -> None:
         """Starts anew."""
-        for tensor in (*self.squares, self.steps):
+        for tensor in self.tensors.values():
             tensor.zero_()
 
-    def angle(self) -> Tensor:
-        """The root mean square of the angles of whole weights (R, L)."""
-        return (self.squares[0] / self.steps).sqrt().T
-
-    def angle_of_units(self) -> Tensor:
-        """The root mean square of the angles of rows (R, L)."""
-        return (self.squares[1] / self.steps).sqrt().T
+    def take_over(self, held: dict[str, Tensor]) -> None:
+        """Goes on from what was seen before."""
+        for name, tensor in self.tensors.items():
+            tensor.copy_(held[name])
 
     def _keep(self) -> None:
         for before, weight in zip(self.before, self.weights, strict=True):
@@ -99,6 +118,6 @@ class Seen:
         for i, (before, after) in enumerate(zip(self.before, self.weights, strict=True)):
             whole = angles(before.flatten(1), after.flatten(1))  # (R,)
             rows = angles(before.flatten(2), after.flatten(2))  # (R, out)
-            self.squares[0][i] += whole.square()
-            self.squares[1][i] += rows.square().mean(1)
-        self.steps += 1
+            self.tensors["angle"][i] += whole.square()
+            self.tensors["angle_of_units"][i] += rows.square().mean(1)
+        self.tensors["steps"] += 1

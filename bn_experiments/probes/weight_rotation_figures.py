@@ -26,13 +26,13 @@ def angle_by_epoch(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     if not any(q.metric == metric for claim in claims for q in claim.quantities.values()):
         metric = "weight_rotation/angle"
     parts: list[pd.DataFrame] = []
-    labels: list[str] = []
+    of_arms: list[str] = []
     for arm in arms.values():
         arrays = probes(arm.folder)
         if metric not in arrays or not np.isfinite(arrays[metric]).any():
             continue
-        labels = labels or arm.labels("weight_rotation")
-        for layer in [label for label in labels[:MOST] if label in arm.labels("weight_rotation")]:
+        of_arms = of_arms or arm.labels("weight_rotation")
+        for layer in [label for label in of_arms[:MOST] if label in arm.labels("weight_rotation")]:
             values = arrays[metric][:, :, arm.labels("weight_rotation").index(layer)].T  # (R, T)
             parts.append(points(values, arm=arm.name, layer=layer, epoch=arrays["weight_rotation/epochs"]))
     if not parts:
@@ -41,12 +41,16 @@ def angle_by_epoch(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     drawn = arms_in(data, arms)
     layers = list(dict.fromkeys(data["layer"]))
     figure, shown = panels(2.9, columns=len(layers), sharey=True)
-    theory = of_claims(arms, claims, metric)
+    theory = [
+        (q.labels or [str(q.label)] if q.labels or q.label else layers, oracle)
+        for q, oracle in of_claims(arms, claims, metric)
+        if oracle.ndim == 0
+    ]
     for axes, layer in zip(shown, layers, strict=True):
         for arm in drawn:
             line(axes, arm, data[(data["arm"] == arm.name) & (data["layer"] == layer)], "epoch", markers=False)
-        for quantity, oracle in theory:
-            if oracle.ndim == 0 and layer in (quantity.labels or [str(quantity.label)]):
+        for labels, oracle in theory:
+            if layer in labels:
                 axes.axhline(float(oracle), color="#111111", linestyle=(0, (1, 1.5)), linewidth=1.6, zorder=5)
         axes.set_title(plain(layer))
         axes.set_xlabel("epoch")

@@ -10,12 +10,17 @@ def angle(config: Config) -> float:
 
     For scale-invariant weights that decay, at a constant rate: whole weights behind a norm of an example's features,
     the rows of output units behind batch norm.
+
+    Raises:
+        ValueError: It is another optimizer.
     """
     optimizer = config["optimizer"]
     lr, decay = optimizer["lr"], optimizer["weight_decay"]
-    if str(optimizer["_target_"]).endswith("AdamW"):
+    if optimizer["_target_"] == "torch.optim.AdamW":
         return angle_of_adam(lr, decay, optimizer["betas"][0])
-    return angle_of_sgd(lr, decay, optimizer["momentum"])
+    if optimizer["_target_"] == "torch.optim.SGD" and not optimizer["nesterov"]:
+        return angle_of_sgd(lr, decay, optimizer["momentum"])
+    raise ValueError(f"no angle is known for {optimizer['_target_']}")
 
 
 def growth_of_decay(config: Config) -> float:
@@ -24,11 +29,13 @@ def growth_of_decay(config: Config) -> float:
     It is the natural logarithm of (1 - lr decay)^-T, after T steps (Li & Arora 2020, arXiv:1910.07454).
 
     Raises:
-        ValueError: The configuration does not say how many examples an epoch has.
+        ValueError: The configuration does not say how many steps an epoch has.
     """
-    data, lr = config["data"], config["optimizer"]["lr"]
-    if data["train_examples"] is None:
-        raise ValueError("data.train_examples is not set, so the number of steps is not known")
+    data, optimizer = config["data"], config["optimizer"]
+    own = optimizer["groups"]["scale_invariant"]["lr"]
+    lr = optimizer["lr"] if own is None else own
+    if data["train_examples"] is None or data["batch_size"] == "full" or data["drop_last"]:
+        raise ValueError("data.train_examples, or a plain batch size, is not set, so the number of steps is not known")
     held_out = 0 if data["val_split"] == "test" else round(data["train_examples"] * data["val_fraction"])
     steps = math.ceil((data["train_examples"] - held_out) / data["batch_size"])
     return -config["trainer"]["max_epochs"] * steps * math.log1p(-lr * config["scheduler"]["weight_decay"])

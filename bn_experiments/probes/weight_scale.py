@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from bn_experiments.data.batches import BatchSize, size_of
 from bn_experiments.data.splits import Splits
-from bn_experiments.probes.layers import weights_of_layers
+from bn_experiments.probes.layers import refusals_without_layers, weights_of_layers
 from bn_experiments.probes.probe import Probe, Reading, TrainingBatch, fixed_batch
+from bn_experiments.refusal import Refusal
+from bn_experiments.seeds import Stream
 from bn_experiments.training.replicas import Replicas
 
 
@@ -36,7 +38,7 @@ class Scaling(NamedTuple):
 def scaling(network: nn.Module, x: Tensor, y: Tensor, factor: float, lr: float) -> dict[str, Scaling]:
     """How far each layer of a network is from invariance under a scaling of its weight, by the layer's name.
 
-    The other weights stay as they are.
+    The other weights stay as they are, and what a network draws in a pass is drawn again in the next.
 
     Args:
         network: The network in float64, in the mode that it is to be measured in; it is left as it is.
@@ -74,7 +76,7 @@ def scaling(network: nn.Module, x: Tensor, y: Tensor, factor: float, lr: float) 
 
 def _loss_and_gradients(network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     weights = weights_of_layers(network)
-    with torch.enable_grad():
+    with torch.enable_grad(), Stream(0, "weight scale").drawn():
         loss = F.cross_entropy(network(x.clone()), y)
         gradients = torch.autograd.grad(loss, [*weights.values()], materialize_grads=True)
     return loss.detach(), dict(zip(weights, gradients, strict=True))
@@ -113,6 +115,10 @@ class WeightScale(Probe):
         values = torch.tensor([list(each.values()) for each in found], dtype=torch.float64)  # (R, L, quantities)
         quantities = dict(zip(Scaling._fields, values.unbind(2), strict=True))
         return Reading("layer", list(found[0]), quantities)
+
+    def refusals(self, network: nn.Module, batch: Tensor) -> list[Refusal]:
+        """A network without a layer that has a weight keeps it from measuring."""
+        return refusals_without_layers(network, "weight_scale")
 
     def training_batches(self, splits: Splits) -> list[TrainingBatch]:
         """The batch."""

@@ -86,10 +86,13 @@ def measured(folder: Path, quantity: Quantity) -> Array:
     """
     result = results.read(folder)
     assert result is not None
+    probe = quantity.metric.partition("/")[0]
+    is_of_probe = quantity.each is None and any(key.startswith(f"{probe}/") for key in probes(folder))
+    if not is_of_probe and quantity.moment != "end":
+        raise NotMeasured(f"{quantity.metric} has no moment {quantity.moment}, which only readings of probes have")
     if quantity.each is not None:
         return curve(folder, quantity.metric, quantity.each)
-    probe = quantity.metric.partition("/")[0]
-    if any(key.startswith(f"{probe}/") for key in probes(folder)):
+    if is_of_probe:
         values = reading(folder, quantity)
         if quantity.moment == "start":
             return values

@@ -52,7 +52,7 @@ def family(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
         parts.append(data.assign(metric=metric))
     legend(figure, list(legends.values()), [ORACLE] * has_theory, lines=False)
     theory = " Dotted: what theory says." if has_theory else ""
-    first, key = metrics[0], next(iter(shown.values())).key
+    first, key = next(iter(shown)), next(iter(shown.values())).key
     alt = f"Dots of {' and '.join(shown)} against {key}: {ends(parts[0])}, at the last value, of {first}."
     title = f"{', '.join(shown)} by {key}"
     return Drawing("family", title, f"{INTERVALS}{theory}", alt, joined(parts), figure)

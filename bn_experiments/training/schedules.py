@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from bn_experiments.refusal import Refusal
@@ -15,6 +15,7 @@ from bn_experiments.refusal import Refusal
 Interval = Literal["epoch", "step"]
 OF_RUN = ("total_steps", "num_training_steps", "T_max")  # what torch and transformers call the steps of the whole run
 MAX_LR = "max_lr"
+MOST_GROWTH = 80  # of the logarithm of a rate, which float32 holds
 
 
 class Length(NamedTuple):
@@ -135,27 +136,33 @@ class DecayEquivalent(LRScheduler):
     With w' = (1 - eta lambda)^-t w, step t = 0, 1, ... of SGD without decay and with the rate
     eta (1 - eta lambda)^(-2 t - 1) goes through the same functions as SGD with the rate eta and the decay lambda, if a
     norm takes out the scale of w: there the gradient at w' is that at w divided by the scale. The group
-    `scale_invariant` of the optimizer has these rates, all others keep theirs. Momentum is to be 0.
+    `scale_invariant` of the optimizer has these rates, all others keep theirs; without a norm it is empty.
 
     Args:
         optimizer: The optimizer, with settings of the group.
         weight_decay: lambda.
+        total_steps: The steps of the schedule in the run.
 
     Raises:
-        Refusal: eta lambda is not below 1.
+        Refusal: The optimizer is not SGD without momentum, eta lambda is not below 1, or the rates grow beyond e^80.
 
     Source: Li & Arora 2020, arXiv:1910.07454, for SGD without momentum.
     """
 
     KIND = "scale_invariant"
 
-    def __init__(self, optimizer: Optimizer, *, weight_decay: NonNegativeFloat):
+    def __init__(self, optimizer: Optimizer, total_steps: PositiveInt, *, weight_decay: NonNegativeFloat):
         self.weight_decay = weight_decay
-        largest = max(float(group["lr"]) for group in optimizer.param_groups)
-        if largest * weight_decay >= 1:
-            got = f"a rate of {largest:g} times this decay is not below 1"
-            remedy = "lower it, or the rate"
-            raise Refusal("scheduler.weight_decay", got, f"below {1 / largest:g}", remedy, value=weight_decay)
+        if not isinstance(optimizer, SGD) or any(group["momentum"] for group in optimizer.param_groups):
+            got = "the law of growing rates is that of SGD without momentum"
+            raise Refusal("optimizer", got, "optimizer=sgd optimizer.momentum=0", "set it, or choose another scheduler")
+        rates = [float(group["lr"]) for group in optimizer.param_groups if group.get("kind") == self.KIND]
+        for rate in rates:
+            product = rate * weight_decay
+            if product >= 1 or -(2 * total_steps + 1) * math.log1p(-product) > MOST_GROWTH:
+                got = f"a rate of {rate:g} grows beyond all bounds in {total_steps} steps"
+                remedy = "lower it, the rate, or the steps"
+                raise Refusal("scheduler.weight_decay", got, "less growth than e^80", remedy, value=weight_decay)
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:

@@ -290,3 +290,14 @@ def test_the_typed_option_of_a_group_that_arms_name_sets_no_contexts_apart():
     cells = [replace(result, cell=result.cell | typed[own]) for own, result in made.items()]
     (context,) = of_experiment(a_protocol(arms), a_folder(*cells))
     assert [*context.arms] == ["constant", "growing"]
+
+
+def test_a_default_that_was_edited_between_two_arms_of_one_option_sets_them_apart():
+    arms = {"a": {"norm": "bn", "optimizer": "sgd"}, "b": {"norm": "none", "optimizer": "sgd"}}
+    cells = [
+        a_result(norm, ACC, overrides=["optimizer=sgd"], config={"optimizer": {"_target_": "SGD", "lr": lr}})
+        for norm, lr in (("bn", 0.1), ("none", 0.2))
+    ]
+    found = of_experiment(a_protocol(arms), a_folder(*cells))
+    assert [[*context.arms] for context in found] == [["a"], ["b"]]
+    assert "optimizer.lr is 0.1, not 0.2" in found[0].absent["b"]

@@ -198,6 +198,8 @@ def test_mlp_drops_units_behind_each_layer_by_its_own_probability(compose_cell):
     drops = {name: module.p for name, module in network.named_modules() if isinstance(module, Dropout)}
     assert drops == {"hidden.0.dropout": 0.5, "hidden.2.dropout": 0.2}
     (refusal,) = check(compose_cell("model=mlp", "model.hidden=[20,30]", "model.dropout=[0.5]"))
-    assert str(refusal).startswith("model.dropout=[0.5]: 1 probabilities for 2 hidden layers; allowed: a number, or 2")
+    assert str(refusal).startswith(
+        "model.dropout=[0.5]: 2 hidden layers have a probability each; allowed: a number, or a list of 2"
+    )
     (refusal,) = check(compose_cell("model=mlp", "model.dropout=[0.5,1.5]"))
     assert "model.dropout" in str(refusal)

@@ -94,3 +94,12 @@ def test_the_figure_shows_the_variance_in_both_modes(tmp_path):
         rows = data[data["mode"] == mode]
         assert rows["place"].tolist() == places
         np.testing.assert_allclose(rows["mean"], readings[f"moments/{mode}_variance"][0].mean(axis=0))
+
+
+def test_units_of_torchs_own_maps_of_tokens_are_on_the_last_axis():
+    network = nn.Sequential(nn.Linear(4, 3)).eval()
+    x = torch.randn(1, 6, 5, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(x[0]).flatten(0, 1).var(0, correction=0).mean()
+    found = moments(outputs(network, x)["0"])["variance"]
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -56,3 +56,9 @@ def test_a_network_without_running_statistics_has_no_errors_and_others_are_refus
     (line,) = refusals(compose_cell("norm=renorm", "probes=[running_statistics]"))
     assert "cannot be estimated anew" in line
     assert np.isfinite(running_variance_error(2, 0.1))
+
+
+def test_a_norm_that_keeps_a_variance_alone_is_left_out(compose_cell):
+    cell = compose_cell("norm=bn_scale", "probes=[running_statistics]")
+    run(cell)
+    assert npz(cell)["running_statistics/var_error"].shape == (1, 2, 0)

@@ -210,6 +210,16 @@ def test_in_a_wide_network_the_rate_of_batch_norm_is_the_oracles(compose_cell):
     )
 
 
+def test_of_a_reading_of_the_start_and_one_of_the_end_the_figure_shows_the_last(tmp_path):
+    norms = np.random.default_rng(0).normal(size=(2, 5, STEPS))
+    readings = {"through_time/epochs": np.array([0, 3]), "through_time/log10_norm": norms}
+    readings |= {"through_time/time_step": np.array([str(t) for t in range(1, STEPS + 1)])}
+    metrics = {"test/acc": [0.5] * 5}
+    folder = write_cell(tmp_path / "bn", "bn", metrics, probes=readings)
+    arm = Arm("bn", folder, a_result("bn", metrics), looks({"bn": "bn"})["bn"])
+    np.testing.assert_allclose(through_time({"bn": arm}, []).data["mean"], norms[1].mean(axis=0))
+
+
 @pytest.mark.parametrize("oracle", [None, f"{rate.__module__}.rate"])
 def test_the_figure_shows_the_means_and_the_slope_of_the_theory(tmp_path, oracle):
     norms = np.random.default_rng(0).normal(size=(1, 5, STEPS))

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from torch import nn
 
 from bn_experiments.claims.protocol import Claim
@@ -15,9 +16,12 @@ from bn_experiments.probes.weight_rotation_figures import angle_by_epoch
 from bn_experiments.probes.weight_rotation_oracles import angle, growth_of_decay
 from bn_experiments.records.quantities import Quantity
 from bn_experiments.run import run
+from bn_experiments.system import interruption
+from bn_experiments.training.module import Classification
 from bn_experiments.training.replicas import Part, SeparateReplicas, StackedReplicas
 from tests.cells_by_hand import a_result, write_cell
-from tests.probes.runs import npz
+from tests.probes.runs import SIZES, npz
+from tests.probes.sizes import Sizes
 
 
 @pytest.mark.parametrize("size", [1e-6, 0.03, 1.0, 3.1])
@@ -35,7 +39,7 @@ def test_the_angles_are_those_of_the_steps(kind):
     parts = replicas.parts()
     optimizers = [[torch.optim.SGD(network.parameters(), 0.1) for network in part.networks] for part in parts]
     probe.follow(parts, optimizers)
-    probe.start_epoch()
+    probe.start_epoch(1)
     squares = np.zeros((2, 2, 2))  # whole and by row, replicas, layers
     for _ in range(steps):
         before = [copy.deepcopy(replicas.replica(i)) for i in range(2)]
@@ -56,7 +60,9 @@ def test_the_angles_are_those_of_the_steps(kind):
     np.testing.assert_allclose(reading.values["angle_of_units"], expected[1], rtol=1e-5)
     lengths = [[layer.weight.norm().item() for layer in replicas.replica(i)] for i in range(2)]
     np.testing.assert_allclose(reading.values["length"], lengths, rtol=1e-6)
-    probe.start_epoch()
+    probe.start_epoch(1)
+    assert probe.measure(replicas, None).values["angle"].isfinite().all(), "the same epoch goes on"
+    probe.start_epoch(2)
     assert probe.measure(replicas, None).values["angle"].isnan().all(), "of no step"
 
 
@@ -71,8 +77,8 @@ def test_shares_of_a_stack_with_an_optimizer_each_are_seen_in_one_step():
     part.hand_out_gradients()
     for optimizer in optimizers:
         optimizer.step()
-    assert seen.steps == 1
-    assert (seen.angle() > 0).all()
+    assert seen.tensors["steps"] == 1
+    assert (seen.tensors["angle"] > 0).all()
 
 
 def test_a_network_alone_is_a_part_too():
@@ -81,7 +87,8 @@ def test_a_network_alone_is_a_part_too():
     seen = Seen(Part.of(network), [optimizer])
     network(torch.randn(5, 3)).sum().backward()
     optimizer.step()
-    assert seen.angle().shape == (1, 1)
+    assert seen.tensors["angle"].shape == (1, 1)
+    assert seen.tensors["angle"] > 0
 
 
 RUN = ["norm=bn", "probes=[weight_rotation]", "trainer.max_epochs=3"]
@@ -109,20 +116,25 @@ def test_before_training_there_is_no_angle_and_a_length(compose_cell):
 
 
 def test_the_oracles_follow_the_configuration():
-    sgd = {"_target_": "torch.optim.SGD", "lr": 0.05, "weight_decay": 0.01, "momentum": 0.9}
+    sgd = {"_target_": "torch.optim.SGD", "lr": 0.05, "weight_decay": 0.01, "momentum": 0.9, "nesterov": False}
     assert angle({"optimizer": sgd}) == pytest.approx(math.sqrt(0.001 / 1.9))
     adam = {"_target_": "torch.optim.AdamW", "lr": 0.005, "weight_decay": 0.1, "betas": [0.9, 0.999]}
     assert angle({"optimizer": adam}) == pytest.approx(math.sqrt(0.001 * 0.1 / 1.9))
-    data = {"train_examples": 2500, "val_split": "tail", "val_fraction": 0.2, "batch_size": 100}
+    data = {"train_examples": 2500, "val_split": "tail", "val_fraction": 0.2, "batch_size": 100, "drop_last": False}
+    groups = {"scale_invariant": {"lr": None, "weight_decay": None}}
     config = {
         "data": data,
-        "optimizer": {"lr": 0.05},
+        "optimizer": {"lr": 0.05, "groups": groups},
         "scheduler": {"weight_decay": 0.02},
         "trainer": {"max_epochs": 50},
     }
     assert math.exp(growth_of_decay(config)) == pytest.approx(2.719642, rel=1e-6)
-    with pytest.raises(ValueError, match="train_examples is not set"):
+    with pytest.raises(ValueError, match="train_examples, or a plain batch size, is not set"):
         growth_of_decay(config | {"data": data | {"train_examples": None}})
+    faster = {"lr": 1.0, "groups": {"scale_invariant": {"lr": 0.05}}}
+    assert growth_of_decay(config | {"optimizer": faster}) == growth_of_decay(config)
+    with pytest.raises(ValueError, match=r"no angle is known for torch\.optim\.RMSprop"):
+        angle({"optimizer": sgd | {"_target_": "torch.optim.RMSprop"}})
 
 
 def test_the_figure_has_a_line_for_each_layer_and_the_theory(tmp_path):
@@ -138,3 +150,55 @@ def test_the_figure_has_a_line_for_each_layer_and_the_theory(tmp_path):
         rows = drawing.data[drawing.data["layer"] == layer]
         np.testing.assert_allclose(rows["mean"], values[:, :, j].mean(axis=1))
     assert "theory" in drawing.caption
+
+
+TURNING = "bn_experiments.probes.weight_rotation.WeightRotation"
+
+
+@pytest.mark.parametrize("at", ["in the middle of an epoch", "as another probe measures"])
+def test_a_run_that_was_cut_has_the_angles_of_all_its_steps(compose_cell, monkeypatch, at):
+    keys = ["norm=bn", "probes=[]", SIZES, "trainer.max_epochs=3", "data.batch_size=25"]
+    keys += [f"+probes.turning={{_target_:{TURNING},at_start:false,every_n_epochs:1,at_end:true}}"]
+    keys += ["trainer.steps_per_execution=4"]
+    whole, cell, asked, calls = compose_cell(*keys, "name=whole"), compose_cell(*keys, "name=cut"), [], []
+    run(whole)
+    owner, name, call = (Classification, "training_step", 5) if "middle" in at else (Sizes, "measure", 2)
+    original = getattr(owner, name)
+
+    def cutting(*arguments):
+        calls.append(0)
+        if len(calls) == call:
+            asked.append(0)
+            raise interruption.Interrupted(15)
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, cutting)
+    monkeypatch.setattr(interruption, "asked", lambda: bool(asked))
+    with pytest.raises(interruption.Interrupted):
+        run(cell)
+    asked.clear()
+    run(cell)
+    for key, values in npz(whole).items():
+        np.testing.assert_array_equal(npz(cell)[key], values, key)
+
+
+def test_a_network_without_layers_is_refused():
+    (refusal,) = WeightRotation().refusals(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(3)), torch.zeros(2, 3))
+    line = "probes.weight_rotation: the network has no linear or convolutional layer that is trained"
+    assert str(refusal).startswith(line)
+
+
+@pytest.mark.parametrize("quantity", [{"label": "a"}, {}])
+def test_theory_is_drawn_in_each_layer_that_a_claim_is_about(tmp_path, quantity):
+    readings = {"weight_rotation/epochs": np.array([1, 2]), "weight_rotation/layer": np.array(["a", "b"])}
+    readings |= {f"weight_rotation/{name}": np.full((2, 6, 2), 0.01) for name in ("angle", "angle_of_units", "length")}
+    metrics = {"test/acc": [0.5] * 6}
+    folder = write_cell(tmp_path / "bn", "bn", metrics, probes=readings)
+    arm = Arm("bn", folder, a_result("bn", metrics), looks({"bn": "bn"})["bn"])
+    values = Quantity("bn", "weight_rotation/angle", **quantity)
+    claims = [Claim("c", "agreement", {"values": values, "margin": 0.1}, oracle=0.0123)]
+    lines = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Axes, "axhline", lambda *arguments, **_: lines.append(arguments[1]))
+        angle_by_epoch({"bn": arm}, claims)
+    assert lines == [0.0123] * (1 if quantity else 2)

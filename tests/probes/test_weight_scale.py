@@ -11,7 +11,7 @@ from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import Arm, looks
 from bn_experiments.norms.weight import weight_norm
 from bn_experiments.probes.layers import weights_of_layers
-from bn_experiments.probes.weight_scale import Scaling, scaling
+from bn_experiments.probes.weight_scale import Scaling, WeightScale, scaling
 from bn_experiments.probes.weight_scale_figures import scale_by_arm
 from bn_experiments.run import run
 from tests.cells_by_hand import a_result, write_cell
@@ -120,3 +120,31 @@ def test_the_figure_shows_the_sizes_of_all_distances(tmp_path):
     rows = data[data["quantity"] == "gradient_change"]
     np.testing.assert_allclose(rows["mean"], np.abs(values[0]).mean(axis=0))
     assert rows["is_last"].tolist() == [False, False, True]
+
+
+class Drawing(nn.Sequential):
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, 0.5))
+
+
+def test_each_pass_draws_what_the_others_draw():
+    drawing = Drawing(nn.Linear(5, 8, bias=False), nn.BatchNorm1d(8, eps=1e-12), nn.Linear(8, 3)).double()
+    assert abs(scaling(drawing, X, Y, 0.1, 0.3)["0"].loss_change) < 1e-8
+
+
+def test_a_weight_that_layers_share_takes_one_step():
+    one = nn.Sequential(nn.Linear(5, 5, bias=False), nn.Tanh(), nn.Linear(5, 5, bias=False)).double()
+    one[2].weight = one[0].weight
+    found = scaling(one, X, Y, 2.0, 0.3)
+    assert [*found] == ["0"]
+    w = one[0].weight
+    (g,) = torch.autograd.grad(nn.functional.cross_entropy(one(X), Y), [w])
+    growth = (w - 0.3 * g).square().sum() - w.square().sum()
+    assert found["0"].step_growth == pytest.approx((growth / (0.09 * g.square().sum()) - 1).item())
+
+
+def test_a_network_without_layers_is_refused():
+    probe = WeightScale(factor=0.1, lr=0.1, batch_size=5)
+    (refusal,) = probe.refusals(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(3)), torch.zeros(2, 3))
+    line = "probes.weight_scale: the network has no linear or convolutional layer that is trained"
+    assert str(refusal).startswith(line)

@@ -181,3 +181,10 @@ def test_a_diverged_replica_has_chance_late_and_no_spread(tmp_path):
     of = of_epochs(tmp_path, [1, 2, 3], diverged=(False, True))
     assert of("late")[1] == 0.1
     assert np.isnan(of("spread")[1])
+
+
+@pytest.mark.parametrize("moment", ["start", "late", "spread"])
+@pytest.mark.parametrize("metric", [{"metric": "test/acc"}, {"metric": "val/acc", "each": "epoch"}])
+def test_only_what_a_probe_measures_has_moments(folder, metric, moment):
+    with pytest.raises(NotMeasured, match=f"has no moment {moment}"):
+        measured(folder, Quantity("bn", moment=moment, **metric))

@@ -186,7 +186,12 @@ def test_a_schedule_that_cannot_be_is_refused_in_one_line(compose_cell, keys, li
 
 
 SCALED = ["norm=bn", "optimizer.momentum=0", "trainer.precision=64-true", "model.hidden=[16,12]"]
-GROWING = ["scheduler=decay_equivalent", "scheduler.weight_decay=0.5", f"optimizer.groups.scale_invariant.lr={RATE}"]
+GROWING = [
+    "optimizer.momentum=0",
+    "scheduler=decay_equivalent",
+    "scheduler.weight_decay=0.5",
+    f"optimizer.groups.scale_invariant.lr={RATE}",
+]
 DECAYING = ["optimizer.groups.scale_invariant.weight_decay=0.5"]
 
 
@@ -222,5 +227,9 @@ def test_a_schedule_of_a_group_that_the_optimizer_has_not_is_refused(compose_cel
     assert "set optimizer.groups.scale_invariant.lr=0.05" in str(refusal)
     keys = [key.replace("=0.5", "=20") for key in GROWING]
     (refusal,) = check_cells([compose_cell(*RUN, *keys)])
-    assert "scheduler.weight_decay=20" in str(refusal)
-    assert "below 20" in str(refusal)
+    assert str(refusal).startswith("scheduler.weight_decay=20: a rate of 0.05 grows beyond all bounds in 27 steps")
+    assert check_cells([compose_cell(*RUN, *GROWING, "optimizer.lr=3")]) == [], "the other groups keep their rates"
+    for other in ("optimizer.momentum=0.5", "optimizer=adam"):
+        keys = [key for key in GROWING if key != "optimizer.momentum=0"]
+        (refusal,) = check_cells([compose_cell(*RUN, *keys, other)])
+        assert "that of SGD without momentum" in str(refusal)
