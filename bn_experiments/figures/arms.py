@@ -20,7 +20,11 @@ from bn_experiments.statistics.intervals import mean_interval
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES: tuple[Any, ...] = ("-", "-.", (0, (7, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 1)), (0, (9, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
-GREYS, GREY_MARKERS = ("#444444", "#8a8a8a"), ("X", "x")
+GREYS, GREY_MARKERS, GREY_DASHES = (
+    ("#444444", "#8a8a8a", "#666666", "#b0b0b0"),
+    ("X", "x", "P", "+"),
+    ("--", ":", "-.", "-"),
+)
 CROSS_ENTROPY = "bn_experiments.training.losses.cross_entropy"
 PERCENT = (0.0, 100.0)  # between which an accuracy lies
 MOMENTS = {"start": "initial networks", "end": "after the last epoch"}
@@ -83,7 +87,7 @@ def looks(norms: Mapping[str, str]) -> dict[str, Look]:
     found, plain, coloured = {}, 0, 0
     for name, norm in norms.items():
         if norm == BASELINE:
-            found[name] = Look(GREYS[plain % 2], ("--", ":")[plain % 2], GREY_MARKERS[plain % 2])
+            found[name] = Look(*(each[plain % 4] for each in (GREYS, GREY_DASHES, GREY_MARKERS)))
             plain += 1
         else:
             i, turn = coloured % len(PALETTE), coloured // len(PALETTE)

@@ -1,6 +1,7 @@
 """Drawings: figures with what stands beside them, and the panels, axes, legends and marks that they share."""
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from bn_experiments.figures.arms import Arm
 
 WIDTH = 7.0  # inches, of a column of the page
+ROW, KEY = 100, 8  # letters that a row of a legend holds at that width, and those that a key takes
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"  # none wider than the one it is laid out with
 STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.6,
@@ -102,10 +104,16 @@ def legend(figure: Figure, arms: Sequence[Arm], extra: Sequence[Line2D] = (), *,
         for look in (arm.look for arm in arms)
     ]
     labels = [plain(arm.title, longest=40) for arm in arms] + [str(line.get_label()) for line in extra]
-    columns = min(6, len(labels))
+    columns = next(count for count in range(min(6, len(labels)), 0, -1) if count == 1 or _row(labels, count) <= ROW)
     figure.legend(
         [*handles, *extra], labels, loc="outside upper left", ncols=columns, handlelength=2.6, columnspacing=1.6
     )
+
+
+def _row(labels: Sequence[str], columns: int) -> int:
+    """The letters that a row of a legend is as wide as, which is filled column by column."""
+    rows = math.ceil(len(labels) / columns)
+    return sum(KEY + max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows))
 
 
 def log_scale(axis: Any, low: float, high: float) -> None:

@@ -5,13 +5,21 @@ from collections.abc import Mapping, Sequence
 from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import MOMENTS, Arm, arms_in, by_moment
 from bn_experiments.figures.drawing import Drawing, dots_in_rows, ends, legend, log_axis, panels
+from bn_experiments.records.quantities import NotMeasured
 
+MOST = 80  # layers that are drawn, a row each
 QUANTITIES = {"gradients/norm": "gradient norm"}
 
 
 def gradient_by_layer(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
-    """The norm of the loss's gradient in each layer, a panel for each moment."""
+    """The norm of the loss's gradient in each layer, a panel for each moment.
+
+    Raises:
+        NotMeasured: There are more layers than a figure holds.
+    """
     data, layers = by_moment(arms, "gradients", "norm", "layer")
+    if len(layers) > MOST:
+        raise NotMeasured(f"{len(layers)} layers are more than a figure holds")
     moments = list(dict.fromkeys(data["moment"]))
     drawn = arms_in(data, arms)
     figure, shown = panels(1.2 + 0.24 * len(layers), columns=len(moments), sharey=True)

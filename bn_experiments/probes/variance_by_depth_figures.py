@@ -1,5 +1,6 @@
 """Variance by depth, drawn: the variance of the signal at each stage, with the growth that is claimed of it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from bn_experiments.figures.drawing import INTERVALS, PUBLISHED, Drawing, dots, 
 
 METRIC = "variance_by_depth/variance"
 QUANTITIES = {METRIC: "variance by depth"}
+MOST_NAMES = 24  # of stages on the axis
 GROWTH = ("slope", "linear_over_exponential", "exponential_over_linear")
 FITS = (
     Line2D([], [], color="#333333", linestyle="-", linewidth=0.9, label="linear fit"),
@@ -114,7 +116,8 @@ def _draw_published(axes: Axes, arm: Arm, stages: list[str]) -> bool:
 def _name_stages(axes: Axes, stages: list[str]) -> None:
     """Labels the horizontal axis, slanted where the names are long."""
     slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if sum(map(len, stages)) > 70 else {}
-    axes.set_xticks(range(len(stages)), [plain(stage) for stage in stages], **slanted)
+    step = math.ceil(len(stages) / MOST_NAMES)
+    axes.set_xticks(range(0, len(stages), step), [plain(stage) for stage in stages[::step]], **slanted)
     axes.set_xlabel("stage, from the input x to the output")
 
 
