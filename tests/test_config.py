@@ -17,6 +17,7 @@ def options(group: str) -> list[str]:
 
 
 OTHERS = [f"{group}={option}" for group in ("optimizer", "scheduler", "loss", "trainer") for option in options(group)]
+OTHERS = [f"{each} optimizer.momentum=0" if each.endswith("decay_equivalent") else each for each in OTHERS]
 SLOT = ["norm.placement=post", "norm.bias=keep", "norm.scale_init=uniform", "norm.scale_init=0.1", "norm.layers=linear"]
 SLOT += ["norm.eps=1e-3", "norm.momentum=null", "norm.affine=false"]
 MODEL = ["model.activation=sigmoid", "model.dropout=0.5", "init=he_uniform", "trainer.gradient_clip_norm=1.0"]

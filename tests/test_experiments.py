@@ -33,8 +33,9 @@ NOISE += ["replicas=3"]  # for what is not trained
 
 
 def small(selector: dict) -> dict:
-    """What selects an arm on small data and, where arms differ in their depths, in networks of a few layers."""
+    """What selects an arm on small data and, where arms differ in depths or widths, in small networks."""
     kept = {key: value for key, value in selector.items() if key != "data.train_examples"}
+    kept |= {key: value for key, value in {"model.hidden": [20], "model.width": 20}.items() if key in kept}
     return {key: value.bit_length() - 1 if key == "model.depth" else value for key, value in kept.items()}
 
 

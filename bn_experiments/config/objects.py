@@ -168,7 +168,7 @@ def initial_network(config: Config, splits: Splits, seed: int) -> nn.Module:
     with Stream(seed, "network").drawn():
         made = registered(network(config, splits))
     initialize(made, seed, config["init"], slot(config).scale_init)
-    if set_ones(config["optimizer"].get("groups", {})) or config["trainer"].get("adaptive_clip_factor"):
+    if groups_of_parameters(config) or config["trainer"].get("adaptive_clip_factor"):
         with Stream(seed, "roles").drawn():
             find_roles(made, splits.input_shape)
     return made
@@ -177,6 +177,16 @@ def initial_network(config: Config, splits: Splits, seed: int) -> nn.Module:
 def seeds(config: Config) -> range:
     """The seed of each replica."""
     return range(config["seed"], config["seed"] + config["replicas"])
+
+
+def groups_of_parameters(config: Config) -> dict[str, dict[str, float]]:
+    """The settings by kind of parameters; a schedule of one kind alone makes it a group, with the optimizer's rate."""
+    own = config["optimizer"]
+    found = set_ones(own.get("groups", {}))
+    kind = getattr(target(config, "scheduler"), "KIND", None) if "scheduler" in config else None  # not in every check
+    if kind is not None:
+        found[kind] = {"lr": own["lr"], **found.get(kind, {})}
+    return found
 
 
 def optimizer(config: Config, captured: bool = False) -> Callable[[nn.Module], torch.optim.Optimizer]:
@@ -189,7 +199,8 @@ def optimizer(config: Config, captured: bool = False) -> Callable[[nn.Module], t
         Refusal: There are settings of groups, and the target takes no groups of parameters.
     """
     make, own = target(config, "optimizer"), options(config, "optimizer")
-    decay, groups = own.pop("decay"), set_ones(own.pop("groups", {}))
+    decay, groups = own.pop("decay"), groups_of_parameters(config)
+    own.pop("groups", None)
     if own.get("weight_decay") == 0 and not groups:
         decay = "all"  # the same numbers, by one kernel in place of two
     if captured and make is not torch.optim.SGD:
@@ -234,19 +245,16 @@ def schedule(config: Config, splits: Splits) -> RateSchedule:
     """How the learning rate changes over the run.
 
     Raises:
-        Refusal: It is a schedule of one kind of parameters, which the optimizer does not make a group of.
+        Refusal: It is a schedule of one kind of parameters, and cannot be that of this optimizer.
     """
     make = target(config, "scheduler")
     found = RateSchedule.of(make, options(config, "scheduler"), length(config, splits))
-    if (kind := getattr(make, "KIND", None)) is not None:
-        own = set_ones({kind: config["optimizer"]["groups"][kind]}).get(kind)
-        if own is None:
-            got = f"{make.__name__} changes the rates of this group alone, and the optimizer has none"
-            remedy = f"set optimizer.groups.{kind}.lr={config['optimizer'].get('lr')}"
-            raise Refusal(f"optimizer.groups.{kind}", got, "a group with a setting", remedy)
+    if kind := getattr(make, "KIND", None):  # tried before there is a network, whose parameters are of this kind
         tried = optimizer(config)(nn.ParameterList([torch.zeros(1)]))
-        tried.add_param_group({"params": [torch.zeros(1, requires_grad=True)], **own, "kind": kind})
-        found.make(tried)  # which refuses what the group cannot do, where a network is not yet there
+        tried.add_param_group(
+            {"params": [torch.zeros(1, requires_grad=True)], **groups_of_parameters(config)[kind], "kind": kind}
+        )
+        found.make(tried)
     return found
 
 

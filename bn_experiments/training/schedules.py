@@ -139,7 +139,7 @@ class DecayEquivalent(LRScheduler):
     `scale_invariant` of the optimizer has these rates, all others keep theirs; without a norm it is empty.
 
     Args:
-        optimizer: The optimizer, with settings of the group.
+        optimizer: The optimizer, of which one group is of the kind `scale_invariant`.
         weight_decay: lambda.
         total_steps: The steps of the schedule in the run.
 

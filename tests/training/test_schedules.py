@@ -221,10 +221,17 @@ def test_under_growing_rates_a_network_is_the_one_that_decays(compose_cell, stac
     assert growing != pytest.approx(neither, abs=1e-4)
 
 
-def test_a_schedule_of_a_group_that_the_optimizer_has_not_is_refused(compose_cell):
-    (refusal,) = check_cells([compose_cell(*RUN, "scheduler=decay_equivalent")])
-    assert str(refusal).startswith("optimizer.groups.scale_invariant: DecayEquivalent changes the rates of this group")
-    assert "set optimizer.groups.scale_invariant.lr=0.05" in str(refusal)
+def test_the_schedule_makes_the_group_with_the_rate_of_the_optimizer(compose_cell):
+    keys = ["norm=bn", "model.hidden=[8,6]", "optimizer.momentum=0", "scheduler=decay_equivalent"]
+    config = compose_cell(*RUN, *keys).config
+    network = objects.initial_network(config, objects.splits(config), 0)
+    made = objects.optimizer(config)(network)
+    (own,) = [group for group in made.param_groups if group.get("kind") == "scale_invariant"]
+    assert own["lr"] == RATE
+    assert [tuple(one.shape) for one in own["params"]] == [(8, 40), (6, 8)]
+
+
+def test_a_schedule_that_the_optimizer_cannot_follow_is_refused(compose_cell):
     keys = [key.replace("=0.5", "=20") for key in GROWING]
     (refusal,) = check_cells([compose_cell(*RUN, *keys)])
     assert str(refusal).startswith("scheduler.weight_decay=20: a rate of 0.05 grows beyond all bounds in 27 steps")
