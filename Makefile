@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 IMAGES ?=
 ATLAS ?= bn_gradient_explosion direction_collapse scale_invariance residual_variance exponential_lr rotational_equilibrium \
-  rotational_equilibrium_adamw train_eval running_averages train_eval_trained norm_free dropout_shift \
+  rotational_equilibrium_adamw train_eval running_averages train_eval_trained train_eval_resnet norm_free dropout_shift \
   dropout_shift_trained pre_post_ln recurrent_gain recurrent_gain_pixels
 EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3m_lenet recurrent recurrent_rows general_claims
 
@@ -17,7 +17,7 @@ endef
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock  # Python compiles what it imports
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -53,7 +53,7 @@ def arms_of(experiment: str):
 
 
 @pytest.mark.parametrize("experiment", FULL_NAMES)
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_an_experiment_trains_its_arms_and_judges_each_claim(compose_cell, experiment):
     protocol, arms = arms_of(experiment)
     data = NOISE if "shape" in compose("config", [f"experiment={FULL_NAMES[experiment]}"]).data else SMALL

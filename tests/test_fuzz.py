@@ -15,7 +15,7 @@ from bn_experiments.config.composition import cells_of
 from bn_experiments.run import run
 from tests.conftest import CONF
 
-EXAMPLES = int(os.environ.get("BN_FUZZ_EXAMPLES", "15"))  # 500 take ten minutes
+EXAMPLES = int(os.environ.get("BN_FUZZ_EXAMPLES", "10"))  # 500 take ten minutes
 
 with initialize_config_dir(str(CONF), version_base="1.3"):
     CONFIG = compose("config")

@@ -1,4 +1,5 @@
 import copy
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def changed(path: str, value) -> dict:
     return block
 
 
+@functools.cache
 def composed(experiment: str, *overrides: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", [f"experiment={FULL_NAMES[experiment]}", *overrides], return_hydra_config=True)

@@ -36,9 +36,9 @@ def test_the_precise_statistics_are_those_of_the_whole_split():
 
 
 def test_at_frozen_weights_they_are_the_oracles(compose_cell):
-    keys = ["data=gaussian", "data.train_examples=null", "data.shape=[1,100]", "data.examples=3000", "norm=bn"]
+    keys = ["data=gaussian", "data.train_examples=null", "data.shape=[1,100]", "data.examples=1600", "norm=bn"]
     keys += ["model.hidden=[100]", "optimizer.lr=1e-12", "trainer.max_epochs=1", "replicas=8", "data.batch_size=4"]
-    cell = compose_cell(*keys, "probes=[running_statistics]", "probes.running_statistics.batch_size=300")
+    cell = compose_cell(*keys, "probes=[running_statistics]", "probes.running_statistics.batch_size=160")
     run(cell)
     arrays = npz(cell)
     for name, oracle in (("mean_error", mean_error), ("var_error", var_error)):
