@@ -48,7 +48,7 @@ def test_every_model_trains_with_every_norm(compose_cell, model, norm):
 
 
 @pytest.mark.parametrize("option", [*OTHERS, *SLOT, *MODEL, *DATA, *TRAINER, *PROBES])
-@pytest.mark.few(26)
+@pytest.mark.few(14)
 def test_every_option_trains(compose_cell, option):
     result = one_epoch(compose_cell, *option.split())
     assert not any(result.diverged)

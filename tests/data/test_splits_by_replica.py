@@ -98,7 +98,7 @@ def test_realisations_of_another_shape_are_refused():
     ],
     ids=["augmented", "scaled", "drawing", "one by one"],
 )
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_a_stack_gives_each_replica_what_a_run_alone_with_its_data_and_split_gives(compose_cell, options):
     own = ["trainer.precision=64-true", "trainer.max_epochs=2", "data.test_examples=300", *options]
     stacked = compose_cell("data.split_seed=replica", "replicas=3", "seed=5", *own)

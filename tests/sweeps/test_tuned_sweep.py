@@ -26,6 +26,7 @@ experiment:
 """
 
 
+@pytest.mark.slow
 def test_a_tuned_experiment_says_what_was_chosen_and_what_to_widen(data_dir, tmp_path):
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     (tmp_path / "conf" / "experiment" / "tuned.yaml").write_text(EXPERIMENT)
