@@ -191,15 +191,13 @@ def _candidates(
     found = {folder: _further(cell, keys) for folder, cell in own.items()}
     names = list(dict.fromkeys(key for values in found.values() for key in values))
     values = {folder: {key: found[folder].get(key) for key in names} for folder in own}
-    typed = {folder: {*below(values[folder], *_typed(cell))} for folder, cell in own.items()}
+    candidates = []
     for folder, cell in own.items():
         options = ((group, str(option)) for group, option in cell.cell.items())
-        changed = set().union(*(edited.get(option, set()) for option in options))
-        typed[folder] = typed[folder] | (changed & values[folder].keys())
-    return [
-        _Candidate(folder, values[folder], {key: values[folder][key] for key in names if key in typed[folder]})
-        for folder in own
-    ]
+        told = set(below(values[folder], *_typed(cell))).union(*(edited.get(option, ()) for option in options))
+        given = {key: value for key, value in values[folder].items() if key in told}
+        candidates.append(_Candidate(folder, values[folder], given))
+    return candidates
 
 
 def _typed(cell: Result) -> list[str]:

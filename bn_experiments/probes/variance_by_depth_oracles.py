@@ -1,7 +1,6 @@
 """What theory says of the variance over residual links, for the configuration of an arm."""
 
-import math
-
+from bn_experiments.models.branch import start_of
 from bn_experiments.oracles import Config, norm_of, rectified_correlation, residual_moments
 
 
@@ -22,7 +21,7 @@ def residual_variance(config: Config) -> dict[str, float]:
     share = 1 - 1 / batch
     first = 2 / config["data"]["std"] ** 2 if config["data"]["normalization"] == "given" else 2.0
     scaling, start = config["model"]["branch_scale"], config["model"]["branch_scale_start"]
-    number = 1 / math.sqrt(links) if start == "inverse_sqrt_branches" else float(start)
+    number = start_of(start, links)
     norm = norm_of(config)
     if scaling == "nf" and (norm != "scaled_weight_standardization" or abs(first - 1) > 1e-6):
         raise ValueError("links of nf are those of the theory with norm=scaled_ws and a trunk of variance 1 alone")

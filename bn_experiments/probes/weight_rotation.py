@@ -1,4 +1,4 @@
-"""Rotation: the angle by which each step of training turns the layers' weights."""
+"""Weight rotation: the angle by which each step of training turns the layers' weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -93,9 +93,8 @@ class Seen:
         self.weights = [w.detach() if stacked else w.detach()[None] for w in found]  # (R, out, in, ...), in its memory
         self.before = [torch.empty_like(w) for w in self.weights]
         shape = (len(self.weights), len(self.weights[0]))  # (L, R)
-        self.tensors = {
-            name: self.weights[0].new_zeros(shape) for name in ("angle", "angle_of_units")
-        }  # sums of squares
+        sums = ("angle", "angle_of_units")  # of squares
+        self.tensors = {name: self.weights[0].new_zeros(shape) for name in sums}
         self.tensors["steps"] = self.weights[0].new_zeros(())
         optimizers[0].register_step_pre_hook(lambda *_: self._keep())
         optimizers[-1].register_step_post_hook(lambda *_: self._compare())

@@ -1,4 +1,4 @@
-"""Scale: what the loss and its gradient make of the length of each layer's weight."""
+"""Weight scale: what the loss and its gradient make of the length of each layer's weight."""
 
 import copy
 from typing import NamedTuple

@@ -87,5 +87,5 @@ def parameter_groups(network: nn.Module, decay: Decay, groups: Mapping[str, Sett
         settings: dict[str, Any] = {**({} if decays else free), **own.get(kind, {})}
         if kind in own:
             settings["kind"] = kind
-        made.setdefault((*sorted(settings.items(), key=str),), {"params": [], **settings})["params"].append(parameter)
+        made.setdefault((*sorted(settings.items()),), {"params": [], **settings})["params"].append(parameter)
     yield from made.values()

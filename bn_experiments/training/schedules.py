@@ -140,8 +140,8 @@ class DecayEquivalent(LRScheduler):
 
     Args:
         optimizer: The optimizer, of which one group is of the kind `scale_invariant`.
-        weight_decay: lambda.
         total_steps: The steps of the schedule in the run.
+        weight_decay: lambda.
 
     Raises:
         Refusal: The optimizer is not SGD without momentum, eta lambda is not below 1, or the rates grow beyond e^80.

@@ -291,19 +291,18 @@ def test_a_misspelt_metric_is_refused_with_the_nearest_one():
     assert refusal.remedy == "did you mean test/acc?"
 
 
+def that_claims(claims: list) -> Protocol:
+    """A protocol of one arm with these claims."""
+    texts = {"name": "n", "title": "t", "source": "s"}
+    protocol, lines = parse({**texts, "arms": {"bn": {"norm": "bn"}}, "published": [], "claims": claims})
+    assert lines == []
+    return protocol
+
+
 def test_a_moment_of_a_final_number_is_refused():
     side = {"arm": "bn", "metric": "test/loss", "moment": "spread"}
     claims = [{"claim": "c", "rule": "difference", "left": side, "right": 0.5}]
-    block = {
-        "name": "n",
-        "title": "t",
-        "source": "s",
-        "arms": {"bn": {"norm": "bn"}},
-        "published": [],
-        "claims": claims,
-    }
-    protocol, lines = parse(block)
-    assert lines == []
+    protocol = that_claims(claims)
     (refusal,) = unmeasured(protocol, [])
     assert "test/loss has no moment spread" in str(refusal)
 
@@ -311,14 +310,5 @@ def test_a_moment_of_a_final_number_is_refused():
 def test_an_oracle_is_of_the_first_quantity_of_the_rule_whatever_their_order_in_the_file():
     sides = {side: {"arm": "bn", "metric": f"p/{side}"} for side in ("right", "left")}
     claims = [{"claim": "c", "rule": "equivalence", "margin": 0.1, "oracle": 0.0, **sides}]
-    block = {
-        "name": "n",
-        "title": "t",
-        "source": "s",
-        "arms": {"bn": {"norm": "bn"}},
-        "published": [],
-        "claims": claims,
-    }
-    protocol, lines = parse(block)
-    assert lines == []
+    protocol = that_claims(claims)
     assert [*protocol.claims[0].quantities] == ["left", "right"]
