@@ -227,33 +227,40 @@ def angle_of_adam(lr: float, weight_decay: float, beta1: float) -> float:
     return math.sqrt(2 * lr * weight_decay * (1 - beta1) / (1 + beta1))
 
 
-def bn_rnn_factor(gain: float, *, constant_inputs: bool = False) -> float:
+def bn_rnn_factor(gain: float, input_variance: float | None = None) -> float:
     """The factor by which a time step of a tanh RNN with batch norm multiplies the squared gradient, backwards.
 
-    h = tanh(s), s = gain (BN(W_h h) + BN(W_x x)), where each BN makes the variance 1. For a wide network and a large
-    batch s is N(0, 2 gain^2), or N(0, gain^2) where all examples have the same inputs. The tanh multiplies the squared
-    gradient by E tanh'(s)^2, and BN by gain^2 / E tanh(s)^2, since it divides by the deviation of W_h h:
+    With a norm on each term h = tanh(s), s = gain (BN(W_h h) + BN(W_x x)), where each BN makes the variance 1. For a
+    wide network and a large batch s is N(0, 2 gain^2). The tanh multiplies the squared gradient by E tanh'(s)^2, and BN
+    by gain^2 / E tanh(s)^2, since it divides by the deviation of W_h h:
 
     gain^2 E[tanh'(s)^2] / E[tanh(s)^2].
 
-    At small gains it is 1 / 2, or 1 with constant inputs: half of what BN(W_h h) passes on is the state's.
+    With one norm on the sum s = gain BN(W_h h + W_x x) is N(0, gain^2), and BN divides by the deviation of the sum, so
+    that the variance v of the input term is added to E tanh(s)^2 below the line. Inputs that all examples share have
+    v = 0, and then it is the same for both places of the norm.
+
+    At small gains the first factor is 1 / 2, since half of what goes into the tanh is the state's, and the second one
+    is gain^2 / (gain^2 + v), since the state is small beside the input.
 
     Args:
-        gain: The scale > 0 of both norms, gamma.
-        constant_inputs: Whether all examples have the same inputs.
+        gain: The scale > 0 of the norms, gamma.
+        input_variance: The variance v of W_x x over the examples, with one norm on the sum; 0 with inputs that all
+            examples share. None: a norm on each term.
 
     Source: The setting is that of Cooijmans et al. 2016, arXiv:1603.09025, section 4; the formula is ours, for wide
     networks with a random orthogonal W_h.
 
     >>> [round(bn_rnn_factor(gain), 3) for gain in (0.1, 0.5, 1.0, 2.0)]
     [0.5, 0.541, 0.672, 1.009]
-    >>> [round(bn_rnn_factor(gain, constant_inputs=True), 2) for gain in (0.1, 0.5, 1.0, 2.0)]
+    >>> [round(bn_rnn_factor(gain, 0), 2) for gain in (0.1, 0.5, 1.0, 2.0)]
     [1.0, 1.03, 1.18, 1.61]
     """
     z = np.linspace(-12, 12, 24_001)  # evenly: Gauss-Hermite nodes converge slowly where the gain is large
-    weight = np.exp(-z * z / 2)
-    h = np.tanh(gain * math.sqrt(1 if constant_inputs else 2) * z)
-    return float(gain**2 * (weight * (1 - h * h) ** 2).sum() / (weight * h * h).sum())
+    weight = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
+    h = np.tanh(gain * math.sqrt(2 if input_variance is None else 1) * z)
+    variance = (weight * h * h).sum() + (input_variance or 0)
+    return float(gain**2 * (weight * (1 - h * h) ** 2).sum() / variance)
 
 
 def norm_of(config: Config) -> str:

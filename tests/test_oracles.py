@@ -166,16 +166,18 @@ def test_the_factor_of_a_recurrent_step_is_that_of_a_sample_and_of_a_wide_networ
     width, batch = 1000, 400
     source = torch.Generator().manual_seed(0)
     norm = nn.BatchNorm1d(width, affine=False, eps=1e-9)
-    for constant_inputs in (False, True):
-        s = gain * math.sqrt(1 if constant_inputs else 2) * torch.randn(2_000_000, generator=source)
-        sampled = gain**2 * (1 - s.tanh().square()).square().mean() / s.tanh().square().mean()
-        expected = oracles.bn_rnn_factor(gain, constant_inputs=constant_inputs)
+    for v in (None, 0, 0.3):
+        s = gain * math.sqrt(2 if v is None else 1) * torch.randn(2_000_000, generator=source)
+        sampled = gain**2 * (1 - s.tanh().square()).square().mean() / (s.tanh().square().mean() + (v or 0))
+        expected = oracles.bn_rnn_factor(gain, v)
         assert sampled.item() == pytest.approx(expected, rel=0.01)
         states = [torch.randn(batch, width, generator=source).requires_grad_()]
         weight = nn.init.orthogonal_(torch.empty(width, width), generator=source)
         for _ in range(6):
-            drive = 0 if constant_inputs else norm(torch.randn(batch, width, generator=source))
-            states.append((gain * (norm(states[-1] @ weight) + drive)).tanh())
+            drive = torch.randn(batch, width, generator=source)
+            term = states[-1] @ weight
+            total = norm(term) + norm(drive) if v is None else norm(term + math.sqrt(v) * drive)
+            states.append((gain * total).tanh())
         direction = torch.randn(batch, width, generator=source)
         late, early = torch.autograd.grad((states[-1] * direction).sum(), [states[4], states[3]])
         factor = early.square().sum() / late.square().sum()

@@ -6,7 +6,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bn_experiments.models.recurrent import InputLayer, Reading, steps_and_features, terms, time_steps
+from bn_experiments.models.recurrent import InputLayer, Norms, Reading, steps_and_features, terms, time_steps
 from bn_experiments.norms.per_step import PerStep
 from bn_experiments.norms.slot import Slot
 
@@ -44,9 +44,11 @@ class LSTM(nn.Module):
     Args:
         input_shape: The shape of one example, (C, L) or (C, H, W).
         num_classes: The number of classes.
-        norm: The slot on both linear maps and on the memory cell.
+        norm: The slot on both linear maps, or on their sum, and on the memory cell.
         hidden: The width of h and c.
-        reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features.
+        reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features; permuted:
+            pixels, or the positions of a signal, in an order that is drawn once, the same for every example and arm.
+        norms: Where the slot is, beside that of the memory cell: on each of the two terms, or on their sum.
 
     Raises:
         Refusal: The input has no positions, or the norm is placed after the activation.
@@ -62,13 +64,14 @@ class LSTM(nn.Module):
         *,
         hidden: PositiveInt,
         reading: Reading,
+        norms: Norms,
     ):
         super().__init__()
         self.width, self.reading = hidden, reading
         steps, features = steps_and_features(input_shape, reading, "lstm")
         input_layer, hidden_layer = InputLayer(features, hidden, gates=4), nn.Linear(hidden, 4 * hidden, bias=False)
-        self.input, self.hidden = terms(input_layer, hidden_layer, norm, steps, "lstm")
-        has_norms = self.input.norm is not None
+        self.input, self.hidden, self.norm = terms(input_layer, hidden_layer, norm, norms, steps, "lstm")
+        has_norms = self.input.norm is not None or self.norm is not None
         self.cell = MemoryCell(PerStep(norm.make(hidden, dim=1), steps) if has_norms else None)
         self.output = nn.Linear(hidden, num_classes)
 
@@ -77,7 +80,8 @@ class LSTM(nn.Module):
         h = c = x.new_zeros(len(x), self.width)
         with parametrize.cached():  # the weights stay the same over the time steps
             for t, x_t in enumerate(time_steps(x, self.reading)):
-                i, f, g, o = (self.hidden(h, t) + self.input(x_t, t)).chunk(4, dim=1)
+                z = self.hidden(h, t) + self.input(x_t, t)
+                i, f, g, o = (z if self.norm is None else self.norm(z, t)).chunk(4, dim=1)
                 c = f.sigmoid() * c + i.sigmoid() * g.tanh()
                 h = self.cell(c, o, t)
         return self.output(h)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,8 +12,10 @@ from bn_experiments.models.shapes import position_axes
 from bn_experiments.norms.per_step import PerStep
 from bn_experiments.norms.slot import Slot
 from bn_experiments.refusal import Refusal
+from bn_experiments.seeds import generator
 
-Reading = Literal["rows", "pixels"]
+Reading = Literal["rows", "pixels", "permuted"]
+Norms = Literal["terms", "sum"]
 
 
 class InputLayer(nn.Linear):
@@ -63,29 +66,34 @@ class Term(nn.Module):
         return term if self.layer.bias is None else term + self.layer.bias
 
 
-def terms(input_layer: nn.Linear, hidden_layer: nn.Linear, norm: Slot, steps: int, model: str) -> tuple[Term, Term]:
-    """The input term and the hidden term of a step, each with its norm where the slot has one.
+def terms(
+    input_layer: nn.Linear, hidden_layer: nn.Linear, norm: Slot, norms: Norms, steps: int, model: str
+) -> tuple[Term, Term, PerStep | None]:
+    """The input term and the hidden term of a step, and the norm of their sum, where it is the sum that has one.
 
-    The input layer loses its bias where `norm.bias=auto` and its norm has a shift.
+    The input layer loses its bias where `norm.bias=auto` and its norm, or that of the sum, has a shift.
 
     Args:
         input_layer: The linear map of a time step.
-        hidden_layer: The linear map of the state.
+        hidden_layer: The linear map of the state, to as many features.
         norm: The slot.
+        norms: What has a norm: each of the two terms, or their sum. A norm of the weights is on both maps in any case.
         steps: The number T of time steps.
         model: The option of the model, for the refusal.
 
     Raises:
         Refusal: The norm is placed after the activation, or cannot be made (see `Slot.make`).
     """
-    norms = [norm.fill(layer) for layer in (input_layer, hidden_layer)]
-    if norms[0] is not None and norm.placement != "pre":
+    made = [norm.fill(layer) for layer in (input_layer, hidden_layer)]
+    if made[0] is not None and norm.placement != "pre":
         got = f"model={model} has its norms before the activations"
         raise Refusal("norm.placement", got, "pre", "set norm.placement=pre", value=norm.placement)
-    own, state = (None if made is None else PerStep(made, steps) for made in norms)
-    if own is not None and norm.bias == "auto" and own.bias is not None:
+    first, second = (None if one is None else PerStep(one, steps) for one in made)
+    if first is not None and norm.bias == "auto" and first.bias is not None:
         input_layer.register_parameter("bias", None)
-    return Term(input_layer, own), Term(hidden_layer, state)
+    if norms == "sum":
+        return Term(input_layer, None), Term(hidden_layer, None), first
+    return Term(input_layer, first), Term(hidden_layer, second), None
 
 
 def steps_and_features(input_shape: Sequence[int], reading: Reading, model: str) -> tuple[int, int]:
@@ -93,7 +101,8 @@ def steps_and_features(input_shape: Sequence[int], reading: Reading, model: str)
 
     Args:
         input_shape: The shape of one example, (C, L) or (C, H, W).
-        reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features.
+        reading: The time steps of an image: rows, H steps of C W features, or pixels or permuted, H W steps of C
+            features.
         model: The option of the model, for the refusal.
 
     Raises:
@@ -108,7 +117,14 @@ def steps_and_features(input_shape: Sequence[int], reading: Reading, model: str)
 
 
 def time_steps(x: Tensor, reading: Reading) -> Sequence[Tensor]:
-    """The T time steps (B, F) of x (B, C, L) or (B, C, H, W)."""
+    """The T time steps (B, F) of x (B, C, L) or (B, C, H, W).
+
+    Permuted: the positions in an order that is drawn once, the same for every example, replica and arm.
+    """
     rows = reading == "rows" and x.dim() == 4
     steps = x.movedim(2, 0).flatten(2) if rows else x.flatten(2).movedim(2, 0)  # (T, B, F)
-    return steps.unbind()
+    if reading != "permuted":
+        return steps.unbind()
+    order = torch.randperm(len(steps), generator=generator(0, "order of positions")).tolist()
+    in_order = steps.unbind()
+    return [in_order[t] for t in order]

@@ -1,4 +1,4 @@
-"""The recurrent network with tanh, with norms on its input term and its hidden term."""
+"""The recurrent network with tanh, with norms on its input term and its hidden term, or on their sum."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,7 +7,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bn_experiments.models.recurrent import InputLayer, Reading, steps_and_features, terms, time_steps
+from bn_experiments.models.recurrent import InputLayer, Norms, Reading, steps_and_features, terms, time_steps
 from bn_experiments.norms.slot import Slot
 
 RecurrentInit = Literal["orthogonal", "identity", "torch"]
@@ -50,15 +50,18 @@ class RNN(nn.Module):
     Args:
         input_shape: The shape of one example, (C, L) or (C, H, W).
         num_classes: The number of classes.
-        norm: The slot on both linear maps.
+        norm: The slot on both linear maps, or on their sum.
         hidden: The width of h.
-        reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features.
+        reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features; permuted:
+            pixels, or the positions of a signal, in an order that is drawn once, the same for every example and arm.
+        norms: Where the slot is: on each of the two terms, or on their sum, h = tanh(N(W_h h + W_x x_t) + b).
         recurrent_init: What W_h starts as with `init=torch`: orthogonal, identity or torch (see `HiddenLayer`).
 
     Raises:
         Refusal: The input has no positions, or the norm is placed after the activation.
 
-    Source: Cooijmans et al. 2016, arXiv:1603.09025, section 4; identity: Le et al. 2015, arXiv:1504.00941.
+    Source: Cooijmans et al. 2016, arXiv:1603.09025, section 4; identity and permuted pixels: Le et al. 2015,
+    arXiv:1504.00941; a norm of the sum: Laurent et al. 2015, arXiv:1510.01378.
     """
 
     def __init__(
@@ -69,13 +72,14 @@ class RNN(nn.Module):
         *,
         hidden: PositiveInt,
         reading: Reading,
+        norms: Norms,
         recurrent_init: RecurrentInit,
     ):
         super().__init__()
         self.width, self.reading = hidden, reading
         steps, features = steps_and_features(input_shape, reading, "rnn")
         input_layer, hidden_layer = InputLayer(features, hidden, gates=1), HiddenLayer(hidden, recurrent_init)
-        self.input, self.hidden = terms(input_layer, hidden_layer, norm, steps, "rnn")
+        self.input, self.hidden, self.norm = terms(input_layer, hidden_layer, norm, norms, steps, "rnn")
         self.activation = nn.Tanh()  # a module, so that probes find it
         self.output = nn.Linear(hidden, num_classes)
 
@@ -84,5 +88,6 @@ class RNN(nn.Module):
         h = x.new_zeros(len(x), self.width)
         with parametrize.cached():  # the weights stay the same over the time steps
             for t, x_t in enumerate(time_steps(x, self.reading)):
-                h = self.activation(self.hidden(h, t) + self.input(x_t, t))
+                z = self.hidden(h, t) + self.input(x_t, t)
+                h = self.activation(z if self.norm is None else self.norm(z, t))
         return self.output(h)

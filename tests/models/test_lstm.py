@@ -9,6 +9,7 @@ from torch import nn
 from bn_experiments.config import objects
 from bn_experiments.config.check import check
 from bn_experiments.models.lstm import LSTM
+from bn_experiments.models.recurrent import time_steps
 from bn_experiments.norms.slot import Slot, norms_of
 from bn_experiments.training.initialization import initialize
 from bn_experiments.training.replicas import StackedReplicas
@@ -27,10 +28,10 @@ NORMS = ["input.norm", "hidden.norm", "cell.norm"]
 CLASSES, HIDDEN, STEPS, FEATURES, BATCH = 5, 6, 7, 3, 16
 
 
-def lstm(norm: str, shape=(FEATURES, STEPS), reading="rows", seed=0, **changes) -> LSTM:
+def lstm(norm: str, shape=(FEATURES, STEPS), reading="rows", norms="terms", seed=0, **changes) -> LSTM:
     """In float64, and with scales and shifts that no one would notice missing if they were ones and zeros."""
     slot = Slot(**{**PLACE, **TARGETS[norm], **changes})
-    network = LSTM(shape, CLASSES, slot, hidden=HIDDEN, reading=reading).double()
+    network = LSTM(shape, CLASSES, slot, hidden=HIDDEN, reading=reading, norms=norms).double()
     initialize(network, seed, "torch", "ones")
     generator = torch.Generator().manual_seed(1)
     for one in norms_of(network).values():
@@ -100,6 +101,23 @@ def test_batch_norm_stands_where_the_equations_have_it_and_its_statistics_are_th
         torch.testing.assert_close(norm.running_mean[t], 0.1 * v.mean(0))
         torch.testing.assert_close(norm.running_var[t], 0.9 + 0.1 * v.var(0))
         assert norm.num_batches_tracked[t] == 1
+
+
+def test_one_batch_norm_can_stand_on_the_sum_of_the_terms():
+    network, x = lstm("bn", norms="sum"), signals(BATCH, FEATURES, STEPS)
+    assert list(norms_of(network)) == ["norm", "cell.norm"]
+    assert network.input.layer.bias is None
+    h = c = torch.zeros(BATCH, HIDDEN, dtype=x.dtype)
+
+    def normalized(norm, v, t):
+        return F.batch_norm(v, None, None, norm.weight, norm.bias, training=True)
+
+    for t in range(STEPS):
+        z = h @ network.hidden.layer.weight.T + x[:, :, t] @ network.input.layer.weight.T
+        i, f, g, o = normalized(network.norm, z, t).chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * normalized(network.cell.norm, c, t).tanh()
+    torch.testing.assert_close(network(x), network.output(h), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("length", [STEPS, STEPS + 4])
@@ -199,7 +217,7 @@ def test_arms_start_from_the_same_weights(compose_cell, norm, init):
 
 def test_weights_are_drawn_as_torchs_lstm_draws_them():
     slot = Slot(**PLACE, target=None)
-    network = LSTM((1, 40), 10, slot, hidden=64, reading="rows")
+    network = LSTM((1, 40), 10, slot, hidden=64, reading="rows", norms="terms")
     initialize(network, 0, "torch", "ones")
     bound = 1 / math.sqrt(64)
     for draw in (network.input.layer.weight, network.input.layer.bias, network.hidden.layer.weight):
@@ -232,6 +250,18 @@ def test_images_are_read_by_rows_or_by_pixels(reading, steps, features):
     assert torch.equal(image(x), signal(by_hand))
 
 
+def test_permuted_pixels_are_those_of_the_image_each_once_in_an_order_that_is_no_networks_own():
+    x = torch.arange(2 * 5 * 4).view(1, 2, 5, 4).double()
+    order = [step[0, 0].int().item() for step in time_steps(x, "permuted")]
+    assert sorted(order) == list(range(20)) != order
+    torch.manual_seed(5)
+    assert [step[0, 1].int().item() - 20 for step in time_steps(x, "permuted")] == order, "of the second channel too"
+    assert [step[0, 0].int().item() for step in time_steps(x.flatten(2), "permuted")] == order, "of a signal too"
+    image, signal = (lstm("bn", shape=(2, 5, 4), reading=reading) for reading in ("permuted", "pixels"))
+    images = signals(BATCH, 2, 5, 4)
+    torch.testing.assert_close(image(images), signal(images.flatten(2)[:, :, order].view(BATCH, 2, 5, 4)))
+
+
 @pytest.mark.parametrize("norm", ["none", "bn", "ln"])
 def test_the_last_step_still_sees_the_first(norm):
     x = signals(BATCH, FEATURES, STEPS).requires_grad_()
@@ -250,9 +280,9 @@ def trained(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("norm", list(TARGETS))
-def test_stacked_replicas_equal_solo_runs(norm):
-    singles = [lstm(norm, seed=seed) for seed in range(4)]
+@pytest.mark.parametrize(("norm", "norms"), [*((norm, "terms") for norm in TARGETS), ("bn", "sum"), ("wn", "sum")])
+def test_stacked_replicas_equal_solo_runs(norm, norms):
+    singles = [lstm(norm, norms=norms, seed=seed) for seed in range(4)]
     x = signals(3, 4, BATCH, FEATURES, STEPS)
     y = torch.randint(CLASSES, (3, 4, BATCH), generator=torch.Generator().manual_seed(3))
     stacked = trained(StackedReplicas([copy.deepcopy(network) for network in singles]), x, y)
@@ -289,11 +319,11 @@ def test_a_norm_that_finds_no_place_is_refused(compose_cell, changes):
     assert "adds nothing to model=lstm" in line
 
 
-@pytest.mark.parametrize("reading", ["rows", "pixels"])
+@pytest.mark.parametrize("reading", ["rows", "pixels", "permuted"])
 def test_mnist_is_read_both_ways(compose_cell, reading):
     config = compose_cell("model=lstm", "norm=bn", f"model.reading={reading}", "model.hidden=8").config
     network = objects.network(config, splits((1, 28, 28)))
-    steps = {"rows": 28, "pixels": 784}[reading]
+    steps = 28 if reading == "rows" else 784
     assert network.input.norm.shared.running_mean.shape == (steps, 32)
     assert network(torch.randn(4, 1, 28, 28)).shape == (4, 10)
     assert network.input.norm.shared.num_batches_tracked.tolist() == [1] * steps

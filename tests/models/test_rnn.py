@@ -15,10 +15,10 @@ from tests.models.test_models import count, linear, splits
 CLASSES, HIDDEN, STEPS, FEATURES, BATCH = 5, 6, 7, 3, 16
 
 
-def rnn(norm: str, recurrent_init="orthogonal", hidden=HIDDEN, **changes) -> RNN:
+def rnn(norm: str, recurrent_init="orthogonal", hidden=HIDDEN, norms="terms", **changes) -> RNN:
     """In float64, and with scales and shifts that no one would notice missing if they were ones and zeros."""
     slot = Slot(**{**PLACE, **TARGETS[norm], **changes})
-    network = RNN((FEATURES, STEPS), CLASSES, slot, hidden=hidden, reading="rows", recurrent_init=recurrent_init)
+    network = RNN((FEATURES, STEPS), CLASSES, slot, hidden=hidden, reading="rows", norms=norms, recurrent_init=recurrent_init)
     initialize(network, 0, "torch", "ones")
     generator = torch.Generator().manual_seed(1)
     for one in norms_of(network).values():
@@ -56,6 +56,26 @@ def test_norms_stand_on_both_terms_and_read_their_own_step(norm):
     for (name, t), v in seen.items() if norm == "bn" else ():
         statistics = network.get_submodule(f"{name}.norm").shared
         torch.testing.assert_close(statistics.running_mean[t], 0.1 * v.mean(0))
+
+
+@pytest.mark.parametrize("norm", ["bn", "ln"])
+def test_one_norm_can_stand_on_the_sum_of_the_terms(norm):
+    network, x = rnn(norm, norms="sum"), signals(BATCH, FEATURES, STEPS)
+    assert list(norms_of(network)) == ["norm"]
+    assert network.input.layer.bias is None
+    h, one = torch.zeros(BATCH, HIDDEN, dtype=torch.float64), network.norm
+    for t in range(STEPS):
+        z = h @ network.hidden.layer.weight.T + x[:, :, t] @ network.input.layer.weight.T
+        over = 0 if norm == "bn" else 1
+        z = (z - z.mean(over, keepdim=True)) / (z.var(over, correction=0, keepdim=True) + 1e-5).sqrt()
+        h = torch.tanh(z * one.weight + one.bias)
+    torch.testing.assert_close(network(x), network.output(h), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["none", "wn"])
+def test_without_a_norm_of_activations_the_place_of_the_norms_changes_nothing(norm):
+    x = signals(BATCH, FEATURES, STEPS)
+    assert torch.equal(rnn(norm, norms="sum")(x), rnn(norm)(x))
 
 
 @pytest.mark.parametrize("norm", ["none", "bn", "wn"])

@@ -33,7 +33,7 @@ BATCH, CHANNELS, STEPS, HIDDEN = 6, 3, 9, 5
 def network_of(model: type[nn.Module], target: str | None, **more) -> nn.Module:
     torch.manual_seed(0)
     slot = Slot(target, **PLACE, **({"eps": 1e-5} if target else {}))
-    return model((CHANNELS, STEPS), 2, slot, hidden=HIDDEN, reading="rows", **more).double()
+    return model((CHANNELS, STEPS), 2, slot, hidden=HIDDEN, **{"reading": "rows", "norms": "terms", **more}).double()
 
 
 def signals() -> Tensor:
@@ -117,7 +117,7 @@ def normalized(z: Tensor) -> Tensor:
 def test_the_gradient_of_an_lstm_is_that_of_its_steps_one_by_one_where_a_float_overflows():
     batch, hidden, steps = 3, 2, 200
     torch.manual_seed(0)
-    network = LSTM((1, steps), 2, Slot("torch.nn.BatchNorm1d", **PLACE, eps=1e-5), hidden=hidden, reading="rows")
+    network = LSTM((1, steps), 2, Slot("torch.nn.BatchNorm1d", **PLACE, eps=1e-5), hidden=hidden, reading="rows", norms="terms")
     x = torch.zeros(batch, 1, steps).double()
     x[:, :, -5:] = torch.randn(batch, 1, 5, generator=drawn())  # before that batch norm divides by sqrt(eps) alone
     found = log_norms(network, x, drawn())
@@ -197,17 +197,18 @@ def test_in_a_wide_network_the_rate_of_batch_norm_is_the_oracles(compose_cell):
     keys = ["data=gaussian", "data.train_examples=null", "data.shape=[150,20]", "data.examples=200"]
     keys += ["data.test_examples=10", "data.batch_size=150", "model=rnn", "model.hidden=150", "init=torch"]
     keys += ["trainer.max_epochs=0", "probes=[through_time]", "norm=bn"]
-    for gain in (0.5, 1.0):
-        cell = compose_cell(*keys, f"norm.scale_init={gain}")
+    for gain, norms, variance in ((0.5, "terms", None), (1.0, "terms", None), (0.5, "sum", 150 / (3 * 150))):
+        cell = compose_cell(*keys, f"norm.scale_init={gain}", f"model.norms={norms}")
         assert check(cell) == []
         run(cell)
         rates = npz(cell)["through_time/rate"][0]
         assert rates.shape == (2,)
-        np.testing.assert_allclose(rates, math.log(bn_rnn_factor(gain)), atol=0.05)
-        assert rate({"norm": cell.config["norm"]}) == math.log(bn_rnn_factor(gain))
-    assert rate({"norm": {"_target_": "torch.nn.BatchNorm{dim}d", "scale_init": "ones"}}) == rate(
-        {"norm": cell.config["norm"]}
-    )
+        np.testing.assert_allclose(rates, math.log(bn_rnn_factor(gain, variance)), atol=0.05)
+        assert rate(cell.config) == math.log(bn_rnn_factor(gain, variance))
+    assert rate(compose_cell(*keys).config) == rate(compose_cell(*keys, "norm.scale_init=1.0").config)
+    for other in ("norm=ln", "init=default", "model.recurrent_init=identity"):
+        with pytest.raises(AssertionError):
+            rate(compose_cell(*keys, other).config)
 
 
 def test_of_a_reading_of_the_start_and_one_of_the_end_the_figure_shows_the_last(tmp_path):
@@ -227,7 +228,8 @@ def test_the_figure_shows_the_means_and_the_slope_of_the_theory(tmp_path, oracle
     readings |= {"through_time/time_step": np.array([str(t) for t in range(1, STEPS + 1)])}
     readings |= {"through_time/rate": norms[:, :, 0]}
     metrics = {"test/acc": [0.5] * 5}
-    config = {"norm": {"_target_": "torch.nn.BatchNorm{dim}d", "scale_init": 0.1}}
+    config = {"norm": {"_target_": "torch.nn.BatchNorm{dim}d", "scale_init": 0.1}, "init": "torch"}
+    config |= {"model": {"norms": "terms", "recurrent_init": "orthogonal"}}
     folder = write_cell(tmp_path / "bn", "bn", metrics, probes=readings, config=config)
     arm = Arm("bn", folder, a_result("bn", metrics, config=config), looks({"bn": "bn"})["bn"])
     values = Quantity("bn", "through_time/rate", moment="start")
