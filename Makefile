@@ -4,7 +4,7 @@ BIN := .venv/bin
 IMAGES ?=
 ATLAS ?= bn_gradient_explosion direction_collapse scale_invariance residual_variance exponential_lr rotational_equilibrium \
   rotational_equilibrium_adamw train_eval running_averages train_eval_trained train_eval_resnet norm_free dropout_shift \
-  dropout_shift_trained pre_post_ln recurrent_gain recurrent_gain_pixels
+  dropout_shift_trained pre_post_ln recurrent_gain recurrent_gain_pixels recurrent_gain_permuted
 EXPERIMENT ?= udl_residual sigmoid_mlp relu_then_bn_mlp uc3m_mlp udacity_mlp uc3m_lenet recurrent recurrent_rows general_claims
 
 .DEFAULT_GOAL := help

@@ -1,11 +1,11 @@
 """Drawings: figures with what stands beside them, and the panels, axes, legends and marks that they share."""
 
 import io
-import math
 import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -112,8 +112,9 @@ def legend(figure: Figure, arms: Sequence[Arm], extra: Sequence[Line2D] = (), *,
 
 def _row(labels: Sequence[str], columns: int) -> int:
     """The letters that a row of a legend is as wide as, which is filled column by column."""
-    rows = math.ceil(len(labels) / columns)
-    return sum(KEY + max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows))
+    rows, longer = divmod(len(labels), columns)  # the first columns have a row more
+    ends = [i * rows + min(i, longer) for i in range(columns + 1)]
+    return sum(KEY + max(map(len, labels[start:end])) for start, end in pairwise(ends))
 
 
 def log_scale(axis: Any, low: float, high: float) -> None:

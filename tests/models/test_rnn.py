@@ -18,7 +18,9 @@ CLASSES, HIDDEN, STEPS, FEATURES, BATCH = 5, 6, 7, 3, 16
 def rnn(norm: str, recurrent_init="orthogonal", hidden=HIDDEN, norms="terms", **changes) -> RNN:
     """In float64, and with scales and shifts that no one would notice missing if they were ones and zeros."""
     slot = Slot(**{**PLACE, **TARGETS[norm], **changes})
-    network = RNN((FEATURES, STEPS), CLASSES, slot, hidden=hidden, reading="rows", norms=norms, recurrent_init=recurrent_init)
+    network = RNN(
+        (FEATURES, STEPS), CLASSES, slot, hidden=hidden, reading="rows", norms=norms, recurrent_init=recurrent_init
+    )
     initialize(network, 0, "torch", "ones")
     generator = torch.Generator().manual_seed(1)
     for one in norms_of(network).values():

@@ -117,7 +117,9 @@ def normalized(z: Tensor) -> Tensor:
 def test_the_gradient_of_an_lstm_is_that_of_its_steps_one_by_one_where_a_float_overflows():
     batch, hidden, steps = 3, 2, 200
     torch.manual_seed(0)
-    network = LSTM((1, steps), 2, Slot("torch.nn.BatchNorm1d", **PLACE, eps=1e-5), hidden=hidden, reading="rows", norms="terms")
+    network = LSTM(
+        (1, steps), 2, Slot("torch.nn.BatchNorm1d", **PLACE, eps=1e-5), hidden=hidden, reading="rows", norms="terms"
+    )
     x = torch.zeros(batch, 1, steps).double()
     x[:, :, -5:] = torch.randn(batch, 1, 5, generator=drawn())  # before that batch norm divides by sqrt(eps) alone
     found = log_norms(network, x, drawn())
