@@ -46,8 +46,8 @@ class LSTM(nn.Module):
         num_classes: The number of classes.
         norm: The slot on both linear maps, or on their sum, and on the memory cell.
         hidden: The width of h and c.
-        reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features; permuted:
-            pixels, or the positions of a signal, in an order that is drawn once, the same for every example and arm.
+        reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features; in
+            `permuted` these, or the positions of a signal, come in an order that is drawn once, the same for every arm.
         norms: Where the slot is, beside that of the memory cell: on each of the two terms, or on their sum.
 
     Raises:

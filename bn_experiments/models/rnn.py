@@ -52,8 +52,8 @@ class RNN(nn.Module):
         num_classes: The number of classes.
         norm: The slot on both linear maps, or on their sum.
         hidden: The width of h.
-        reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features; permuted:
-            pixels, or the positions of a signal, in an order that is drawn once, the same for every example and arm.
+        reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features; in
+            `permuted` these, or the positions of a signal, come in an order that is drawn once, the same for every arm.
         norms: Where the slot is: on each of the two terms, or on their sum, h = tanh(N(W_h h + W_x x_t) + b).
         recurrent_init: What W_h starts as with `init=torch`: orthogonal, identity or torch (see `HiddenLayer`).
 
