@@ -48,13 +48,14 @@ def test_every_model_trains_with_every_norm(compose_cell, model, norm):
 
 
 @pytest.mark.parametrize("option", [*OTHERS, *SLOT, *MODEL, *DATA, *TRAINER, *PROBES])
-@pytest.mark.few(14)
+@pytest.mark.few(8)
 def test_every_option_trains(compose_cell, option):
     result = one_epoch(compose_cell, *option.split())
     assert not any(result.diverged)
 
 
 @pytest.mark.parametrize("option", ["crop", "flip", "cutout", "crop,flip,cutout,scale"])
+@pytest.mark.few(1)
 def test_every_augmentation_of_images_trains(compose_cell, option):
     images = ["data=gaussian", "data.shape=[3,18,18]", "model=lenet", "norm=bn", f"augmentation=[{option}]"]
     assert not any(one_epoch(compose_cell, *images).diverged)
@@ -93,6 +94,7 @@ class Fading:
 
 
 @pytest.mark.parametrize("option", LENET)
+@pytest.mark.few(2)
 def test_every_option_of_lenet_trains(compose_cell, option):
     assert not any(one_epoch(compose_cell, "model=lenet", option).diverged)
 

@@ -5,7 +5,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 LEVEL = 0.01  # of every test; 1 - LEVEL is the confidence of every interval of a mean
 LEAST_REPLICAS = 6  # fewer do not show their distribution; the calibration of the test begins there
@@ -62,7 +62,7 @@ def widened(low: float, high: float, n: int, level: float) -> tuple[float, float
 @cache
 def _quantile(p: float, degrees_of_freedom: int) -> float:
     """The quantile of Student's t, cached because a curve needs the same one at every epoch."""
-    return float(stats.t.ppf(p, degrees_of_freedom))
+    return float(special.stdtrit(degrees_of_freedom, p))
 
 
 def prediction_interval(values: Sequence[float]) -> Estimate:

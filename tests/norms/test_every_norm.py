@@ -67,7 +67,7 @@ def test_gradients_are_derivatives(compose_cell, norm, shape, training):
 
 @pytest.mark.parametrize("shape", ["features", "images", *slow("signals")])
 @pytest.mark.parametrize("norm", CLASSES)
-@pytest.mark.few(12)
+@pytest.mark.few(8)
 def test_a_stack_gives_what_each_gives_alone(compose_cell, norm, shape):
     if not takes(norm, shape):
         pytest.skip("the norm needs positions")

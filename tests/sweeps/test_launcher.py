@@ -92,6 +92,7 @@ LAUNCHERS = [
 
 @pytest.mark.parametrize(("launched", "elsewhere"), LAUNCHERS, ids=str)
 @pytest.mark.parametrize("accelerator", ["gpu", "auto"])
+@pytest.mark.few(6)
 def test_this_machine_needs_a_gpu_only_where_it_trains_itself(
     grid, hydra, monkeypatch, capsys, launched, elsewhere, accelerator
 ):
