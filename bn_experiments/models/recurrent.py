@@ -42,6 +42,10 @@ class InputLayer(nn.Linear):
             if parameter is not None:
                 nn.init.uniform_(parameter, -self.bound, self.bound)
 
+    def forward(self, v: Tensor, has_bias: bool = True) -> Tensor:
+        """Maps v (B, F) to W_x v + b, or to W_x v alone where the bias comes behind a norm, (B, G H)."""
+        return F.linear(v, self.weight, self.bias if has_bias else None)
+
 
 class Term(nn.Module):
     """One term of a step: N(W v) + b with a norm N, or W v + b without one.
@@ -62,8 +66,9 @@ class Term(nn.Module):
         """The term (B, G H) of v (B, F) at the time step `step`."""
         if self.norm is None:
             return self.layer(v)
-        term = self.norm(F.linear(v, self.layer.weight), step)
-        return term if self.layer.bias is None else term + self.layer.bias
+        if self.layer.bias is None:
+            return self.norm(self.layer(v), step)
+        return self.norm(self.layer(v, has_bias=False), step) + self.layer.bias
 
 
 def terms(

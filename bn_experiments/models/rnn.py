@@ -54,7 +54,7 @@ class RNN(nn.Module):
         hidden: The width of h.
         reading: The time steps of an image: rows, H steps of C W features, or pixels, H W steps of C features; in
             `permuted` these, or the positions of a signal, come in an order that is drawn once, the same for every arm.
-        norms: Where the slot is: on each of the two terms, or on their sum, h = tanh(N(W_h h + W_x x_t) + b).
+        norms: Where the slot is: on each of the two terms, or on their sum, h = tanh(N(W_h h + W_x x_t + b)).
         recurrent_init: What W_h starts as with `init=torch`: orthogonal, identity or torch (see `HiddenLayer`).
 
     Raises:

@@ -4,11 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bn_experiments.config import build
+from bn_experiments.config import build, objects
 from bn_experiments.norms.weight import weight_norm
 from bn_experiments.probes.gradients import Gradients, gradient_norms, last_hidden_layer
 from bn_experiments.probes.probe import fixed_batch
 from bn_experiments.run import run
+from tests.models.test_models import splits
 from tests.probes.drawn import EPOCHS, REPLICAS, draw, numbers
 from tests.probes.runs import TINY, events, npz, refusal_of_one, refusals, splits_of, steps
 
@@ -93,6 +94,18 @@ def test_the_last_hidden_layer_is_the_one_that_is_called_before_the_logits():
     network = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)).double()
     assert last_hidden_layer(network, x.unsqueeze(1)) == "0"
     assert last_hidden_layer(nn.Sequential(nn.Linear(4, 3)).double(), x) is None
+
+
+@pytest.mark.parametrize("model", ["rnn", "lstm"])
+def test_the_last_hidden_layer_of_a_recurrent_network_is_the_same_with_and_without_norms(compose_cell, model):
+    named = {
+        last_hidden_layer(
+            objects.network(compose_cell(f"model={model}", f"norm={norm}", *more).config, splits((1, 40))),
+            torch.randn(4, 1, 40),
+        )
+        for norm, *more in (["none"], ["bn"], ["bn", "norm.bias=keep"], ["ln", "model.norms=sum"], ["wn"])
+    }
+    assert named == {"input.layer"}
 
 
 @pytest.mark.parametrize("depth", [1, 3])
