@@ -119,6 +119,17 @@ def texts_of(settings: str) -> list[str]:
     return [text for start, end in pairwise(starts) if (text := settings[start:end].strip())]
 
 
+def in_short(names: Collection[str]) -> dict[str, str]:
+    """The names of contexts without the texts that all of them share, by name.
+
+    >>> in_short(["data=mnist1d model=mlp", "data=mnist1d model=lenet"])
+    {'data=mnist1d model=mlp': 'model=mlp', 'data=mnist1d model=lenet': 'model=lenet'}
+    """
+    texts = {name: texts_of(name) for name in names}
+    shared = set.intersection(*map(set, texts.values())) if texts else set()
+    return {name: " ".join(text for text in own if text not in shared) for name, own in texts.items()}
+
+
 def apart(contexts: Sequence[Context], baseline: str) -> list[str]:
     """A line for arms that have no baseline to be compared with although it was trained, with the keys that differ.
 
