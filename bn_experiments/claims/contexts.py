@@ -120,14 +120,15 @@ def texts_of(settings: str) -> list[str]:
 
 
 def in_short(names: Collection[str]) -> dict[str, str]:
-    """The names of contexts without the texts that all of them share, by name.
+    """The names of contexts, each with what it is called in short: without what all of them share, by options alone.
 
-    >>> in_short(["data=mnist1d model=mlp", "data=mnist1d model=lenet"])
-    {'data=mnist1d model=mlp': 'model=mlp', 'data=mnist1d model=lenet': 'model=lenet'}
+    >>> in_short(["data=mnist1d model=mlp", "data=mnist1d model=lenet init=torch"])
+    {'data=mnist1d model=mlp': 'mlp', 'data=mnist1d model=lenet init=torch': 'lenet init=torch'}
     """
     texts = {name: texts_of(name) for name in names}
     shared = set.intersection(*map(set, texts.values())) if texts else set()
-    return {name: " ".join(text for text in own if text not in shared) for name, own in texts.items()}
+    option = re.compile(f"^({'|'.join(GROUPS)})=")
+    return {name: " ".join(option.sub("", text) for text in own if text not in shared) for name, own in texts.items()}
 
 
 def apart(contexts: Sequence[Context], baseline: str) -> list[str]:

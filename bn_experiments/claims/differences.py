@@ -27,7 +27,7 @@ ABOUT = (
 def write(folder: Path, summary: pd.DataFrame, cells: Mapping[Path, Result]) -> list[str]:
     """Writes a run of TensorBoard for each two arms that a summary compares, in place of all that lay there.
 
-    The run `differences/<settings>/<arm> - <baseline> (n=<pairs>)` has the paired difference of each metric with its
+    The run `differences/<settings>, <arm> - <baseline> (n=<pairs>)` has the paired difference of each metric with its
     interval: after each epoch or, where the metric is of the test set, after the last one. There is none of a metric
     in which all arms are at chance, and none of networks that were not trained.
 
@@ -40,11 +40,15 @@ def write(folder: Path, summary: pd.DataFrame, cells: Mapping[Path, Result]) -> 
         A line for each difference that has no curve, with the reason.
     """
     events.remove(folder / FOLDER)
-    charts = events.margins(CHARTS, {str(metric): _tags(str(metric)) for metric in summary["metric"].unique()})
+    charts = events.margins(CHARTS, {str(metric): _tag(metric) for metric in summary["metric"].unique()})
     lines = []
-    for name, arm, baseline, metrics in _compared(folder, summary):
-        if not cells[arm].config["trainer"]["max_epochs"]:
+    for settings, pair, metrics in _compared(summary):
+        arm, baseline = (folder / cell for cell in pair.values())
+        shared = {*cells[arm].seeds} & {*cells[baseline].seeds}
+        if not shared or not cells[arm].config["trainer"]["max_epochs"]:
             continue
+        named = f"{' - '.join(pair)} (n={len(shared)})"
+        name = ", ".join(events.as_folder(text) for text in (settings, named) if text)
         points: list[Event] = []
         for metric in metrics:
             try:
@@ -56,17 +60,19 @@ def write(folder: Path, summary: pd.DataFrame, cells: Mapping[Path, Result]) -> 
     return lines
 
 
-def _compared(folder: Path, summary: pd.DataFrame) -> Iterator[tuple[str, Path, Path, list[str]]]:
-    """Each two arms that have pairs: the name of their run, the cells of the arm and its baseline, and the metrics."""
-    cells = {(_context(row), row["arm"]): folder / row["folder"] for row in summary.to_dict("records")}
+def _compared(summary: pd.DataFrame) -> Iterator[tuple[str, dict[str, str], list[str]]]:
+    """Each two arms that are compared: their settings in short, their cells by name of the arm, and the metrics."""
+    cells = {(_context(row), row["arm"]): row["folder"] for row in summary.to_dict("records")}
     settings = in_short([context for context, _ in cells])
-    rows = summary[(summary["pairs"] > 0) & ~summary["at_chance"].astype(bool)]
+    rows = summary[summary["baseline"].notna() & ~summary["at_chance"].astype(bool)]
     for _, own in rows.groupby([*CONTEXT, "arm", "baseline"], sort=False):
         row = own.to_dict("records")[0]
-        context, arm, baseline = _context(row), row["arm"], row["baseline"]
-        pair = f"{arm} - {baseline} (n={row['pairs']:.0f})"
-        places = [events.as_folder(text) for text in (settings[context], pair) if text]
-        yield "/".join(places), cells[context, arm], cells[context, baseline], list(own["metric"])
+        context = _context(row)
+        yield (
+            settings[context],
+            {row[key]: cells[context, row[key]] for key in ("arm", "baseline")},
+            list(own["metric"]),
+        )
 
 
 def _context(row: Mapping[Any, Any]) -> str:
@@ -104,11 +110,11 @@ def _points(
     """
     for epoch in sorted(own.keys() & baseline.keys()):
         found = paired_difference(own[epoch], baseline[epoch])
-        for tag, key in zip(_tags(metric), DIFFERENCE, strict=False):
+        tags = (_tag(metric), *events.interval_tags(_tag(metric)))
+        for tag, key in zip(tags, DIFFERENCE, strict=False):
             if math.isfinite(found[key]):
                 yield events.scalar(tag, epoch, found[key], ABOUT.format(f"`{metric}`"))
 
 
-def _tags(metric: str) -> tuple[str, str, str]:
-    """The tags of a metric's difference, and of the lower and the upper end of its interval."""
-    return f"difference/{metric}", f"difference_interval/{metric}/low", f"difference_interval/{metric}/high"
+def _tag(metric: str) -> str:
+    return f"difference/{metric}"

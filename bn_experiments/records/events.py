@@ -9,39 +9,66 @@ from pathlib import Path
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.plugins.custom_scalar import metadata as custom
+from tensorboard.plugins.custom_scalar import metadata as of_charts
 from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MarginChartContent
+from tensorboard.plugins.image import metadata as of_images
+from tensorboard.plugins.scalar import metadata as of_scalars
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from bn_experiments.system.files import write_whole
 
 FILES = "events.out.tfevents.*"
-LONGEST = 120  # bytes of a folder's name
+LONGEST = 100  # bytes of a folder's name
 
 
-def scalar(tag: str, step: int, number: float, description: str) -> Event:
-    """A point of a curve, with a description of the curve in Markdown."""
-    value = Summary.Value(tag=tag, simple_value=number, metadata=_metadata("scalars", tag, description))
-    return Event(step=step, summary=Summary(value=[value]))
+def scalar(tag: str, step: int, number: float, about: str) -> Event:
+    """A point of a curve.
+
+    Args:
+        tag: The name of the curve, the same in all runs that one chart shows.
+        step: The point's place on the horizontal axis.
+        number: The number, which becomes a float32.
+        about: What the chart shows, in Markdown.
+    """
+    tensor = TensorProto(dtype="DT_FLOAT", float_val=[number], tensor_shape={})
+    return _event(tag, step, tensor, of_scalars.create_summary_metadata(tag, about))
 
 
-def image(tag: str, png: bytes, size: tuple[int, int], title: str, description: str) -> Event:
-    """An image, of a width and a height in pixels, with a title and a description in Markdown."""
-    encoded = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=png)  # RGB
-    value = Summary.Value(tag=tag, image=encoded, metadata=_metadata("images", title, description))
-    return Event(summary=Summary(value=[value]))
+def image(tag: str, step: int, png: bytes, size: tuple[int, int], title: str, about: str) -> Event:
+    """An image, with a title.
+
+    Args:
+        tag: The name of the image, the same in all runs that show it side by side.
+        step: The epoch that it is of.
+        png: The image as a PNG file.
+        size: Its width and its height in pixels.
+        title: The title.
+        about: What it shows, in Markdown.
+    """
+    parts = [*(str(length).encode() for length in size), png]
+    tensor = TensorProto(dtype="DT_STRING", string_val=parts, tensor_shape={"dim": [{"size": len(parts)}]})
+    return _event(tag, step, tensor, of_images.create_summary_metadata(title, about))
 
 
-def margins(category: str, charts: Mapping[str, tuple[str, str, str]]) -> Event:
-    """What Custom Scalars shows: under a heading, charts by title, each of the tags of a curve and of its band."""
+def margins(heading: str, charts: Mapping[str, str]) -> Event:
+    """What Custom Scalars shows under a heading: charts by title, each with the tag of a curve that has an interval."""
     drawn = []
-    for title, (value, lower, upper) in charts.items():
-        series = MarginChartContent.Series(value=value, lower=lower, upper=upper)
+    for title, tag in charts.items():
+        low, high = interval_tags(tag)
+        series = MarginChartContent.Series(value=tag, lower=low, upper=high)
         drawn.append(Chart(title=title, margin=MarginChartContent(series=[series])))
-    layout = Layout(category=[Category(title=category, chart=drawn)]).SerializeToString(deterministic=True)
+    layout = Layout(category=[Category(title=heading, chart=drawn)]).SerializeToString(deterministic=True)
     tensor = TensorProto(dtype="DT_STRING", string_val=[layout], tensor_shape={})
-    value = Summary.Value(tag=custom.CONFIG_SUMMARY_TAG, tensor=tensor, metadata=custom.create_summary_metadata())
-    return Event(summary=Summary(value=[value]))
+    return _event(of_charts.CONFIG_SUMMARY_TAG, 0, tensor, of_charts.create_summary_metadata())
+
+
+def _event(tag: str, step: int, tensor: TensorProto, metadata: SummaryMetadata) -> Event:
+    return Event(step=step, summary=Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)]))
+
+
+def interval_tags(tag: str) -> tuple[str, str]:
+    """The tags of the lower and the upper end of the interval of what a tag names, all of them in one group."""
+    return f"interval/{tag}/low", f"interval/{tag}/high"
 
 
 def write(folder: Path, events: Iterable[Event], written_s: float) -> None:
@@ -77,15 +104,10 @@ def remove(folder: Path) -> None:
 
 
 def as_folder(text: str) -> str:
-    """A text as the name of a folder, which is that of a run; one that is changed for it ends in a digest.
+    """A text as the name of a folder, which TensorBoard shows; one that is changed for it ends in a digest.
 
     >>> as_folder("model=mlp optimizer.lr=0.1"), as_folder("data.root=/a")
-    ('model=mlp optimizer.lr=0.1', 'data.root=_a-f3d8d0b1')
+    ('model=mlp optimizer.lr=0.1', 'data.root=_a-7d0f75b3')
     """
     name = re.sub(r"[^\w.=,+() \[\]-]", "_", text).encode()[:LONGEST].decode(errors="ignore").strip(" .")
     return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _metadata(plugin: str, title: str, description: str) -> SummaryMetadata:
-    named = SummaryMetadata.PluginData(plugin_name=plugin)
-    return SummaryMetadata(display_name=title, summary_description=description, plugin_data=named)

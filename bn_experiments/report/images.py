@@ -34,16 +34,18 @@ def shown(folder: Path, sections: Sequence[Section]) -> Callable[[Section], list
         found = drawings(section)
         with _attempted():
             run = folder / FOLDER / events.as_folder(settings[section.context])
-            written_s = max(results.written_ns(arm.folder) for arm in section.arms.values()) / 1e9
-            events.write(run, map(_image, found), written_s)
+            arms = section.arms.values()
+            epoch = max(arm.result.config["trainer"]["max_epochs"] for arm in arms)
+            written_s = max(results.written_ns(arm.folder) for arm in arms) / 1e9
+            events.write(run, (_image(drawing, epoch) for drawing in found), written_s)
         return found
 
     return drawn
 
 
-def _image(drawing: Drawing) -> Event:
+def _image(drawing: Drawing, epoch: int) -> Event:
     about = f"{drawing.caption} {drawing.alt}"
-    return events.image(f"report/{drawing.name}", *drawing.png(), drawing.title, about)
+    return events.image(f"report/{drawing.name}", epoch, *drawing.png(), drawing.title, about)
 
 
 @contextmanager
