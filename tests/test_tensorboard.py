@@ -88,15 +88,15 @@ def test_tensorboard_shows_what_was_measured(served):
 def check_differences(cells, ask):
     tables = [pd.read_csv(cell.folder / "metrics.csv") for cell in cells]
     bn, none = (table.pivot_table(index=["name", "epoch"], columns="replica", values="value") for table in tables)
-    for name in ("train/running_loss", "val/loss", "val/acc"):
+    for name in ("train/running_loss", "val/loss"):
         drawn = {step: value for _, step, value in ask("plugin/scalars/scalars", run=PAIR, tag=f"difference/{name}")}
         np.testing.assert_allclose([drawn[epoch] for epoch in (1, 2, 3)], (bn - none).mean(axis=1)[name], atol=1e-6)
-    about = ask("plugin/scalars/tags")[PAIR]["difference/val/acc"]["description"]
-    assert "val/acc" in about
+    about = ask("plugin/scalars/tags")[PAIR]["difference/val/loss"]["description"]
+    assert "<code>val/loss</code> of the first arm in the run's name minus that of the second" in about
     layout = {each["title"]: each["chart"] for each in ask("plugin/custom_scalars/layout")["category"]}
     assert len(layout) == 2
-    for heading, tag in (("mean and 99% interval over replicas", "val/acc"), (CHARTS, "difference/val/acc")):
-        (chart,) = [chart for chart in layout[heading] if chart["title"] == "val/acc"]
+    for heading, tag in (("mean and 99% interval over replicas", "val/loss"), (CHARTS, "difference/val/loss")):
+        (chart,) = [chart for chart in layout[heading] if chart["title"] == "val/loss"]
         ends = {"lower": f"interval/{tag}/low", "upper": f"interval/{tag}/high"}
         assert chart["margin"]["series"] == [{"value": tag, **ends}]
 

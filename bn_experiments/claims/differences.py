@@ -1,7 +1,7 @@
 """Differences: those of a summary after each epoch, with their intervals, as curves in TensorBoard."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def write(folder: Path, summary: pd.DataFrame, cells: Mapping[Path, Result]) -> 
         A line for each difference that has no curve, with the reason.
     """
     events.remove(folder / FOLDER)
-    charts = events.margins(CHARTS, {str(metric): _tag(metric) for metric in summary["metric"].unique()})
+    runs: dict[str, tuple[float, list[Event]]] = {}
     lines = []
     for settings, pair, metrics in _compared(summary):
         arm, baseline = (folder / cell for cell in pair.values())
@@ -55,9 +55,19 @@ def write(folder: Path, summary: pd.DataFrame, cells: Mapping[Path, Result]) -> 
                 points += _points(metric, *(_by_epoch(cell, cells[cell], metric) for cell in (arm, baseline)))
             except NotMeasured as error:
                 lines.append(f"{name}: no curve of the difference in {metric} for TensorBoard: {error}")
-        written_s = max(map(results.written_ns, (arm, baseline))) / 1e9
-        events.write(folder / FOLDER / name, [charts, *points], written_s)
+        if points:
+            runs[name] = max(map(results.written_ns, (arm, baseline))) / 1e9, points
+    charts = _charts(point for _, points in runs.values() for point in points)
+    for name, (written_s, points) in runs.items():
+        events.write(folder / FOLDER / name, [*charts, *points], written_s)
     return lines
+
+
+def _charts(points: Iterable[Event]) -> list[Event]:
+    """What Custom Scalars shows: of each run all charts, for TensorBoard takes those of the first run alone."""
+    tags = dict.fromkeys(point.summary.value[0].tag for point in points)
+    charts = {tag.partition("/")[2]: tag for tag in tags if events.interval_tags(tag)[0] in tags}
+    return [events.margins(CHARTS, charts)] if charts else []
 
 
 def _compared(summary: pd.DataFrame) -> Iterator[tuple[str, dict[str, str], list[str]]]:
@@ -110,11 +120,7 @@ def _points(
     """
     for epoch in sorted(own.keys() & baseline.keys()):
         found = paired_difference(own[epoch], baseline[epoch])
-        tags = (_tag(metric), *events.interval_tags(_tag(metric)))
-        for tag, key in zip(tags, DIFFERENCE, strict=False):
+        tag = f"difference/{metric}"
+        for each, key in zip((tag, *events.interval_tags(tag)), DIFFERENCE, strict=False):
             if math.isfinite(found[key]):
-                yield events.scalar(tag, epoch, found[key], ABOUT.format(f"`{metric}`"))
-
-
-def _tag(metric: str) -> str:
-    return f"difference/{metric}"
+                yield events.scalar(each, epoch, found[key], ABOUT.format(f"`{metric}`"))

@@ -64,8 +64,9 @@ class Curves(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what a checkpoint brought along, and asks TensorBoard for charts with intervals."""
         charts = {name: ["Margin", [name, *interval_tags(name)]] for name in BY_EPOCH}
-        for writer, _ in self.writers:
-            writer.add_custom_scalars({"mean and 99% interval over replicas": charts})
+        for writer, own in self.writers:
+            if len(own) > 1:  # one replica has no interval
+                writer.add_custom_scalars({"mean and 99% interval over replicas": charts})
         self._draw_steps()
         for epoch in range(len(self.epoch_ends)):
             self._draw_epoch(epoch)

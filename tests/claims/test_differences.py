@@ -146,6 +146,16 @@ def test_what_has_no_curve_is_said_and_what_was_not_trained_has_no_run(tmp_path)
     assert not (tmp_path / "initial" / "differences").exists()
 
 
+def test_one_pair_has_no_interval_and_no_chart_that_would_show_one(tmp_path, monkeypatch):
+    for norm in ("bn", "none"):
+        monkeypatch.setitem(SEEDS, norm, [3])
+        written(tmp_path / norm, norm)
+    runs, _ = shown(tmp_path)
+    assert set(runs["bn - none (n=1)"]) == {f"difference/{name}" for name in (*CURVES, "test/acc", "test/loss")}
+    (file,) = files(tmp_path)
+    assert "custom_scalars__config__" not in EventAccumulator(str(file)).Reload().Tags()["tensors"]
+
+
 @pytest.mark.parametrize("baseline", ["none", ALL])
 def test_a_metric_in_which_all_arms_are_at_chance_has_no_difference(tmp_path, baseline):
     for norm in ("bn", "none"):
