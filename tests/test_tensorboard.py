@@ -12,8 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bn_experiments.records.results import read
+from bn_experiments.claims import differences
+from bn_experiments.claims.differences import CHARTS
+from bn_experiments.claims.summary import summarise
+from bn_experiments.records.results import done_in, read
 from bn_experiments.run import run
+
+PAIR = "differences/bn - none (n=2)"
 
 
 @pytest.fixture
@@ -24,6 +29,8 @@ def served(compose_cell):
     for cell in cells:
         run(cell)
     folder = cells[0].folder.parent
+    there = done_in(folder)
+    assert not differences.write(folder, summarise(there, "none"), there)
     options = ["--logdir", str(folder), "--port", "0", "--host", "127.0.0.1", "--load_fast", "false"]
     server = subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", *options],
@@ -43,7 +50,7 @@ def served(compose_cell):
                 return json.load(answer)
 
         deadline = time.monotonic() + 60
-        while len(ask("runs")) < 2 or len(ask("plugin/scalars/tags")) < 2:
+        while len(ask("runs")) < 3 or len(ask("plugin/scalars/tags")) < 3:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         yield cells, ask
@@ -54,7 +61,7 @@ def served(compose_cell):
 
 def test_tensorboard_shows_what_was_measured(served):
     cells, ask = served
-    assert set(ask("runs")) == {cell.folder.name for cell in cells}
+    assert set(ask("runs")) == {PAIR, *(cell.folder.name for cell in cells)}
     for cell in cells:
         curves = pd.read_csv(cell.folder / "metrics.csv")
 
@@ -72,9 +79,26 @@ def test_tensorboard_shows_what_was_measured(served):
             assert [step for step, _ in scalars(name)] == [1, 2, 3], "each epoch is drawn once"
             drawn = dict(scalars(name))
             np.testing.assert_allclose([drawn[epoch] for epoch in (1, 2, 3)], by_epoch, rtol=1e-5)
-        low, high = (dict(scalars(f"val_interval/loss/{side}")) for side in ("low", "high"))
+        low, high = (dict(scalars(f"interval/val/loss/{side}")) for side in ("low", "high"))
         assert all(low[epoch] < high[epoch] for epoch in (1, 2, 3))
+    check_differences(cells, ask)
     check_hparams(cells, ask)
+
+
+def check_differences(cells, ask):
+    tables = [pd.read_csv(cell.folder / "metrics.csv") for cell in cells]
+    bn, none = (table.pivot_table(index=["name", "epoch"], columns="replica", values="value") for table in tables)
+    for name in ("train/running_loss", "val/loss"):
+        drawn = {step: value for _, step, value in ask("plugin/scalars/scalars", run=PAIR, tag=f"difference/{name}")}
+        np.testing.assert_allclose([drawn[epoch] for epoch in (1, 2, 3)], (bn - none).mean(axis=1)[name], atol=1e-6)
+    about = ask("plugin/scalars/tags")[PAIR]["difference/val/loss"]["description"]
+    assert "<code>val/loss</code> of the first arm in the run's name minus that of the second" in about
+    layout = {each["title"]: each["chart"] for each in ask("plugin/custom_scalars/layout")["category"]}
+    assert len(layout) == 2
+    for heading, tag in (("mean and 99% interval over replicas", "val/loss"), (CHARTS, "difference/val/loss")):
+        (chart,) = [chart for chart in layout[heading] if chart["title"] == "val/loss"]
+        ends = {"lower": f"interval/{tag}/low", "upper": f"interval/{tag}/high"}
+        assert chart["margin"]["series"] == [{"value": tag, **ends}]
 
 
 def check_hparams(cells, ask):

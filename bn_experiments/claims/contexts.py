@@ -119,6 +119,18 @@ def texts_of(settings: str) -> list[str]:
     return [text for start, end in pairwise(starts) if (text := settings[start:end].strip())]
 
 
+def in_short(names: Collection[str]) -> dict[str, str]:
+    """The names of contexts, each with what it is called in short: without what all of them share, by options alone.
+
+    >>> in_short(["data=mnist1d model=mlp", "data=mnist1d model=lenet init=torch"])
+    {'data=mnist1d model=mlp': 'mlp', 'data=mnist1d model=lenet init=torch': 'lenet init=torch'}
+    """
+    texts = {name: texts_of(name) for name in names}
+    shared = set.intersection(*map(set, texts.values())) if texts else set()
+    option = re.compile(f"^({'|'.join(GROUPS)})=")
+    return {name: " ".join(option.sub("", text) for text in own if text not in shared) for name, own in texts.items()}
+
+
 def apart(contexts: Sequence[Context], baseline: str) -> list[str]:
     """A line for arms that have no baseline to be compared with although it was trained, with the keys that differ.
 

@@ -4,12 +4,14 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -17,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from bn_experiments.figures.arms import Arm
 
 WIDTH = 7.0  # inches, of a column of the page
+DOTS = 150  # for each inch of an image
 ROW, KEY = 100, 8  # letters that a row of a legend holds at that width, and those that a key takes
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"  # none wider than the one it is laid out with
 STYLE: dict[Any, Any] = {
@@ -53,9 +56,10 @@ class Drawing:
         caption: How the figure is read.
         alt: What the figure shows, for readers who cannot see it.
         data: The numbers that the figure shows.
-        figure: The figure itself, kept as `svg`: the same text for the same figure, in the reader's own sans-serif.
+        figure: The figure itself.
 
     Attributes:
+        svg: The figure as text, the same for the same figure, in the reader's own sans-serif.
         wide: Whether the figure is wider than a column of the page.
     """
 
@@ -64,15 +68,26 @@ class Drawing:
     caption: str
     alt: str
     data: pd.DataFrame
-    figure: InitVar[Figure]
+    figure: Figure
 
-    def __post_init__(self, figure: Figure) -> None:
-        self.wide = bool(figure.get_figwidth() > WIDTH)
+    def __post_init__(self) -> None:
+        self.wide = bool(self.figure.get_figwidth() > WIDTH)
         buffer = io.StringIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's may have it
-            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+            self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         self.svg = re.sub(r"(?<=px )'DejaVu Sans'(, [^;\"]*)?", FONTS, buffer.getvalue())
+
+    def png(self) -> tuple[bytes, tuple[int, int]]:
+        """The figure as an image in the layout of the SVG, the same for the same figure; its width and height."""
+        self.figure.set_layout_engine(
+            "none"
+        )  # the panels stay where they are; to lay them out takes as long as to draw
+        self.figure.set_dpi(DOTS)
+        canvas, buffer = FigureCanvasAgg(self.figure), io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            canvas.print_png(buffer, metadata={"Software": None})
+        return buffer.getvalue(), canvas.get_width_height()
 
 
 def panels(

@@ -5,13 +5,14 @@ from pathlib import Path
 FILE = "report.html"
 
 
-def write_page(folder: Path) -> Path:
+def write_page(folder: Path, images: bool = False) -> Path:
     """Writes `report.html` into a sweep's folder, or a folder of sweeps, from their results; nothing is trained.
 
     The claims are judged anew, by each sweep's own `experiment.json`, and its `verdicts.json` is written again.
 
     Args:
         folder: The folder, such as outputs/sigmoid_mlp, or outputs.
+        images: Whether the figures are also written as images for TensorBoard; the folder is then that of a sweep.
 
     Returns:
         The path of the page.
@@ -23,6 +24,12 @@ def write_page(folder: Path) -> Path:
     from bn_experiments.report.page import html
     from bn_experiments.system.files import write_whole
 
-    page = folder / FILE
-    write_whole(page, html(collect(folder)))
+    page, sweeps = folder / FILE, collect(folder)
+    if images:
+        from bn_experiments.report.images import shown  # TensorBoard takes a moment
+
+        sections = [section for sweep in sweeps for section in sweep.sections]
+        write_whole(page, html(sweeps, shown(folder, sections)))
+    else:
+        write_whole(page, html(sweeps))
     return page

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,14 @@ HTML, MARKDOWN, ATLAS = "report.html.jinja", "report.md.jinja", "atlas.md.jinja"
 METRICS = {"test/acc": ("test accuracy", 100, 2), "test/loss": ("test loss", 1, 4)}
 
 
-def html(sweeps: Sequence[SweepContents]) -> str:
-    """The page as HTML, the same for the same results."""
-    return _render(HTML, sweeps, counts=counts(sweeps), drawings=drawings, svg_uri=svg_uri, csv_uri=csv_uri)
+def html(sweeps: Sequence[SweepContents], draw: Callable[[Section], list[Drawing]] = drawings) -> str:
+    """The page as HTML, the same for the same results.
+
+    Args:
+        sweeps: The sweeps.
+        draw: The function that draws a section.
+    """
+    return _render(HTML, sweeps, counts=counts(sweeps), drawings=draw, svg_uri=svg_uri, csv_uri=csv_uri)
 
 
 def markdown(sweeps: Sequence[SweepContents]) -> str:

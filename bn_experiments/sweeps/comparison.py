@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,6 +15,9 @@ from bn_experiments.records.comparison import looks_in
 from bn_experiments.refusal import one_line
 from bn_experiments.sweeps.plan import Plan
 from bn_experiments.sweeps.train_cell import is_done
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -118,11 +122,24 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
         verdicts.show([verdict for verdict in judged if verdict.context in shown], console)
     if max(len(plan.cells), len(cells)) > 1 or summary.is_in(plan.folder):
         summary.write(found, baseline, plan.folder, [*map(verdicts.line, judged)], looks)
-        page = report.write_page(plan.folder)
+        for line in _show_differences(plan.folder, found, cells):
+            console.print(line, style="dim", soft_wrap=True)
+        page = report.write_page(plan.folder, images=True)
         if more:
             rest = "1 more cell lies" if more == 1 else f"{more} more cells lie"
             console.print(f"{rest} in {plan.folder}; p is corrected for all, and summary.md has all", soft_wrap=True)
         console.print(f"report  {page}")
+
+
+def _show_differences(folder: Path, found: "pd.DataFrame", cells: Mapping[Path, results.Result]) -> list[str]:
+    """Writes the differences for TensorBoard; a line for each that is not there, or why none could be written."""
+    from bn_experiments.claims import differences
+
+    try:
+        return differences.write(folder, found, cells)
+    except Exception as error:
+        log.exception("the differences could not be written for TensorBoard")
+        return [f"no differences in TensorBoard: {one_line(error)}"]
 
 
 def _made_otherwise(cells: Mapping[Path, results.Result], done: Sequence[Cell], elsewhere: bool) -> list[str]:

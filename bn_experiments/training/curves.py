@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from bn_experiments.data.batches import Block
+from bn_experiments.records.events import interval_tags
 from bn_experiments.statistics.intervals import mean_interval
 from bn_experiments.system.files import write_whole
 from bn_experiments.training.module import Classification
@@ -62,9 +63,10 @@ class Curves(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws what a checkpoint brought along, and asks TensorBoard for charts with intervals."""
-        charts = {name: ["Margin", [name, *_interval_tags(name)]] for name in BY_EPOCH}
-        for writer, _ in self.writers:
-            writer.add_custom_scalars({"mean and 99% interval over replicas": charts})
+        charts = {name: ["Margin", [name, *interval_tags(name)]] for name in BY_EPOCH}
+        for writer, own in self.writers:
+            if len(own) > 1:  # one replica has no interval
+                writer.add_custom_scalars({"mean and 99% interval over replicas": charts})
         self._draw_steps()
         for epoch in range(len(self.epoch_ends)):
             self._draw_epoch(epoch)
@@ -128,14 +130,9 @@ class Curves(Callback):
         for name, values in self.epochs.items():
             for writer, own in self.writers:
                 estimate = mean_interval(values[epoch][own.start : own.stop].tolist())
-                tags = (name, *_interval_tags(name)) if estimate.n > 1 else (name,)
+                tags = (name, *interval_tags(name)) if estimate.n > 1 else (name,)
                 for tag, number in zip(tags, estimate, strict=False):
                     writer.add_scalar(tag, number, epoch + 1)
-
-
-def _interval_tags(name: str) -> tuple[str, str]:
-    split, _, quantity = name.partition("/")
-    return f"{split}_interval/{quantity}/low", f"{split}_interval/{quantity}/high"
 
 
 def _long(name: str, values: Tensor, steps: Tensor, epochs: Tensor) -> pd.DataFrame:

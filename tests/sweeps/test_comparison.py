@@ -104,3 +104,11 @@ def test_a_damaged_file_is_named_in_the_terminal_and_in_the_verdicts_that_the_re
     assert verdict["reason"] in text
     assert verdict["reason"] in (sweep / "report.html").read_text()
     assert "was not trained" not in text
+
+
+def test_what_tensorboard_cannot_be_given_costs_nothing_else(sweep):
+    (sweep / "differences").write_text("a file that is in the way")
+    text, rows, (verdict,) = compared(sweep, "bn", "none")
+    assert "no differences in TensorBoard: " in text
+    assert (len(rows), verdict["n"]) == (2, 6)
+    assert "bn is better" in (sweep / "report.html").read_text()
