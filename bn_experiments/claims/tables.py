@@ -12,6 +12,7 @@ MIXED = "\N{DAGGER}"  # beside what compares runs between which the code changed
 MIXED_CODE = f" {MIXED}: the code changed between the runs that are compared."
 LEAST_TEXT = 24  # characters to which the first column may be folded
 GAP = 3  # characters between two columns
+ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 Groups = Sequence[Sequence[Sequence[str]]]
 
@@ -42,7 +43,7 @@ def show(console: Console, title: str, headings: Sequence[str], groups: Groups) 
 
 
 def _print_table(console: Console, headings: Sequence[str], groups: Groups, widths: Sequence[int], width: int) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=ASCII_HEAD if console.options.ascii_only else box.SIMPLE_HEAD, pad_edge=False)
     for column, (heading, own) in enumerate(zip(headings, widths, strict=True)):
         is_number = any(row[column][:1] in tuple("+-0123456789") for rows in groups for row in rows)
         table.add_column(heading, justify="right" if is_number else "left", width=own, overflow="fold")
