@@ -7,7 +7,7 @@ import torch
 
 from bn_experiments.config import objects
 from bn_experiments.data.sources import Source
-from bn_experiments.sweeps.display import Lines
+from bn_experiments.sweeps.display.live import Lines
 from bn_experiments.sweeps.launchers import local
 from bn_experiments.sweeps.launchers.local import MEMORY_BYTES, LocalLauncher, _gpu, at_a_time, data_bytes
 

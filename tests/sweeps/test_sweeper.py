@@ -16,7 +16,7 @@ import pytest
 from bn_experiments.records.results import done_below, read
 from bn_experiments.records.table import collect
 from bn_experiments.statistics.rules import difference
-from bn_experiments.sweeps.display import Lines
+from bn_experiments.sweeps.display.live import Lines
 from tests.cells_by_hand import write_cell
 from tests.command_line import ONE_AT_A_TIME, command, run, start, train, until
 

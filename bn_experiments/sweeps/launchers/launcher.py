@@ -17,7 +17,7 @@ from bn_experiments.config.errors import as_refusal
 from bn_experiments.refusal import Refusal
 from bn_experiments.signatures import problems
 from bn_experiments.sweeps.command_line import refuse
-from bn_experiments.sweeps.display import display_of
+from bn_experiments.sweeps.display.live import display_of
 from bn_experiments.sweeps.launchers import PACKAGE
 from bn_experiments.sweeps.plan import Plan
 from bn_experiments.sweeps.train_cell import record_loss, runs_to_train, train_cell

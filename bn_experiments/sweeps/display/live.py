@@ -78,7 +78,7 @@ class Display(Lines):
     """
 
     def __init__(self, plan: Plan, cells: int, jobs: Mapping[int, Cell]):
-        from bn_experiments.sweeps.watch import Watch  # which imports pandas
+        from bn_experiments.sweeps.display.watch import Watch  # which imports pandas
 
         super().__init__(cells, len(jobs))
         self.watch = Watch(plan, cells, jobs)
@@ -119,7 +119,7 @@ class Display(Lines):
             thread.join(timeout=1.0)
 
     def _draw(self) -> None:
-        from bn_experiments.sweeps.frame import Frame
+        from bn_experiments.sweeps.display.frame import Frame
 
         took_s = 0.0
         while not self.over.wait(max(EVERY_S, SHARE * took_s)):

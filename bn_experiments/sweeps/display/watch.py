@@ -13,8 +13,8 @@ from bn_experiments.records import progress, results
 from bn_experiments.records.progress import Progress
 from bn_experiments.records.results import FURTHER
 from bn_experiments.refusal import one_line
+from bn_experiments.sweeps.display.so_far import Finding, SoFar
 from bn_experiments.sweeps.plan import Plan
-from bn_experiments.sweeps.so_far import Finding, SoFar
 
 OPTIONS = ("data", "optimizer", "scheduler", "loss", "trainer")  # that are named where cells differ in them
 
@@ -39,7 +39,7 @@ class View(NamedTuple):
     Args:
         cells: The number of its cells.
         done: The number of those that are done.
-        failed: The number of those that ended in another way.
+        failed: The number of those that failed.
         left_s: The seconds until its end, where there is a pace yet.
         baseline: The arm that the others are compared with.
         training: The name of each cell that is trained, with how far it is.
@@ -104,11 +104,12 @@ class Watch:
                 if found := progress.read(cell.folder):  # the last one stays until the job ends
                     self.training[number] = found
                     self.since.setdefault(number, time.monotonic())
-            failed = sum(bool(outcome) for _, outcome, _ in self.ended)
+            outcomes = [outcome for _, outcome, _ in self.ended if outcome]
+            failed = sum(outcome.startswith("failed") for outcome in outcomes)
             newest = [*reversed(self.ended[-most:]), *((name, "", folder) for name, folder in self.before[:most])]
             return View(
                 self.cells,
-                self.cells - len(self.waiting) - failed,
+                self.cells - len(self.waiting) - len(outcomes),
                 failed,
                 self._left_s(),
                 self.so_far.baseline,
