@@ -43,7 +43,7 @@ class Terminal:
             words, stdin=other, stdout=other, stderr=other, cwd=folder, env=own, start_new_session=True
         )
         os.close(other)
-        self.deadline = time.monotonic() + 150
+        self.deadline = time.monotonic() + 300
 
     @property
     def shown(self) -> list[str]:

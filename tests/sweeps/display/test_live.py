@@ -16,7 +16,7 @@ TRAINS = r"^{} .*\s(\d+)/{}\s"
 WORKERS = "hydra.launcher.n_jobs=2"
 
 
-def in_terminal(data_dir, tmp_path, columns, lines, *arguments, epochs=6, **environment):
+def in_terminal(data_dir, tmp_path, columns, lines, *arguments, epochs=60, **environment):
     words = command(data_dir, tmp_path, "-m", *arguments, f"trainer.max_epochs={epochs}")
     words.remove("trainer.max_epochs=2")
     return Terminal(words, tmp_path, columns, lines, **environment)
@@ -33,8 +33,8 @@ def nothing_is_left_of_the_display(terminal):
 
 
 def test_a_terminal_shows_the_cell_that_trains_and_the_differences_so_far_and_ends_with_the_table(data_dir, tmp_path):
-    terminal = in_terminal(data_dir, tmp_path, 100, 30, "norm=none,bn,ln", ONE_AT_A_TIME)
-    terminal.until(trains("mlp none", 6))
+    terminal = in_terminal(data_dir, tmp_path, 100, 30, "norm=none,bn,ln", "probes=[]", ONE_AT_A_TIME)
+    terminal.until(trains("mlp none", 60))
     shown = terminal.until(lambda shown: any(line.startswith("2 of 3 cells done") for line in shown))
     arms = {read(cell).cell["norm"]: read(cell) for cell in done_below(tmp_path)}
     accuracy = {arm: dict(zip(one.seeds, one.metrics["test/acc"], strict=True)) for arm, one in arms.items()}
@@ -54,7 +54,7 @@ def test_a_terminal_shows_the_cell_that_trains_and_the_differences_so_far_and_en
 @pytest.mark.parametrize("columns", [40, 80, 140])
 def test_cells_side_by_side_fit_a_terminal_of_any_width(data_dir, tmp_path, columns):
     terminal = in_terminal(data_dir, tmp_path, columns, 24, "model=mlp,residual_mlp", "norm=bn,none", WORKERS)
-    shown = terminal.until(lambda shown: trains("mlp bn", 6)(shown) and trains("mlp none", 6)(shown))
+    shown = terminal.until(lambda shown: trains("mlp bn", 60)(shown) and trains("mlp none", 60)(shown))
     assert max(map(len, shown)) <= columns
     shown = terminal.until(lambda shown: any(re.match(r"3(/| of )4 ", line) for line in shown))
     (first,) = [i for i, line in enumerate(shown) if re.match(r"3(/| of )4 ", line)]
@@ -69,7 +69,7 @@ def test_cells_side_by_side_fit_a_terminal_of_any_width(data_dir, tmp_path, colu
 def test_a_terminal_without_utf_8_gets_ascii_alone_and_one_without_colour_no_colour(data_dir, tmp_path):
     plain = {"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}
     terminal = in_terminal(data_dir, tmp_path, 80, 24, "norm=bn,none", WORKERS, **plain)
-    terminal.until(trains("mlp bn +#+-*", 6))
+    terminal.until(trains("mlp bn +#+-*", 60))
     assert terminal.to_the_end() == 0
     assert terminal.output.isascii()
     assert not re.search(rb"\x1b\[[0-9;]*(3|4|9|10)\d[;m]", terminal.output)
