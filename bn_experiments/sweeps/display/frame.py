@@ -103,8 +103,11 @@ def _training(view: View, width: int, signs: Signs) -> list[Entry]:
     first = width_of_first(columns, width)
     size = min(MOST_BAR, width - first - others(columns) - GAP)
     if size >= LEAST_BAR:
-        columns.insert(1, Column("", [_bar(own, size, signs) for own in found], "green"))
-    return [[line] for line in table(columns, first, signs)]
+        columns.insert(1, Column("", [_bar(own, size, signs) for own in found], "dim"))
+    rows = table(columns, first, signs)
+    for row in rows:
+        row.highlight_words([signs.full], "not dim green")
+    return [[row] for row in rows]
 
 
 def _name_of_trained(name: str, found: Progress) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from threading import Lock
@@ -69,6 +70,7 @@ class Watch:
         self.waiting = dict(jobs)  # for their end
         self.training: dict[int, Progress] = {}
         self.since: dict[int, float] = {}  # when a cell was first seen to be trained
+        self.told: dict[int, float] = {}  # when its file was first seen as it is now
         self.lasted_s: list[float] = []  # of each cell that was trained
         self.so_far = SoFar(plan)
         self.lock = Lock()  # the ends are told by other threads than the one that looks
@@ -101,9 +103,12 @@ class Watch:
         """
         with self.lock:
             for number, cell in self.waiting.items():
-                if found := progress.read(cell.folder):  # the last one stays until the job ends
+                found = progress.read(cell.folder)
+                if found and found != self.training.get(number):  # the last one stays until the job ends
                     self.training[number] = found
-                    self.since.setdefault(number, time.monotonic())
+                    self.told[number] = time.monotonic()
+                    self.since.setdefault(number, self.told[number])
+            training = {number: self._now(number) for number in sorted(self.training)}
             outcomes = [outcome for _, outcome, _ in self.ended if outcome]
             failed = sum(outcome.startswith("failed") for outcome in outcomes)
             newest = [*reversed(self.ended[-most:]), *((name, "", folder) for name, folder in self.before[:most])]
@@ -111,15 +116,25 @@ class Watch:
                 self.cells,
                 self.cells - len(self.waiting) - len(outcomes),
                 failed,
-                self._left_s(),
+                self._left_s({number: own.left_s for number, own in training.items() if own.left_s is not None}),
                 self.so_far.baseline,
-                [(self.names[number], self.training[number]) for number in sorted(self.training)],
+                [(self.names[number], own) for number, own in training.items()],
                 [Ended(name, outcome, None if outcome else self.so_far.of(at)) for name, outcome, at in newest[:most]],
             )
 
-    def _left_s(self) -> float | None:
-        """The seconds that the cells to come take at the pace of the others, as many at a time as are trained now."""
-        left = {number: found.left_s for number, found in self.training.items() if found.left_s is not None}
+    def _now(self, number: int) -> Progress:
+        """What the file of a cell says, less the time since it was written."""
+        found = self.training[number]
+        if found.left_s is None:
+            return found
+        return replace(found, left_s=max(0.0, found.left_s - (time.monotonic() - self.told[number])))
+
+    def _left_s(self, left: Mapping[int, float]) -> float | None:
+        """The seconds that the cells to come take at the pace of the others, as many at a time as are trained now.
+
+        Args:
+            left: The seconds that each cell has left, of those that have a pace.
+        """
         now = time.monotonic()
         lasts = [*self.lasted_s, *(now - self.since[number] + own for number, own in left.items())]
         if not lasts or not self.waiting:

@@ -66,7 +66,8 @@ def test_cells_that_were_done_before_are_shown_after_the_newest_and_are_compared
     assert [ended.name for ended in watch.view(1).ended] == ["mlp bn"]
 
 
-def test_a_cell_is_shown_as_its_file_says_and_leaves_when_it_ends(cells):
+def test_a_cell_is_shown_as_its_file_says_and_leaves_when_it_ends(cells, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     for cell in cells:
         cell.folder.mkdir(parents=True)
     killed = Progress(TRAINING, 1, 10, 5, 100)
@@ -100,10 +101,12 @@ def test_the_time_left_is_that_of_the_cells_that_train_and_of_those_to_come_at_t
     assert watch.view(10).left_s == 10 + 2 * 20, "each cell to come takes 20 s"
     Progress(TRAINING, 1, 10, 0, 100, 40.0).write(cells[1].folder)
     assert watch.view(10).left_s == (10 + 40 + (20 + 40) / 2) / 2, "two at a time"
-    now += 10
+    now += 4
+    assert [own.left_s for _, own in watch.view(10).training] == [6, 36], "the time since the files were written"
+    now += 6
     write_done(cells[0])
     watch.end(0, cells[0])
-    assert watch.view(10).left_s == 40 + (20 + 50) / 2
+    assert watch.view(10).left_s == 30 + (20 + 40) / 2
 
 
 def test_names_are_as_short_as_the_grid_allows(compose_cell):
