@@ -104,7 +104,7 @@ class Display(Lines):
 
     def show(self, number: int, cell: Cell) -> None:
         """Moves a cell to those that ended."""
-        self.watch.end(number, cell)
+        self.watch.ends.put(number)
 
     @contextmanager
     def of_workers(self, context: BaseContext) -> Iterator[Connection | None]:

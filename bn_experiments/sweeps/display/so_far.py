@@ -76,7 +76,7 @@ class SoFar:
         return self.found[key].get(folder)
 
     def _take(self, folder: Path, result: Result) -> None:
-        if not result.config["trainer"]["max_epochs"]:
+        if METRIC not in result.metrics or not result.config["trainer"]["max_epochs"]:
             return
         key = mark(shared(folder, result, ("norm",)))
         own = replace(result, probes={}, metrics={METRIC: result.metrics[METRIC]})

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import fmean
-from threading import Lock
 from typing import NamedTuple
 
 from bn_experiments.claims.arms import arm_names
@@ -57,7 +58,7 @@ class View(NamedTuple):
 
 
 class Watch:
-    """Reads the files of the cells that are not done.
+    """Reads the files of the cells that are not done; one thread looks, any thread may say that a job ended.
 
     Args:
         plan: The plan of the command.
@@ -66,34 +67,26 @@ class Watch:
     """
 
     def __init__(self, plan: Plan, cells: int, jobs: Mapping[int, Cell]):
+        self.plan = plan
         self.cells = cells
         self.waiting = dict(jobs)  # for their end
+        self.ends: SimpleQueue[int] = SimpleQueue()  # of which the next view takes note
         self.training: dict[int, Progress] = {}
         self.since: dict[int, float] = {}  # when a cell was first seen to be trained
         self.told: dict[int, float] = {}  # when its file was first seen as it is now
         self.lasted_s: list[float] = []  # of each cell that was trained
-        self.so_far = SoFar(plan)
-        self.lock = Lock()  # the ends are told by other threads than the one that looks
         names = short_names(plan.cells)
         self.names = {number: _with_seeds(names[home_of(cell)], cell) for number, cell in jobs.items()}
         trained = {home_of(cell) for cell in jobs.values()}
-        self.before = [(names[cell.folder], cell.folder) for cell in plan.cells if cell.folder not in trained]
+        self.before = [(names[cell.folder], "", cell.folder) for cell in plan.cells if cell.folder not in trained]
         self.ended: list[tuple[str, str, Path]] = []  # name, outcome, folder
         for cell in jobs.values():
             progress.remove(cell.folder)  # of a process that was killed
 
-    def end(self, number: int, cell: Cell) -> None:
-        """Takes note that a job ended."""
-        record = results.read_run(cell.folder)
-        outcome = "" if record and record.status == "done" else "not done"
-        if record and record.status == "failed":
-            outcome = f"failed ({one_line(record.error)})"
-        with self.lock:
-            self.waiting.pop(number, None)
-            if self.training.pop(number, None):
-                self.lasted_s.append(time.monotonic() - self.since[number])
-            self.ended.append((self.names[number], outcome, home_of(cell)))
-            self.so_far.add(home_of(cell))
+    @cached_property
+    def so_far(self) -> SoFar:
+        """What came out of the cells that are done."""
+        return SoFar(self.plan)
 
     def view(self, most: int) -> View:
         """Reads the files.
@@ -101,26 +94,37 @@ class Watch:
         Args:
             most: The number of ended cells to give, at the most.
         """
-        with self.lock:
-            for number, cell in self.waiting.items():
-                found = progress.read(cell.folder)
-                if found and found != self.training.get(number):  # the last one stays until the job ends
-                    self.training[number] = found
-                    self.told[number] = time.monotonic()
-                    self.since.setdefault(number, self.told[number])
-            training = {number: self._now(number) for number in sorted(self.training)}
-            outcomes = [outcome for _, outcome, _ in self.ended if outcome]
-            failed = sum(outcome.startswith("failed") for outcome in outcomes)
-            newest = [*reversed(self.ended[-most:]), *((name, "", folder) for name, folder in self.before[:most])]
-            return View(
-                self.cells,
-                self.cells - len(self.waiting) - len(outcomes),
-                failed,
-                self._left_s({number: own.left_s for number, own in training.items() if own.left_s is not None}),
-                self.so_far.baseline,
-                [(self.names[number], own) for number, own in training.items()],
-                [Ended(name, outcome, None if outcome else self.so_far.of(at)) for name, outcome, at in newest[:most]],
-            )
+        while not self.ends.empty():
+            self._end(self.ends.get())
+        for number, cell in self.waiting.items():
+            found = progress.read(cell.folder)
+            if found and found != self.training.get(number):  # the last one stays until the job ends
+                self.training[number] = found
+                self.told[number] = time.monotonic()
+                self.since.setdefault(number, self.told[number])
+        training = {number: self._now(number) for number in sorted(self.training)}
+        outcomes = [outcome for _, outcome, _ in self.ended if outcome]
+        newest = [*reversed(self.ended[-most:]), *self.before[:most]][:most]
+        return View(
+            self.cells,
+            self.cells - len(self.waiting) - len(outcomes),
+            sum(outcome.startswith("failed") for outcome in outcomes),
+            self._left_s({number: own.left_s for number, own in training.items() if own.left_s is not None}),
+            self.so_far.baseline,
+            [(self.names[number], own) for number, own in training.items()],
+            [Ended(name, outcome, None if outcome else self.so_far.of(folder)) for name, outcome, folder in newest],
+        )
+
+    def _end(self, number: int) -> None:
+        cell = self.waiting.pop(number)
+        record = results.read_run(cell.folder)
+        outcome = "" if record and record.status == "done" else "not done"
+        if record and record.status == "failed":
+            outcome = f"failed ({one_line(record.error)})"
+        if self.training.pop(number, None):
+            self.lasted_s.append(time.monotonic() - self.since[number])
+        self.ended.append((self.names[number], outcome, home_of(cell)))
+        self.so_far.add(home_of(cell))
 
     def _now(self, number: int) -> Progress:
         """What the file of a cell says, less the time since it was written."""

@@ -44,7 +44,7 @@ def test_a_difference_is_shown_once_the_baseline_is_done_too(cells, baseline):
     }.items():
         (number,) = [i for i, cell in enumerate(cells) if cell.choices["norm"] == norm]
         write_done(cells[number])
-        watch.end(number, cells[number])
+        watch.ends.put(number)
         view = watch.view(10)
         assert view.baseline == against
         assert [ended.finding.difference for ended in view.ended] == differences
@@ -56,7 +56,7 @@ def test_cells_that_were_done_before_are_shown_after_the_newest_and_are_compared
     watch = Watch(Plan(cells, None), 3, {1: cells[1], 2: cells[2]})
     assert watch.view(10).done == 1
     write_done(cells[1])
-    watch.end(1, cells[1])
+    watch.ends.put(1)
     view = watch.view(10)
     assert (view.cells, view.done, view.failed) == (3, 2, 0)
     assert [(ended.name, ended.finding.difference) for ended in view.ended] == [
@@ -81,7 +81,7 @@ def test_a_cell_is_shown_as_its_file_says_and_leaves_when_it_ends(cells, monkeyp
     (cells[1].folder / progress.FILE).write_text('{"stage": ')
     assert watch.view(10).training == [("mlp bn", second)], "a file that cannot be read says nothing"
     replace(a_result("bn", {"test/acc": [0.5]}), status="failed", error="ValueError: a\nb").write(cells[1].folder)
-    watch.end(1, cells[1])
+    watch.ends.put(1)
     view = watch.view(10)
     assert (view.training, view.done, view.failed) == ([], 0, 1)
     assert view.ended == [Ended("mlp bn", "failed (ValueError: a b)", None)]
@@ -105,7 +105,7 @@ def test_the_time_left_is_that_of_the_cells_that_train_and_of_those_to_come_at_t
     assert [own.left_s for _, own in watch.view(10).training] == [6, 36], "the time since the files were written"
     now += 6
     write_done(cells[0])
-    watch.end(0, cells[0])
+    watch.ends.put(0)
     assert watch.view(10).left_s == 30 + (20 + 40) / 2
 
 
