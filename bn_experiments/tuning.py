@@ -18,11 +18,13 @@ from bn_experiments.config.origin import origin
 from bn_experiments.fitting import Fitted, fit
 from bn_experiments.records.identity import config_hash
 from bn_experiments.records.lock import locked
+from bn_experiments.records.progress import TUNING
 from bn_experiments.records.results import FURTHER
 from bn_experiments.records.tuning import FOLDER, Tuning, read
 from bn_experiments.refusal import Refusal, one_line
 from bn_experiments.system import interruption
 from bn_experiments.training.replicas import Unstackable
+from bn_experiments.training.telling import Stage
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +63,17 @@ def tuned(cell: Cell) -> Tuning:
             if found and is_same and (found.made_by == [made_by] or cell.config["stale"] == "keep"):
                 return found
             if is_ours:
-                tried(trials, made_by).write(home)
+                tried(trials, made_by, cell).write(home)
         interruption.check()  # the lock waits for some seconds
 
 
-def tried(trials: Cell, made_by: dict[str, Any]) -> Tuning:
+def tried(trials: Cell, made_by: dict[str, Any], cell: Cell) -> Tuning:
     """Trains all points, and says which one is the best.
 
     Args:
         trials: The cell, whose seeds and folder are those of tuning.
         made_by: What makes the numbers.
+        cell: The same cell with the seeds and the folder of the run that waits for what is chosen.
     """
     config, started = trials.config, time.perf_counter()
     points: list[dict[str, Any]] = []
@@ -87,7 +90,9 @@ def tried(trials: Cell, made_by: dict[str, Any]) -> Tuning:
                 del new[mark]
         for pack in space.packs(config, [*new.values()], at_once(config)):
             interruption.check()
-            for point, one in zip(pack, _by_point(trained(trials, pack, made_by), len(trials.seeds)), strict=True):
+            stage = _stage(len(found), len(pack), space.trials_of(config) or len(proposed), trials, cell)
+            fitted = trained(trials, pack, made_by, stage)
+            for point, one in zip(pack, _by_point(fitted, len(trials.seeds)), strict=True):
                 found[space.mark(config, point)] = one
         points += [dict(point) for point in proposed]
         in_order += [found[space.mark(config, point)] for point in proposed]
@@ -109,11 +114,18 @@ def at_once(config: Config) -> int:
     return stacking.most_at_once(config, splits, device) if stacking.stacks(config, splits, device, count=2) else 0
 
 
+def _stage(before: int, now: int, points: int, trials: Cell, cell: Cell) -> Stage:
+    """What some points are of all that a run trains: after them the other points, then the cell itself."""
+    which = str(before + 1) if now == 1 else f"{before + 1}-{before + now}"
+    to_come = max(0, points - before - now) * len(trials.seeds) + len(cell.seeds)
+    return Stage(cell.folder, f"{TUNING} {which} of {points}", then=to_come / (now * len(trials.seeds)))
+
+
 def trained(
-    cell: Cell, points: Sequence[space.Point], made_by: Mapping[str, object], alone: str | None = None
+    cell: Cell, points: Sequence[space.Point], made_by: Mapping[str, object], stage: Stage, alone: str | None = None
 ) -> Fitted:
     """The numbers of all seeds at several points, those of the first point first."""
-    built = build_trials(cell, points, alone)
+    built = build_trials(cell, points, stage, alone)
     checkpoint = built.checkpoints.found()
     if built.checkpoints.made_by != [made_by]:  # other code would go on with what this one cannot vouch for
         checkpoint = None
@@ -124,7 +136,7 @@ def trained(
         if cell.config["trainer"]["stack_replicas"] is True:
             raise
         built.checkpoints.file.unlink(missing_ok=True)
-        return trained(cell, points, made_by, one_line(error))
+        return trained(cell, points, made_by, stage, one_line(error))
 
 
 def best(metrics: Mapping[str, Table]) -> int:

@@ -21,6 +21,7 @@ from bn_experiments.refusal import Refusal
 from bn_experiments.run import run
 from bn_experiments.system import interruption
 from bn_experiments.training.replicas import StackedReplicas
+from bn_experiments.training.telling import Stage
 from bn_experiments.tuning import at_once, best
 
 ENOUGH = ["trainer.max_epochs=3", "data.train_examples=1000", "probes=[]"]  # to tell a rate that learns
@@ -59,7 +60,7 @@ def test_what_is_tried_at_once_equals_each_point_alone(compose_cell, name):
     cell = compose_cell(*EXACT, *SCHEDULES[name], *tuned)
     (pack,) = space.packs(cell.config, space.points(cell.config), 100)
     assert len(pack) == np.prod([len(values) for values in SPACES[name].values()])
-    built = build_trials(cell, pack)
+    built = build_trials(cell, pack, Stage(cell.folder, "tuning", then=1))
     fitted = fit(built, None)
     assert isinstance(built.module.replicas, StackedReplicas) == (name != "one by one")
     built.curves.write(cell.folder)

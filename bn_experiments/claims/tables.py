@@ -12,6 +12,7 @@ MIXED = "\N{DAGGER}"  # beside what compares runs between which the code changed
 MIXED_CODE = f" {MIXED}: the code changed between the runs that are compared."
 LEAST_TEXT = 24  # characters to which the first column may be folded
 GAP = 3  # characters between two columns
+ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 Groups = Sequence[Sequence[Sequence[str]]]
 
@@ -20,7 +21,7 @@ def show(console: Console, title: str, headings: Sequence[str], groups: Groups) 
     """Prints a table whose first column is text that may be folded, and whose other columns stay whole.
 
     Output that is no terminal has no width: a table in a file or a pipe is as wide as it needs to be. In a terminal
-    that is too narrow, each row is a block of lines instead, a line for each column.
+    that is too narrow, each row is a block of lines instead, a line for each column, or two.
 
     Args:
         console: The console.
@@ -31,7 +32,7 @@ def show(console: Console, title: str, headings: Sequence[str], groups: Groups) 
     rows = [headings, *(row for rows in groups for row in rows)]
     widths = [max(cell_len(row[column]) for row in rows) for column in range(len(headings))]
     others = sum(widths[1:]) + GAP * len(widths)
-    console.print(title, style="italic", soft_wrap=True)
+    console.print(title, style="italic", soft_wrap=not console.is_terminal)
     if not console.is_terminal:
         _print_table(console, headings, groups, widths, others + widths[0] + GAP)
     elif others + min(widths[0], LEAST_TEXT) <= console.width:
@@ -42,7 +43,7 @@ def show(console: Console, title: str, headings: Sequence[str], groups: Groups) 
 
 
 def _print_table(console: Console, headings: Sequence[str], groups: Groups, widths: Sequence[int], width: int) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=ASCII_HEAD if console.options.ascii_only else box.SIMPLE_HEAD, pad_edge=False)
     for column, (heading, own) in enumerate(zip(headings, widths, strict=True)):
         is_number = any(row[column][:1] in tuple("+-0123456789") for rows in groups for row in rows)
         table.add_column(heading, justify="right" if is_number else "left", width=own, overflow="fold")
@@ -60,4 +61,5 @@ def _print_blocks(console: Console, headings: Sequence[str], groups: Groups) -> 
         console.print(row[0], style="bold", soft_wrap=True)
         for heading, text in zip(headings[1:], row[1:], strict=True):
             if text:
-                console.print(f"  {heading}  {text}", soft_wrap=True)
+                fits = cell_len(f"  {heading}  {text}") <= console.width
+                console.print(f"  {heading}  {text}" if fits else f"  {heading}\n    {text}", soft_wrap=True)

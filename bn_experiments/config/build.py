@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from rich.file_proxy import FileProxy
 
 from bn_experiments.config import objects, stacking
 from bn_experiments.config.cells import NAMED, Cell
@@ -20,11 +22,13 @@ from bn_experiments.data.splits import Splits
 from bn_experiments.models.existing.network import Existing
 from bn_experiments.probes.probing import Probing
 from bn_experiments.records.identity import config_hash, digest
+from bn_experiments.records.progress import TRAINING
 from bn_experiments.seeds import Stream
 from bn_experiments.signatures import accepted
 from bn_experiments.training.curves import Curves
 from bn_experiments.training.module import Classification, Recipe
 from bn_experiments.training.replicas import Replicas, SeparateReplicas, StackedReplicas
+from bn_experiments.training.telling import Stage, Telling
 from bn_experiments.training.trainer import Checkpoints, lightning_trainer, tensorboard_logger
 
 ONE_BY_ONE = "replicas are trained one by one, for "  # with which a note begins; its reason follows
@@ -64,21 +68,23 @@ def build(cell: Cell, point: Point = MappingProxyType({}), alone: str | None = N
     columns = {**{group: cell.choices[group] for group in NAMED}, "lr": config["optimizer"]["lr"]}
     logger = tensorboard_logger(cell.folder, columns)
     probing = Probing(objects.probes(config), logger.experiment)
-    return _built(cell.folder, config_hash(cell.config), [config], [logger], probing, alone)
+    stage = Stage(cell.folder, TRAINING, then=0)
+    return _built(cell.folder, config_hash(cell.config), [config], [logger], probing, stage, alone)
 
 
-def build_trials(cell: Cell, points: Sequence[Point], alone: str | None = None) -> Built:
+def build_trials(cell: Cell, points: Sequence[Point], stage: Stage, alone: str | None = None) -> Built:
     """Makes what it takes to train all seeds of a cell at each of several points, all of them at once.
 
     Args:
         cell: The cell, whose seeds and folder are those of tuning.
         points: The points, which differ in keys that a stack may have many values of (see `space.packs`).
+        stage: What these points are of all that the run of the cell trains.
         alone: See `build`.
     """
     settings = [{**at(cell.config, point), "probes": {}} for point in points]
     loggers = [tensorboard_logger(cell.folder / named(point)) for point in points]
     mark = digest({"cell": config_hash(cell.config), "points": [*points]})
-    return _built(cell.folder, mark, settings, loggers, Probing({}, loggers[0].experiment), alone)
+    return _built(cell.folder, mark, settings, loggers, Probing({}, loggers[0].experiment), stage, alone)
 
 
 def _built(
@@ -87,6 +93,7 @@ def _built(
     settings: Sequence[Config],
     loggers: Sequence[TensorBoardLogger],
     probing: Probing,
+    stage: Stage,
     alone: str | None,
 ) -> Built:
     """What trains the seeds of all these configurations, which share all but how they are trained."""
@@ -123,7 +130,10 @@ def _built(
     size = objects.batch_size(config, parts)
     every_n_epochs = math.ceil(options["checkpoint_every_n_steps"] / (len(parts.train) / size))
     checkpoints = Checkpoints(folder, identity, every_n_epochs, goes_on=not found.anew)
-    trainer = lightning_trainer(loggers, [curves, probing, checkpoints], **accepted(lightning_trainer, options))
+    callbacks = [curves, probing, Telling(stage, curves), checkpoints]
+    if isinstance(sys.stdout, FileProxy):  # of a sweep's display, which has the terminal to itself
+        options = {**options, "progress_bar": False}
+    trainer = lightning_trainer(loggers, callbacks, **accepted(lightning_trainer, options))
     return Built(trainer, module, data, curves, probing, checkpoints, notes)
 
 

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,8 @@ def command_line(main: Callable[[], Any]) -> NoReturn:
     """
     sys.argv[1:] = in_full(flags_first(added(sys.argv[1:])), experiments(sys.argv[1:]))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises what it would print over many lines
+    if isinstance(sys.stdout, TextIOWrapper):  # where the terminal has no such character, a ? stands for it
+        sys.stdout.reconfigure(errors="replace")
     try:
         with interruption.listening():
             main()

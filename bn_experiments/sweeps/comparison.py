@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -65,10 +65,19 @@ def undecided(plan: Plan) -> set[Path]:
 
 
 def _baseline_of(plan: Plan, cells: Mapping[Path, results.Result]) -> str:
-    """The arm that the others are compared with."""
+    return baseline_of(plan, {folder: (result.cell, result.config) for folder, result in cells.items()})
+
+
+def baseline_of(plan: Plan, cells: Mapping[Path, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
+    """The arm that the others are compared with.
+
+    Args:
+        plan: The plan of the command.
+        cells: The choices and the configuration of each cell, by folder.
+    """
     from bn_experiments.claims.arms import arm_names
 
-    names = list(arm_names({folder: (result.cell, result.config) for folder, result in cells.items()}).values())
+    names = list(arm_names(cells).values())
     return plan.baseline or (identity.BASELINE if identity.BASELINE in names else names[0])
 
 

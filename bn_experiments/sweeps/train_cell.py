@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bn_experiments.config.cells import Cell
-from bn_experiments.records import identity, lock, results
+from bn_experiments.records import identity, lock, progress, results
 from bn_experiments.system import interruption
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ def _train(cell: Cell) -> None:
         if not is_ours or (record and record.status == "done"):  # which another process may have written just now
             return
         _record(cell, "started", None)  # so that another process knows at once which seeds this one trains
+        progress.Progress(progress.STARTING, epochs=cell.config["trainer"]["max_epochs"]).write(cell.folder)
         from bn_experiments.run import run
 
         try:
@@ -45,6 +46,8 @@ def _train(cell: Cell) -> None:
         except interruption.Interrupted:
             _record(cell, "interrupted", None)
             raise
+        finally:
+            progress.remove(cell.folder)
 
 
 def runs_to_train(cell: Cell) -> list[Cell]:

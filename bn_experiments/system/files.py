@@ -9,12 +9,13 @@ from typing import BinaryIO
 PARTIAL = ".partial"  # the end of the name of a file while it is written
 
 
-def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
+def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None], lasting: bool = True) -> None:
     """Writes a file so that it always holds either its old content or all of the new content.
 
     Args:
         path: The file, in a folder that exists.
         content: The new content, or a function that writes it into an open file.
+        lasting: Whether to wait until the file outlasts a loss of power, which takes some milliseconds.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
@@ -24,7 +25,8 @@ def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -
             else:
                 file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         partial.replace(path)
     finally:
         with contextlib.suppress(OSError):

@@ -41,6 +41,19 @@ def test_in_a_file_or_a_pipe_each_row_is_one_line(width):
         assert any(all(column in line for column in row) for line in lines)
 
 
+def test_in_a_narrow_terminal_no_number_is_parted_by_the_end_of_a_line():
+    lines = printed(32, terminal=True).splitlines()
+    assert lines[lines.index("  difference to none") + 1] == "    +4.60 [+3.66, +5.54]"
+    assert max(len(line) for line in lines if "data.train_examples" not in line) <= 32
+
+
+def test_a_terminal_without_utf_8_gets_ascii_alone(tmp_path):
+    for encoding, border in (("ascii", "-"), ("utf-8", "\N{BOX DRAWINGS LIGHT HORIZONTAL}")):
+        with (tmp_path / encoding).open("w", encoding=encoding) as file:
+            show(Console(file=file, width=130, force_terminal=True, color_system=None), "title", HEADINGS, [ROWS])
+        assert border * 20 in (tmp_path / encoding).read_text(encoding=encoding)
+
+
 def test_in_a_wide_terminal_lines_fit_and_in_a_narrow_one_each_column_has_its_line():
     assert max(map(len, printed(130, terminal=True).splitlines())) <= 130
     narrow = printed(50, terminal=True).splitlines()

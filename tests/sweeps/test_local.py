@@ -7,8 +7,8 @@ import torch
 
 from bn_experiments.config import objects
 from bn_experiments.data.sources import Source
+from bn_experiments.sweeps.display.live import Lines
 from bn_experiments.sweeps.launchers import local
-from bn_experiments.sweeps.launchers.launcher import Progress
 from bn_experiments.sweeps.launchers.local import MEMORY_BYTES, LocalLauncher, _gpu, at_a_time, data_bytes
 
 GB = 10**9
@@ -79,7 +79,7 @@ def test_a_cell_has_a_gpu_to_itself(cells_of, machine, accelerators, monkeypatch
 def test_the_launcher_tells_how_many_cells_it_trains_at_a_time_and_counts_those_to_train(cells_of, machine, capsys):
     machine(4, 100)
     launcher = LocalLauncher(n_jobs=None)
-    launcher.progress = Progress(cells=6, to_train=6)
+    launcher.display = Lines(cells=6, to_train=6)
     cells = cells_of(6)
     for to_train, told in {
         6: "training 6 of 6 cells, 4 at a time (1 thread each, on 4 cores; memory for 40)\n",

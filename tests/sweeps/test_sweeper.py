@@ -16,7 +16,7 @@ import pytest
 from bn_experiments.records.results import done_below, read
 from bn_experiments.records.table import collect
 from bn_experiments.statistics.rules import difference
-from bn_experiments.sweeps.launchers.launcher import Progress
+from bn_experiments.sweeps.display.live import Lines
 from tests.cells_by_hand import write_cell
 from tests.command_line import ONE_AT_A_TIME, command, run, start, train, until
 
@@ -91,12 +91,12 @@ def test_a_quiet_terminal_shows_no_progress(swept):
 def test_the_time_left_is_that_of_the_cells_to_come_at_the_pace_of_those_that_ended(compose_cell, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the output for a terminal
     cells = [compose_cell(f"optimizer.lr=0.{number + 1}") for number in range(6)]
-    progress = Progress(cells=6, to_train=5)
-    now = progress.started + 60
+    lines = Lines(cells=6, to_train=5)
+    now = lines.started + 60
     monkeypatch.setattr(time, "time", lambda: now)
     for number, left in {3: "about 0:04:00 left", 1: "about 0:01:30 left"}.items():
         write_cell(cells[number].folder, "bn", {"test/acc": [0.25, 0.75]})
-        progress.show(number, cells[number])
+        lines.show(number, cells[number])
         line = capsys.readouterr().out.rstrip()
         assert line.startswith(f"cell {number + 1} of 6  {cells[number].folder.name}  ")
         assert line.endswith(left)

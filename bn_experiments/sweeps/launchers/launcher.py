@@ -1,27 +1,23 @@
-"""What the launchers share: how one is chosen, the worker that trains a cell, and what becomes of each cell."""
+"""What the launchers share: how one is chosen, and the worker that trains a cell."""
 
 import os
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from statistics import fmean
 from typing import Any, cast
 
 from hydra.core.utils import JobRuntime, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from rich.console import Console
 
 from bn_experiments.config.cells import Cell
 from bn_experiments.config.errors import as_refusal
-from bn_experiments.records import results
 from bn_experiments.refusal import Refusal
 from bn_experiments.signatures import problems
 from bn_experiments.sweeps.command_line import refuse
+from bn_experiments.sweeps.display.live import display_of
 from bn_experiments.sweeps.launchers import PACKAGE
 from bn_experiments.sweeps.plan import Plan
 from bn_experiments.sweeps.train_cell import record_loss, runs_to_train, train_cell
@@ -98,9 +94,9 @@ class CellLauncher(ABC):
         jobs = {number: own[0] for number, own in runs if own}
         more = [run for _, own in runs for run in own[1:]]  # where the seeds that are left do not follow on each other
         jobs |= dict(enumerate(more, start=len(plan.cells)))
-        self.progress = Progress(len(plan.cells) + len(more), len(jobs))
         if jobs:
-            self.run(jobs)
+            with display_of(plan, len(plan.cells) + len(more), jobs) as self.display:
+                self.run(jobs)
         interruption.check()
 
     @abstractmethod
@@ -117,35 +113,7 @@ class CellLauncher(ABC):
         """
         if loss:
             record_loss(cell, loss)
-        self.progress.show(number, cell)
-
-
-class Progress:
-    """A line for each cell that ended, where the output is a terminal.
-
-    Args:
-        cells: How many cells the grid has.
-        to_train: How many of them are to be trained.
-    """
-
-    def __init__(self, cells: int, to_train: int):
-        self.cells, self.to_train, self.ended = cells, to_train, 0
-        self.started = time.time()
-        self.console = Console(markup=False, highlight=False)
-
-    def show(self, number: int, cell: Cell) -> None:
-        """Prints the line: the number of the cell, its folder, what came out, and the time that is left."""
-        self.ended += 1
-        if not self.console.is_terminal:
-            return
-        record = results.read_run(cell.folder)
-        text: str = record.status if record else "failed"
-        if record and record.status == "done":
-            accuracies = [value for value in record.metrics["test/acc"] if value is not None]
-            text = f"test accuracy {fmean(accuracies):.1%}"
-        left_s = (time.time() - self.started) / self.ended * (self.to_train - self.ended)
-        text += f", about {timedelta(seconds=round(left_s))} left" if left_s else ""
-        self.console.print(f"cell {number + 1} of {self.cells}  {cell.folder.name}  {text}", soft_wrap=True)
+        self.display.show(number, cell)
 
 
 def launcher_of(preset: DictConfig) -> CellLauncher:

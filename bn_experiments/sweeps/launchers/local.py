@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 
 import joblib
@@ -50,14 +51,19 @@ class LocalLauncher(CellLauncher):
 
     def _at_a_time(self, jobs: Jobs) -> int:
         count, why = at_a_time(list(jobs.values()))
-        print(f"training {len(jobs)} of {self.progress.cells} cells, {count} at a time ({why})", flush=True)
+        print(f"training {len(jobs)} of {self.display.cells} cells, {count} at a time ({why})", flush=True)
         return count
 
     def _run_in_workers(self, jobs: Jobs, places: int) -> None:
         context, waiting = worker_context(), deque(jobs.items())
         stop = context.Event()
-        hires = [partial(ProcessPoolExecutor, 1, context, _begin, (stop, _gpu(place))) for place in range(places)]
-        with interruption.deferred(), ThreadPoolExecutor(places) as threads:
+        with (
+            interruption.deferred(),
+            self.display.of_workers(context) as output,
+            ThreadPoolExecutor(places) as threads,
+        ):
+            begins = [(stop, _gpu(place), output) for place in range(places)]
+            hires = [partial(ProcessPoolExecutor, 1, context, _begin, begin) for begin in begins]
             serving = {threads.submit(self._serve, waiting, stop, hire) for hire in hires}
             while serving:
                 if interruption.asked() and not stop.is_set():
@@ -126,8 +132,11 @@ def _gpu(place: int) -> str | None:
     return devices[place % count] if count else None
 
 
-def _begin(stop: Event, gpu: str | None) -> None:
-    """Makes this process one of workers, which sees one GPU where there are any."""
+def _begin(stop: Event, gpu: str | None, output: Connection | None) -> None:
+    """Makes this process one of workers, which sees one GPU where there are any, and prints into a pipe if given."""
     interruption.become_worker(stop)
+    if output is not None:
+        for number in (sys.stdout.fileno(), sys.stderr.fileno()):
+            os.dup2(output.fileno(), number)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
