@@ -24,6 +24,7 @@ PLAIN = {
     "optimizer": "sgd",
     "settings": "",
     "diverged": 0,
+    "arm_at_chance": False,
     "at_chance": False,
     "mixed_code": False,
 }

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bn_experiments.claims import tuned, verdicts
 from bn_experiments.claims.contexts import Context, apart, of_experiment, of_grid
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
 from bn_experiments.claims.published import Comparison, compare
 from bn_experiments.claims.summary import summarise
+from bn_experiments.claims.swept import Swept, changes, swept
 from bn_experiments.claims.twins import distinct
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm, looks
@@ -79,6 +82,8 @@ class SweepContents:
         skipped: One line, with the reason, for each cell or protocol that is left out, and for arms without a baseline.
         baseline: The name of the baseline arm, or all.
         looks: The numbers of replicas at which differences and claims are judged, where there are several.
+        swept: The numbers that a grid varies.
+        changes: What becomes of each arm from the smallest of their values to the others (see `swept.changes`).
         newest: When the last result was written, in seconds since 1970.
     """
 
@@ -89,6 +94,8 @@ class SweepContents:
     skipped: list[str]
     baseline: str
     looks: tuple[int, ...]
+    swept: list[Swept]
+    changes: pd.DataFrame
     newest: float
 
     @property
@@ -134,7 +141,10 @@ def _sweep(folder: Path, top: Path) -> SweepContents:
     sections = _of_experiment(protocol, folder, cells, drawn, rows_of) if protocol else _of_grid(cells, drawn, rows_of)
     newest = max(map(results.written_ns, shown), default=0) / 1e9
     lines += [*map(str, twins), *([] if protocol else apart(contexts, baseline))]
-    return SweepContents(name, protocol, sections, list(shown.values()), skipped + lines, baseline, looks, newest)
+    numbers = [] if protocol else swept(drawn)
+    changed = changes(numbers, cells, baseline, looks)
+    own = list(shown.values())
+    return SweepContents(name, protocol, sections, own, skipped + lines, baseline, looks, numbers, changed, newest)
 
 
 def _whole_cells(folder: Path) -> tuple[dict[Path, Result], list[str]]:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from bn_experiments.claims import swept_tables
 from bn_experiments.claims.contexts import ALL
 from bn_experiments.claims.oracle import numbers
 from bn_experiments.claims.published import Comparison
@@ -22,6 +23,7 @@ from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
 from bn_experiments.report.contents import Section, SweepContents
 from bn_experiments.report.drawings import drawings, quantities
+from bn_experiments.report.swept import blocks
 from bn_experiments.system.files import write_whole
 
 HTML, MARKDOWN, ATLAS = "report.html.jinja", "report.md.jinja", "atlas.md.jinja"
@@ -30,7 +32,9 @@ METRICS = {"test/acc": ("test accuracy", 100, 2), "test/loss": ("test loss", 1, 
 
 def html(sweeps: Sequence[SweepContents]) -> str:
     """The page as HTML, the same for the same results."""
-    return _render(HTML, sweeps, counts=counts(sweeps), drawings=drawings, svg_uri=svg_uri, csv_uri=csv_uri)
+    return _render(
+        HTML, sweeps, counts=counts(sweeps), drawings=drawings, blocks=blocks, svg_uri=svg_uri, csv_uri=csv_uri
+    )
 
 
 def markdown(sweeps: Sequence[SweepContents]) -> str:
@@ -102,6 +106,7 @@ def _render(template: str, sweeps: Sequence[SweepContents], **more: Any) -> str:
         all_pairs=ALL,
         mixed=MIXED,
         words=words,
+        swept_tables=swept_tables,
         compared=compared,
         summarised=summarised,
         **more,
