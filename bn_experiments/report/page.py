@@ -168,13 +168,16 @@ def compared(section: Section) -> dict[str, list[dict[str, Any]]]:
 
 def _table(comparison: Comparison, section: Section, named: Mapping[str, str]) -> dict[str, Any]:
     published, quantity = comparison.published, words.quantity(comparison.published, named)
+    factor = 100 if published.is_of_accuracies else 1
+    quantity += ", %" if published.is_of_accuracies else ""
     about = {"arm": published.arm, "quantity": quantity, "note": published.note, "n": comparison.n}
-    values = words.as_published(published.values)
+    values = words.as_published([factor * value for value in published.values])
     if comparison.reason:
         return {**about, "reason": comparison.reason, "published": ", ".join(values), "rows": []}
     heading, labels = words.axis(comparison, section.arms)
-    digits = words.decimals([*comparison.mean, *published.values])
-    numbers = zip(labels, values, comparison.mean, comparison.low, comparison.high, comparison.inside, strict=False)
+    estimates = [[factor * value for value in own] for own in (comparison.mean, comparison.low, comparison.high)]
+    digits = words.decimals([*estimates[0], *(factor * value for value in published.values)])
+    numbers = zip(labels, values, *estimates, comparison.inside, strict=False)
     rows = [
         {
             "label": label,

@@ -217,11 +217,11 @@ def test_the_claims_are_judged_anew_from_the_results(experiment):
 
 
 def test_a_published_number_stands_beside_the_mean_and_the_prediction_interval(page):
-    values = numbers("bn")[:, 1]
+    values = 100 * numbers("bn")[:, 1]
     found = prediction_interval(values.tolist())
-    numbers_shown = [f"{found.mean:.4f}", f"[{found.low:.4f}, {found.high:.4f}]", str(REPLICAS)]
-    place = "✓ inside" if found.low <= 0.75 <= found.high else "✗ outside"
-    assert ["bn", "test accuracy of one run", "0.75", *numbers_shown, place] in page.rows
+    numbers_shown = [f"{found.mean:.2f}", f"[{found.low:.2f}, {found.high:.2f}]", str(REPLICAS)]
+    place = "✓ inside" if found.low <= 75 <= found.high else "✗ outside"
+    assert ["bn", "test accuracy, % of one run", "75", *numbers_shown, place] in page.rows
 
 
 def test_a_published_curve_is_compared_point_by_point_and_counted(page):
@@ -398,8 +398,9 @@ def test_the_markdown_holds_the_verdicts_the_mistakes_and_the_published_numbers(
     assert main([str(tmp_path), "--markdown", str(tmp_path / "page.md")]) == 0
     text = (tmp_path / "page.md").read_text()
     recorded = json.loads((tmp_path / "small" / "verdicts.json").read_text())
-    for each in recorded:
-        assert f"{each['estimate']:+.4g}".replace("-", "\N{MINUS SIGN}") in text
+    of_accuracies, of_sizes = recorded
+    assert f"{100 * of_accuracies['estimate']:+.4g} points".replace("-", "\N{MINUS SIGN}") in text
+    assert f"{of_sizes['estimate']:+.4g} ".replace("-", "\N{MINUS SIGN}") in text
     assert "make reproduce" in text
     assert "It never shuffles." in text
     assert "| published | 0.90 | 0.50 | 0.25 |" in text
