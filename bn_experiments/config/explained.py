@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,8 +21,7 @@ def explained(config: DictConfig) -> str:
     Args:
         config: The composed configuration, with Hydra's own part, which is left out.
     """
-    values = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(values, dict)
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     values.pop("hydra", None)
     own = values.pop("experiment", None)
     said = comments(CONF / "config.yaml")

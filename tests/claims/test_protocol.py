@@ -15,7 +15,7 @@ from bn_experiments.records.quantities import Quantity
 from bn_experiments.statistics.evidence import assess
 
 CONF = Path(__file__).parents[2] / "conf"
-FILES = sorted((CONF / "experiment").rglob("*.yaml"))
+FILES = sorted((CONF / "experiment").glob("*/*.yaml"))  # those of the project, not one of your own
 FULL_NAMES = {file.stem: file.relative_to(CONF / "experiment").with_suffix("").as_posix() for file in FILES}
 
 BLOCK = {

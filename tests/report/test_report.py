@@ -473,12 +473,11 @@ def test_a_protocol_that_cannot_be_read_leaves_a_grid(tmp_path):
 
 def test_no_finished_cells_is_a_line_and_status_one(tmp_path, capsys):
     write_cell(tmp_path / "sweep", "bn", status="interrupted")
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        assert main([str(folder)]) == 1
-        output = capsys.readouterr()
-        assert output.out == ""
-        assert output.err.count("\n") == 1
-        assert "no finished cells" in output.err
+    assert main([str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert "no finished cells" in output.err
     assert not (tmp_path / FILE).exists()
 
 
@@ -551,3 +550,26 @@ def test_the_page_says_what_its_intervals_cover(compose_cell, tmp_path, options,
     text = write_page(tmp_path / "covered").read_text()
     assert f"Intervals cover what differs between replicas: initial weights{covered}" in text
     assert shared in text
+
+
+def test_where_there_is_nothing_to_show_the_line_says_why_and_what_to_do(tmp_path, capsys):
+    write_cell(tmp_path / "failed", "bn", status="failed")
+    one = write_cell(tmp_path / "whole", "bn")
+    (tmp_path / "empty").mkdir()
+    for folder, said in {
+        tmp_path / "failed": "no finished cells (mnist1d-mlp-bn: failed",
+        one: "is the folder of one cell; ",
+        tmp_path / "empty": "no finished cells; ",
+        tmp_path / "nowhere": "is no folder; ",
+    }.items():
+        assert main([str(folder)]) == 1
+        assert f"{folder}: {said}" in capsys.readouterr().err
+
+
+def test_a_recorded_baseline_that_is_no_arm_is_said_and_the_first_arm_takes_its_place(tmp_path):
+    for norm in ("bn", "ln"):
+        write_cell(tmp_path, norm)
+    comparison.write(tmp_path, "nobody", ())
+    text = flat(page_of(tmp_path).text)
+    assert "the baseline nobody, for no arm here has this name; the arms are beside bn" in text
+    assert "difference to bn" in text
