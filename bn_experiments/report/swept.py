@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,7 +21,8 @@ PANELS = {"test/acc": ("test accuracy, %", 100), "test/loss": ("test loss", 1)}
 WIDE = 8  # times, from which on two values are apart by a factor
 MOST_NAMED = 9  # values that stand on an axis
 DIVERGED = Line2D([], [], color="#333333", linestyle="", marker="x", label="some diverged")
-CHANCE = Line2D([], [], color="#777777", linestyle=(0, (1, 1.5)), label="chance")
+DOTTED: dict[str, Any] = {"color": "#777777", "linestyle": (0, (1, 1.5))}
+CHANCE = Line2D([], [], **DOTTED, label="chance")
 Row = Sequence[str]
 
 
@@ -112,7 +114,7 @@ def by_value(key: str, arms: Mapping[str, Mapping[float, Arm]]) -> Drawing:
         unit = loss_unit(looks.values()) if metric.endswith("loss") else ""
         panel.set_ylabel(", ".join(filter(None, (label, unit))))
         if metric == "test/acc" and chance:
-            panel.axhline(chance, color=CHANCE.get_color(), linestyle=CHANCE.get_linestyle(), linewidth=1)
+            panel.axhline(chance, linewidth=1, **DOTTED)
         means = shown["mean"].dropna()
         if metric.endswith("loss") and len(means) and means.min() > 0 and means.max() >= WIDE * means.min():
             log_scale(panel.yaxis, means.min(), means.max())
