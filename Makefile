@@ -28,9 +28,8 @@ demo: setup  ## the main job: two networks with and without batch norm, ten seed
 	$(BIN)/python train.py -m model=mlp,lenet norm=bn,none
 	@echo; echo "Next: make tensorboard, make grid, or $(BIN)/python train.py --help"
 
-grid: setup  ## every model with every norm that it has a place for, on MNIST-1D
-	$(BIN)/python train.py -m model=mlp,residual_mlp norm=bn,gn,ln,none,rms,wn
-	$(BIN)/python train.py -m model=lenet norm=bn,gn,in,ln,none,rms,wn
+grid: setup  ## three networks with every norm that has a place in them, on MNIST-1D
+	$(BIN)/python train.py -m model=mlp,residual_mlp,lenet norm=bn,gn,in,ln,none,rms,wn
 
 test: setup  ## the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"

@@ -46,7 +46,7 @@ def outcome(network: str, norm: str) -> str:
     """
     with tempfile.TemporaryDirectory() as folder:
         arm = [f"model={network}", f"norm={norm}", f"paths.output_dir={folder}"]
-        cells, refusals = cells_of("config", [*COMMON, *arm, *NETWORKS[network]], multirun=False)
+        cells, refusals, _ = cells_of("config", [*COMMON, *arm, *NETWORKS[network]], multirun=False)
         if refusals:
             got = refusals[0].got.replace("|", "\\|")
             return got.replace(f"model={network}", "the model").replace(f"norm={norm}", "the norm")

@@ -112,7 +112,7 @@ def compose_and_check(count: int) -> tuple[float, float]:
             compose("config", [*SMALL, "norm=bn", f"data.split_seed={seed}"], return_hydra_config=True)
         composing = (time.perf_counter() - started) / 10
         started = time.perf_counter()
-        cells, refusals = cells_of("config", grid, multirun=True)
+        cells, refusals, _ = cells_of("config", grid, multirun=True)
         assert len(cells) == count
         assert not refusals
         return composing, (time.perf_counter() - started) / count

@@ -33,7 +33,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def one_cell(*overrides: str) -> Cell:
     """The cell of some overrides."""
-    (cell,), refusals = cells_of("config", [*COMMON, *overrides], multirun=False)
+    (cell,), refusals, _ = cells_of("config", [*COMMON, *overrides], multirun=False)
     assert not refusals, refusals
     return cell
 

@@ -21,14 +21,16 @@ class Refusal(ValueError):
         allowed: The values that the key may have.
         remedy: The action that solves the problem, in the imperative.
         value: The value that the key has, if it can be shown.
+        no_place: Whether what it says is that a norm has no place in a network; a grid of several networks leaves such
+            a cell out (see `config.check.placed`).
     """
 
     ABSENT = object()
 
-    def __init__(self, key: str, got: str, allowed: str, remedy: str, *, value: Any = ABSENT):
+    def __init__(self, key: str, got: str, allowed: str, remedy: str, *, value: Any = ABSENT, no_place: bool = False):
         super().__init__(key, got, allowed, remedy)
         self.key = key if value is Refusal.ABSENT else f"{key}={shown(value)}"
-        self.got, self.allowed, self.remedy = got, allowed, remedy
+        self.got, self.allowed, self.remedy, self.no_place = got, allowed, remedy, no_place
 
     def __str__(self) -> str:
         line = f"{self.key}: {self.got}; allowed: {self.allowed}; {self.remedy}"

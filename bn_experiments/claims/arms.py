@@ -1,5 +1,6 @@
 """Arms: the names of a grid's arms, which cells an experiment's arms select, and what was given beside that."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,17 @@ from bn_experiments.refusal import Refusal, nearest, shown
 def arm_names(cells: Mapping[Path, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[Path, str]:
     """The name of each cell's arm; where several share a name, it is followed by the keys that tell them apart.
 
+    Cells whose norms are equal in every key are one arm, under the shortest of the names that were typed.
+
     Args:
         cells: The choices and the configuration of each cell, by folder.
     """
     norms = {folder: below(identity.settings(config), "norm") for folder, (_, config) in cells.items()}
-    names = {folder: identity.arm_name(choices, config) for folder, (choices, config) in cells.items()}
+    typed = {folder: identity.arm_name(choices, config) for folder, (choices, config) in cells.items()}
+    shortest: dict[str, str] = {}
+    for folder, name in typed.items():
+        shortest[json.dumps(norms[folder])] = min(shortest.get(json.dumps(norms[folder]), name), name, key=len)
+    names = {folder: shortest[json.dumps(norms[folder])] for folder in typed}
     alike: dict[str, list[dict[str, Any]]] = {}
     for folder, name in names.items():
         if norms[folder] not in alike.setdefault(name, []):

@@ -22,6 +22,7 @@ from bn_experiments.refusal import shown
 GROUPS = ("data", "model", "optimizer")  # that name a context
 QUOTED = re.compile(r"""(?<=[=\s,:\[{(])(["'])(?:\\.|(?!\1)[^\\])*\1""")
 ALL = "all"  # in place of a baseline: every pair of arms is compared
+DATA = "data_digest"  # the setting that says on which data
 MOST_KEYS = 3  # of those that keep two contexts apart, shown in a line
 MOST_CONTEXTS = 20  # for which lines are written, and among which the most similar one is looked for
 
@@ -64,7 +65,39 @@ def of_grid(cells: Mapping[Path, Result]) -> list[Context]:
             arms[names[folder] if names[folder] not in arms else f"{names[folder]} ({folder.name})"] = folder
         groups, texts = _options(alike.values(), ("norm",))
         contexts.append(Context(groups, " ".join(texts), _common(alike, ("norm",)), arms))
-    return _told_apart(contexts)
+    return _in_order(_told_apart(contexts))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a setting is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _in_order(contexts: Sequence[Context]) -> list[Context]:
+    """The contexts, those that differ in numbers alone together, in ascending order of these; null comes first.
+
+    A number that was typed for some of them stands in the settings of all.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    for context in contexts:
+        for key, value in context.shared.items():
+            values.setdefault(key, {})[repr(value)] = value
+    numbers = [key for key, own in values.items() if all(value is None or is_number(value) for value in own.values())]
+    varied = sorted(key for key in numbers if len(values[key]) > 1)
+    typed = {text.partition("=")[0] for context in contexts for text in texts_of(context.settings)}
+    first: dict[str, int] = {}
+    ranked = []
+    for context in contexts:
+        rest = {key: value for key, value in context.shared.items() if key not in (*varied, DATA)}
+        place = first.setdefault(mark({**context.groups, **rest}), len(first))
+        there = {key: context.shared[key] for key in varied if context.shared.get(key) is not None}
+        texts = texts_of(context.settings)
+        own = {text.partition("=")[0] for text in texts}
+        more = [f"{key}={shown(value)}" for key, value in there.items() if key in typed - own]
+        settings = " ".join(sorted([*texts, *more])) if more else context.settings
+        rank = [(key in there, there.get(key, 0)) for key in varied]
+        ranked.append((place, rank, replace(context, settings=settings)))
+    return [context for *_, context in sorted(ranked, key=lambda one: one[:2])]
 
 
 def of_experiment(protocol: Protocol, cells: Mapping[Path, Result]) -> list[Context]:
@@ -214,9 +247,9 @@ def shared(folder: Path, result: Result, keys: Collection[str]) -> dict[str, Any
         del found[key]
     data = {origin.data for origin in result.origins}
     if len(data) > 1:  # compared with no other cell, which may have other seeds on each
-        found["data_digest"] = f"not one: its runs are of different data ({folder.name})"
+        found[DATA] = f"not one: its runs are of different data ({folder.name})"
     elif "data" not in keys:
-        found["data_digest"] = "".join(data)
+        found[DATA] = "".join(data)
     return found | {"device": "+".join(sorted({origin.device for origin in result.origins}))}
 
 

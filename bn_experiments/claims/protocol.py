@@ -25,6 +25,8 @@ FILE = "experiment.json"
 CURVES = ("train/running_loss", "train/step_loss", "val/loss", "val/acc")
 SIDES = ("left", "right", "other_left", "other_right")  # arguments of rules that a number fills for all replicas
 ORACLES = ("oracle", "near", "right")  # arguments of rules that an oracle may be
+# the rules whose estimate is in the unit of what is compared
+IN_UNIT = ("difference", "interaction", "equivalence", "agreement", "slope", "slope_difference", "ordering")
 BESIDE_RULE = ("claim", "rule", "smallest", "oracle")  # the keys of a claim that are no arguments of its rule
 FINAL = ("train/running_loss", "val/loss", "val/acc", "test/loss", "test/acc")
 
@@ -64,6 +66,12 @@ class Claim:
     def quantities(self) -> dict[str, Quantity]:
         """The arguments that are measured, by name."""
         return {name: value for name, value in self.arguments.items() if isinstance(value, Quantity)}
+
+    @property
+    def is_of_accuracies(self) -> bool:
+        """Whether its estimate is one of accuracies, a share of 1, which a reader sees in points."""
+        is_in_their_unit = self.rule in IN_UNIT and not self.arguments.get("log")
+        return is_in_their_unit and all(quantity.is_of_accuracies for quantity in self.quantities.values())
 
     def evidence(self, arrays: Mapping[str, Array], oracle: ArrayLike | None = None) -> Evidence:
         """The evidence of the claim's rule.
@@ -106,8 +114,8 @@ class Protocol:
         title: The title for the report.
         source: The source of the published numbers.
         arms: The keys and values that select the cells of each arm, by the arm's name.
-        published: The published numbers, which are compared with the measured ones.
         claims: The claims, which are judged together.
+        published: The published numbers, which are compared with the measured ones.
         mistakes: The mistakes in the source.
         axes: The keys that the experiment's own grid sets.
         note: A remark on these results, such as that the data are not the protocol's.
@@ -122,8 +130,8 @@ class Protocol:
     title: str
     source: str
     arms: Annotated[dict[str, dict[str, Any]], Field(min_length=1, description="names with keys and values")]
-    published: list[Published]
     claims: list[Claim]
+    published: list[Published] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     axes: list[str] = field(default_factory=list)
     note: str | None = None

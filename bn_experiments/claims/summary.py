@@ -16,6 +16,7 @@ from bn_experiments.records import comparison
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.results import Result
 from bn_experiments.records.tuning import where
+from bn_experiments.statistics.evidence import Evidence
 from bn_experiments.statistics.intervals import LEAST_REPLICAS, LEVEL, mean_interval, rarest_failure, spread, widened
 from bn_experiments.statistics.looks import stops
 from bn_experiments.statistics.power import smallest_difference
@@ -23,6 +24,10 @@ from bn_experiments.statistics.rules import difference
 from bn_experiments.system.files import write_whole
 
 CONTEXT = ["data", "model", "optimizer", "settings"]
+NOTHING = pd.DataFrame()
+AT_CHANCE = (
+    " At chance: no replica exceeds a network without skill; where that is so of all arms, no difference stands."
+)
 DIFFERENCE = ("difference", "difference_low", "difference_high", "pairs", "p")
 
 
@@ -40,11 +45,11 @@ def summarise(cells: Mapping[Path, Result], baseline: str, looks: Sequence[int] 
 
     Returns:
         Rows of data, model, optimizer, settings, arm, tuned (where it is judged), folder (of the cell), metric, mean,
-        low, high, n, diverged, at_chance (whether every arm of the context is), mixed_code, baseline, then difference,
-        difference_low, difference_high, pairs, p and detectable. There is a row for each arm, metric and baseline that
-        the arm is compared with. The numbers of a difference are NaN if there is none. p is adjusted by Holm's method
-        over all differences of a metric; detectable is the smallest true difference that so many pairs find with 80%
-        power at the least favourable of Holm's levels.
+        low, high, n, diverged, arm_at_chance, at_chance (whether every arm of the context is), mixed_code, baseline,
+        then difference, difference_low, difference_high, pairs, p and detectable. There is a row for each arm, metric
+        and baseline that the arm is compared with. The numbers of a difference are NaN if there is none. p is adjusted
+        by Holm's method over all differences of a metric; detectable is the smallest true difference that so many
+        pairs find with 80% power at the least favourable of Holm's levels.
     """
     return corrected([row for context in of_grid(cells) for row in _rows(context, cells, baseline, looks)], looks)
 
@@ -82,7 +87,8 @@ def _rows(
     results = {arm: cells[folder] for arm, folder in context.arms.items()}
     for metric in dict.fromkeys(metric for result in results.values() for metric in result.metrics):
         measured = {arm: result for arm, result in results.items() if metric in result.metrics}
-        lost = all(_is_at_chance(result, metric) for result in measured.values())
+        at_chance = {arm: is_at_chance(result, metric) for arm, result in measured.items()}
+        lost = all(at_chance.values())
         for i, (arm, result) in enumerate(measured.items()):
             own = {
                 **context.groups,
@@ -93,6 +99,7 @@ def _rows(
                 "metric": metric,
                 **mean_interval(_numbers(result, metric).tolist())._asdict(),
                 "diverged": sum(result.diverged),
+                "arm_at_chance": at_chance[arm],
                 "at_chance": lost,
             }
             others = list(measured)[:i] if baseline == ALL else [baseline] if baseline in measured else []
@@ -100,8 +107,8 @@ def _rows(
             for other in against_whom:
                 against = measured[other] if other else None
                 mixed = is_mixed([*result.origins, *(against.origins if against else [])])
-                numbers = None if lost or against is None else _by_seed(against, metric)
-                found = _at_looks(_by_seed(result, metric), numbers, looks)
+                numbers = None if lost or against is None else by_seed(against, metric)
+                found = _at_looks(by_seed(result, metric), numbers, looks)
                 yield {**own, "mixed_code": mixed, "baseline": other, "at": found}
 
 
@@ -119,8 +126,8 @@ def _numbers(result: Result, metric: str) -> np.ndarray:
     return np.array(result.metrics[metric], dtype=np.float64)
 
 
-def _is_at_chance(result: Result, metric: str) -> bool:
-    """Whether no replica exceeds the accuracy of a network without skill."""
+def is_at_chance(result: Result, metric: str) -> bool:
+    """Whether a metric is an accuracy, and no replica exceeds the accuracy of a network without skill."""
     return metric in result.chance and bool(_numbers(result, metric).max() <= result.chance[metric])
 
 
@@ -137,13 +144,22 @@ def paired_difference(own: Mapping[Any, float], baseline: Mapping[Any, float] | 
         return dict.fromkeys(DIFFERENCE, float("nan"))
     shared = sorted(own.keys() & baseline.keys())
     pairs = [np.array([by_seed[seed] for seed in shared], dtype=np.float64) for by_seed in (own, baseline)]
-    found = difference(*pairs)
-    p = min(found.p, difference(*reversed(pairs)).p)  # 1 where the arms are equal
-    numbers = (found.estimate, found.low, found.high, found.n, p)
-    return dict(zip(DIFFERENCE, numbers, strict=True))
+    return two_sided(difference(*pairs), difference(*reversed(pairs)))
 
 
-def _by_seed(result: Result, metric: str) -> dict[int, float]:
+def two_sided(found: Evidence, turned: Evidence) -> dict[str, float]:
+    """The numbers of a difference by `DIFFERENCE`, with p of both directions.
+
+    Args:
+        found: The evidence that it is above 0.
+        turned: The evidence that it is below 0.
+    """
+    p = min(found.p, turned.p)  # 1 where all are equal
+    return dict(zip(DIFFERENCE, (found.estimate, found.low, found.high, found.n, p), strict=True))
+
+
+def by_seed(result: Result, metric: str) -> dict[int, float]:
+    """A metric of each replica by its seed; NaN where it diverged and has none."""
     return dict(zip(result.seeds, _numbers(result, metric).tolist(), strict=True))
 
 
@@ -153,7 +169,13 @@ def is_in(folder: Path) -> bool:
 
 
 def write(
-    summary: pd.DataFrame, baseline: str, folder: Path, claims: Sequence[str] = (), looks: Sequence[int] = ()
+    summary: pd.DataFrame,
+    baseline: str,
+    folder: Path,
+    claims: Sequence[str] = (),
+    looks: Sequence[int] = (),
+    changes: pd.DataFrame = NOTHING,
+    answers: Sequence[str] = (),
 ) -> None:
     """Writes `summary.csv`, `summary.md` and, for the report, the name of the baseline into a sweep's folder.
 
@@ -163,9 +185,14 @@ def write(
         folder: The folder of the sweep.
         claims: A line for each verdict on an experiment's claims.
         looks: The numbers of replicas at which differences and claims are judged.
+        changes: The rows of numbers that are swept (see `swept.changes`), which follow the others in `summary.csv`.
+        answers: The lines of Markdown on these numbers.
     """
-    write_whole(folder / "summary.csv", summary.to_csv(index=False))
-    write_whole(folder / "summary.md", markdown(summary, baseline, claims, looks))
+    rows = pd.concat([summary, changes]) if len(changes) else summary
+    write_whole(folder / "summary.csv", rows.to_csv(index=False))
+    write_whole(
+        folder / "summary.md", markdown(summary, baseline, claims, looks) + "".join(f"{line}\n" for line in answers)
+    )
     comparison.write(folder, baseline, looks)
 
 
@@ -255,8 +282,8 @@ def explanation(summary: pd.DataFrame, looks: Sequence[int] = ()) -> str:
         text += f" Fewer than {LEAST_REPLICAS} pairs decide nothing."
     if len(summary) and summary["tuned"].any():
         text += tuned.EXPLANATION
-    if len(summary) and summary["at_chance"].any():
-        text += " At chance: no replica of any arm exceeds a network without skill."
+    if len(summary) and summary["arm_at_chance"].any():
+        text += AT_CHANCE
     if len(summary) and summary["diverged"].any():
         text += " A replica whose loss is not finite has diverged: it counts at chance, and has no loss."
     if len(summary) and summary["mixed_code"].any():
@@ -264,14 +291,23 @@ def explanation(summary: pd.DataFrame, looks: Sequence[int] = ()) -> str:
     return text
 
 
-def words(row: Mapping[Any, Any], baseline: str) -> list[str]:
-    """The cells of a row of the summary as text, accuracies in per cent; among all pairs, with the other arm's name."""
+def words(row: Mapping[Any, Any], baseline: str, sign: str = "") -> list[str]:
+    """The cells of a row of the summary as text, accuracies in per cent; among all pairs, with the other arm's name.
+
+    Args:
+        row: The row.
+        baseline: The name of the baseline arm, or all.
+        sign: The sign that a mean above 0 has, + or none.
+    """
     factor, digits = (100, 2) if row["metric"] in UNIT else (1, 4)
     others = [row["optimizer"]] if row["optimizer"] != "sgd" else []
     model = " ".join([row["model"], *others, *filter(None, [row["settings"]])])
     arm = " at ".join(filter(None, (row["arm"], row["tuned"])))
-    arm += f" ({row['diverged']} diverged)" if row["diverged"] else ""
-    mean = _number(row["mean"], row["low"], row["high"], factor, digits)
+    if row["diverged"]:
+        arm += f" ({row['diverged']} diverged)"
+    elif row["arm_at_chance"] and not row["at_chance"]:
+        arm += " (at chance)"
+    mean = _number(row["mean"], row["low"], row["high"], factor, digits, sign)
     difference = p = detectable = ""
     if row["at_chance"]:
         difference = "at chance"

@@ -50,6 +50,7 @@ class Verdict:
         edges: Which arms were tuned to the edge of what was tried, and what to widen.
         mixed_code: Whether the code changed between the runs that are compared.
         enough: What would decide an inconclusive claim; None if it is decided, or nothing says what would.
+        is_of_accuracies: Whether the estimate is one of accuracies: here a share of 1, which a reader sees in points.
     """
 
     experiment: str
@@ -68,6 +69,7 @@ class Verdict:
     edges: tuple[str, ...] = ()
     mixed_code: bool = False
     enough: Enough | None = None
+    is_of_accuracies: bool = False
 
 
 def judge(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[int] = ()) -> list[Verdict]:
@@ -90,9 +92,9 @@ def judge(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[int]
         used = list({context.arms[arm]: result for arm, result in own.items()}.values())
         edges = tuple(clause for arm, result in own.items() for clause in tuned.at_edges(arm, result.tuned))
         mixed = verdict.reason is None and is_mixed(origin for result in used for origin in result.origins)
-        found.append(
-            replace(verdict, edges=edges, mixed_code=mixed, enough=verdict.enough and verdict.enough.timed(used))
-        )
+        more = verdict.enough and verdict.enough.timed(used)
+        own_unit = claim.is_of_accuracies
+        found.append(replace(verdict, edges=edges, mixed_code=mixed, enough=more, is_of_accuracies=own_unit))
     return found
 
 
@@ -298,9 +300,17 @@ def line(verdict: Verdict) -> str:
 
 
 def estimate(verdict: Verdict) -> str:
-    """The estimate of a verdict with its interval, to four significant digits."""
+    """The estimate of a verdict with its interval, to four significant digits; one of accuracies in points.
+
+    >>> from functools import partial
+    >>> of = partial(Verdict, "", "", "", "difference", "holds", 0.01, 0.005, 0.015, 6, 0.001)
+    >>> estimate(of()), estimate(of(is_of_accuracies=True))
+    ('+0.01 [+0.005, +0.015]', '+1 points [+0.5, +1.5]')
+    """
     if verdict.estimate is None:
         return ""
+    factor, unit = (100, " points") if verdict.is_of_accuracies else (1, "")
+    text = f"{factor * verdict.estimate:+.4g}{unit}"
     if verdict.low is None or verdict.high is None:
-        return f"{verdict.estimate:+.4g}"
-    return f"{verdict.estimate:+.4g} [{verdict.low:+.4g}, {verdict.high:+.4g}]"
+        return text
+    return f"{text} [{factor * verdict.low:+.4g}, {factor * verdict.high:+.4g}]"

@@ -21,15 +21,53 @@ Question = Callable[..., list[Refusal] | None]
 NETWORK = ("data", "model", "norm", "init", "loss", "replicas", "probes", "trainer")
 
 
-def check_cells(cells: Sequence[Cell], lost: Collection[str] = (), elsewhere: bool = False) -> list[Refusal]:
+def placed(cells: Sequence[Cell], once: "Once", elsewhere: bool = False) -> tuple[list[Cell], list[str]]:
+    """The cells of a grid whose norms have a place in their networks, and a line for each reason to leave others out.
+
+    A grid of several networks, or data sets, leaves a cell out in whose network its norm has no place. The cell stays,
+    to be refused, where there is one network, or where its norm has no place in any of them.
+
+    Args:
+        cells: The composed cells.
+        once: What is found of them, for their check.
+        elsewhere: Whether the cells train on other machines (see `check_cells`).
+    """
+    networks = {json.dumps([cell.choices["data"], *map(_model, (cell.choices, cell.config))]) for cell in cells}
+    found = [check(cell, (), once, elsewhere) for cell in cells] if len(networks) > 1 else [[] for _ in cells]
+    has_place = [not own or not all(refusal.no_place for refusal in own) for own in found]
+    norms = {_norm(cell) for cell, stays in zip(cells, has_place, strict=True) if stays}
+    left, names = [], dict[Refusal, list[str]]()
+    for cell, own, stays in zip(cells, found, has_place, strict=True):
+        if stays or _norm(cell) not in norms:
+            left.append(cell)
+        else:
+            names.setdefault(_as_typed(own[0], cell), []).append(cell.folder.name)
+    return left, [f"left out: {one.key}: {one.got} ({_named(own, len(cells))})" for one, own in names.items()]
+
+
+def _norm(cell: Cell) -> str:
+    """What says which norm it is, whatever its options."""
+    return json.dumps([cell.choices["norm"], cell.config["norm"].get("_target_")])
+
+
+def _model(options: Config) -> Any:
+    """What says which network it is: the option of the group, or the name of the network among those of an option."""
+    model = options.get("model")
+    return [model.get(key) for key in ("name", "target")] if isinstance(model, dict) else model
+
+
+def check_cells(
+    cells: Sequence[Cell], lost: Collection[str] = (), elsewhere: bool = False, once: "Once | None" = None
+) -> list[Refusal]:
     """What is wrong with the cells of a grid: with each of them, then with any two.
 
     Args:
         cells: The composed cells.
         lost: Groups, or other keys, that lack a setting because it was wrong; what they make is not judged.
         elsewhere: Whether the cells train on other machines, so that device and memory of this one are not judged.
+        once: The answers that were found for them before.
     """
-    once = Once()
+    once = once or Once()
     found = [check(cell, lost, once, elsewhere) for cell in cells]
     alike = [] if lost else list(dict.fromkeys(_alike(joined(cells))))
     if not (lost or alike or any(found)):  # the first step takes torch two seconds
@@ -67,7 +105,7 @@ def _as_typed(refusal: Refusal, cell: Cell) -> Refusal:
     typed, option = cell.choices[group], value_of(group, cell.choices, cell.config)
     if typed == option and f"{group}._target_" in map(key_of, cell.choices["overrides"]):
         return refusal
-    return Refusal(group, refusal.got, refusal.allowed, refusal.remedy, value=option)
+    return Refusal(group, refusal.got, refusal.allowed, refusal.remedy, value=option, no_place=refusal.no_place)
 
 
 def _named(names: Sequence[str], count: int) -> str:

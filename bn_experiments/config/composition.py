@@ -25,16 +25,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from bn_experiments.config.cells import Cell, joined, key_of, spelled_out
 from bn_experiments.config.errors import COMPOSITION_ERRORS, as_refusal, no_option, unreadable
+from bn_experiments.config.explained import CONF
 from bn_experiments.records.identity import TUNED
 from bn_experiments.refusal import NO_SUCH_KEY, Refusal
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def cells_of(
     config_name: str, overrides: Sequence[str], multirun: bool, elsewhere: bool = False
-) -> tuple[list[Cell], list[Refusal]]:
-    """The cells that a command asks for, checked, and all that is wrong with it.
+) -> tuple[list[Cell], list[Refusal], list[str]]:
+    """The cells that a command asks for, checked, all that is wrong with it, and a line for what a grid leaves out.
 
     Hydra stops at the first error. So what cannot be read or chosen is left out, with the keys of a group
     that has no right option; each cell is composed from the rest, and checked as far as that goes.
@@ -57,7 +56,7 @@ def cells_of(
         else:
             unread.add(key_of(override))
     read = [values for key, values in axes.items() if key_of(key).split(".")[0] not in unread]
-    cells, found, taken, left_out, kept = [], [], set[str](), unread, False
+    cells, found, taken, left_out, kept, lines = list[Cell](), [], set[str](), unread, False, list[str]()
     for overrides_of_cell in itertools.product(*read):  # the last key varies fastest, as in Hydra's own sweeper
         point = [each for override in overrides_of_cell for each in spelled_out(override)]
         try:
@@ -78,10 +77,13 @@ def cells_of(
         refusals += left.values()
         left_out |= {key_of(override) for override in left}
     if kept or not refusals:  # a command of nothing but typing errors is answered in a second, without torch
-        from bn_experiments.config.check import check_cells
+        from bn_experiments.config.check import Once, check_cells, placed
 
-        refusals += check_cells(cells, {name.split(".")[0] for name in left_out}, elsewhere)
-    return joined(cells), list(dict.fromkeys(refusals))
+        once = Once()
+        if not refusals and "experiment" not in map(key_of, overrides):  # whose claims need every cell
+            cells, lines = placed(cells, once, elsewhere)
+        refusals += check_cells(cells, {name.split(".")[0] for name in left_out}, elsewhere, once)
+    return joined(cells), list(dict.fromkeys(refusals)), lines
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> list[Refusal]:
@@ -100,7 +102,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> list[Refusal]:
         Hydra.create_main_hydra2("train", search_path)
         keys = {key_of(override) for override in parsed.overrides}
         multirun, elsewhere = parsed.multirun or "experiment" in keys, "hydra/launcher" in keys  # perhaps
-        _, refusals = cells_of(parsed.config_name or "config", parsed.overrides, multirun, elsewhere)
+        _, refusals, _ = cells_of(parsed.config_name or "config", parsed.overrides, multirun, elsewhere)
     except (SystemExit, *COMPOSITION_ERRORS):
         refusals = []
     finally:

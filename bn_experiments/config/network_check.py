@@ -35,7 +35,7 @@ def network(config: Config, splits: Splits, model: str, norm: str, device: str |
     if config["norm"]["_target_"] and not norms_of(made) and not parametrized:
         got = f"adds nothing to model={model} with norm.layers={config['norm']['layers']}, so it would be norm=none"
         remedy = "choose another model or norm, or set norm.layers"
-        raise Refusal("norm", got, "a norm that has a place in the model", remedy, value=norm)
+        raise Refusal("norm", got, "a norm that has a place in the model", remedy, value=norm, no_place=True)
     return _batches(config, _with_numbers(made), splits)
 
 

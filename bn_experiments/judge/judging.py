@@ -24,6 +24,7 @@ PLAIN = {
     "optimizer": "sgd",
     "settings": "",
     "diverged": 0,
+    "arm_at_chance": False,
     "at_chance": False,
     "mixed_code": False,
 }
@@ -57,7 +58,9 @@ def judged(table: Table, statements: Sequence[Statement]) -> list[Verdict]:
     """
     named = [(table.name, f"paired by {table.paired_by}", each.text, each.rule) for each in statements]
     evidence = [_evidence(table, statement) for statement in statements]
-    return verdicts.decided(named, evidence, [statement.smallest for statement in statements])
+    found = verdicts.decided(named, evidence, [statement.smallest for statement in statements])
+    shares = [statement.metric in summary.UNIT for statement in statements]  # under other names they may be in points
+    return [replace(one, is_of_accuracies=is_share) for one, is_share in zip(found, shares, strict=True)]
 
 
 def with_metric(statement: Statement, metric: str | None) -> Statement:

@@ -144,4 +144,5 @@ def refuse_one_position(x: Tensor, has: str) -> None:
     """Raises a refusal where each feature of an example x (B, F, ...) has one position, and so only what `has` says."""
     if x.shape[2:].numel() == 1:
         got = f"gets one position of each feature, which has {has}"
-        raise Refusal("norm", got, "convolutions with several positions", "set norm.layers=conv, or use larger inputs")
+        allowed, remedy = "convolutions with several positions", "set norm.layers=conv, or use larger inputs"
+        raise Refusal("norm", got, allowed, remedy, no_place=True)

@@ -101,7 +101,8 @@ class Slot:
         norm = self._fill(layer)
         if activates(norm):
             got = "has an activation of its own, and this network places its activations itself"
-            raise Refusal("norm._target_", got, "a norm without one", "choose another norm or model", value=self.target)
+            allowed, remedy = "a norm without one", "choose another norm or model"
+            raise Refusal("norm._target_", got, allowed, remedy, value=self.target, no_place=True)
         return norm
 
     def _fill(self, layer: nn.Module) -> nn.Module | None:
@@ -194,7 +195,8 @@ def kept(num_features: int) -> nn.Module:
         Refusal: Always.
     """
     got = "the model has no norms of its own to keep"
-    raise Refusal("norm", got, "kept with model=torchvision, timm or own", "choose another norm", value="kept")
+    allowed, remedy = "kept with model=torchvision, timm or own", "choose another norm"
+    raise Refusal("norm", got, allowed, remedy, value="kept", no_place=True)
 
 
 def mark(norm: nn.Module) -> nn.Module:

@@ -184,7 +184,7 @@ def _made(norm: Slot, site: Site, producer: nn.Module | None) -> nn.Module | Non
     made = norm.make(site.width, max(site.positions, 1)) if norm.layers in ("all", kind) else None
     if activates(made):
         got, allowed = "has an activation of its own, and the network keeps its activations", "a norm without one"
-        raise Refusal("norm._target_", got, allowed, "choose another norm or model", value=norm.target)
+        raise Refusal("norm._target_", got, allowed, "choose another norm or model", value=norm.target, no_place=True)
     return made
 
 

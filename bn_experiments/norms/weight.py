@@ -99,7 +99,8 @@ def scaled_weight_standardization(module: nn.Module, *, gamma: Annotated[float, 
 def _refuse_one_input(module: nn.Module) -> None:
     if module.weight[0].numel() == 1:  # type: ignore[index]
         got = f"{type(module).__name__} has one weight for each unit, which has no variance"
-        raise Refusal("norm", got, "layers with two or more inputs", "set norm.layers, or use larger inputs")
+        allowed, remedy = "layers with two or more inputs", "set norm.layers, or use larger inputs"
+        raise Refusal("norm", got, allowed, remedy, no_place=True)
 
 
 def _lengths(weight: Tensor) -> Tensor:

@@ -54,10 +54,14 @@ class Quantity:
         return (self.arm,) if isinstance(self.arm, str) else tuple(self.arm)
 
     @property
+    def is_of_accuracies(self) -> bool:
+        """Whether it is an accuracy, or a gap or a spread of some: a share of 1, which a reader sees in points."""
+        return re.search(r"[/_]acc$", self.metric) is not None
+
+    @property
     def is_accuracy(self) -> bool:
         """Whether it is an accuracy, and no gap or spread of them, so that a diverged replica has that of chance."""
-        is_one = re.search(r"[/_]acc$", self.metric) is not None
-        return is_one and self.minus is None and self.moment != "spread"
+        return self.is_of_accuracies and self.minus is None and self.moment != "spread"
 
 
 class NotMeasured(ValueError):

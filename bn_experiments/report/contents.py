@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bn_experiments.claims import tuned, verdicts
-from bn_experiments.claims.contexts import Context, apart, of_experiment, of_grid
+from bn_experiments.claims.contexts import ALL, Context, apart, of_experiment, of_grid
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
 from bn_experiments.claims.published import Comparison, compare
 from bn_experiments.claims.summary import summarise
+from bn_experiments.claims.swept import Swept, changes, swept
 from bn_experiments.claims.twins import distinct
 from bn_experiments.claims.verdicts import Verdict
 from bn_experiments.figures.arms import Arm, looks
@@ -79,6 +82,8 @@ class SweepContents:
         skipped: One line, with the reason, for each cell or protocol that is left out, and for arms without a baseline.
         baseline: The name of the baseline arm, or all.
         looks: The numbers of replicas at which differences and claims are judged, where there are several.
+        swept: The numbers that a grid varies.
+        changes: What becomes of each arm from the smallest of their values to the others (see `swept.changes`).
         newest: When the last result was written, in seconds since 1970.
     """
 
@@ -89,6 +94,8 @@ class SweepContents:
     skipped: list[str]
     baseline: str
     looks: tuple[int, ...]
+    swept: list[Swept]
+    changes: pd.DataFrame
     newest: float
 
     @property
@@ -112,8 +119,21 @@ def collect(folder: Path) -> list[SweepContents]:
     sweeps = [_sweep(each, folder) for each in found]
     sweeps = [sweep for sweep in sweeps if sweep.cells or sweep.skipped]
     if not any(sweep.cells for sweep in sweeps):
-        raise Refusal(str(folder), "no finished cells", "a sweep's folder or a folder of sweeps", "train first")
+        got, remedy = _nothing(folder, [line for sweep in sweeps for line in sweep.skipped])
+        raise Refusal(str(folder), got, "a sweep's folder or a folder of sweeps", remedy)
     return sorted(sweeps, key=lambda sweep: (sweep.protocol is None, sweep.name))
+
+
+def _nothing(folder: Path, skipped: Sequence[str]) -> tuple[str, str]:
+    """Why there is nothing to show of a folder, and what to do."""
+    if not folder.is_dir():
+        return "is no folder", "change it, or train first"
+    if (folder / results.FILE).exists():
+        return "is the folder of one cell", f"give the folder that holds it, {folder.absolute().parent}"
+    if skipped:
+        more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        return f"no finished cells ({skipped[0]}{more})", "start the same command again, which goes on from there"
+    return "no finished cells", "train first"
 
 
 def _sweep(folder: Path, top: Path) -> SweepContents:
@@ -124,17 +144,31 @@ def _sweep(folder: Path, top: Path) -> SweepContents:
     unreadable = {cell: reason for cell in cells if (reason := _unreadable(cell))}
     skipped += [f"{cell.name}: damaged: its {reason}" for cell, reason in unreadable.items()]
     shown = {cell: result for cell, result in cells.items() if cell not in unreadable}
-    baseline, looks = baseline_in(folder), looks_in(folder)
+    grid = of_grid(cells)
+    (baseline, no_arm), looks = _baseline(folder, grid), looks_in(folder)
     rows_of: dict[str, Rows] = {}
     if cells:
         for row in summarise(cells, baseline, looks).to_dict("records"):
             rows_of.setdefault(row["folder"], {}).setdefault(row["metric"], []).append(row)
-    contexts = of_experiment(protocol, cells) if protocol else of_grid(cells)
+    contexts = of_experiment(protocol, cells) if protocol else grid
     drawn = [_without(unreadable, context) for context in contexts]
     sections = _of_experiment(protocol, folder, cells, drawn, rows_of) if protocol else _of_grid(cells, drawn, rows_of)
     newest = max(map(results.written_ns, shown), default=0) / 1e9
-    lines += [*map(str, twins), *([] if protocol else apart(contexts, baseline))]
-    return SweepContents(name, protocol, sections, list(shown.values()), skipped + lines, baseline, looks, newest)
+    lines += [*map(str, twins), *([] if protocol else [*no_arm, *apart(contexts, baseline)])]
+    numbers = [] if protocol else swept(drawn)
+    changed = changes(numbers, cells, baseline, looks)
+    own = list(shown.values())
+    return SweepContents(name, protocol, sections, own, skipped + lines, baseline, looks, numbers, changed, newest)
+
+
+def _baseline(folder: Path, contexts: Sequence[Context]) -> tuple[str, list[str]]:
+    """The baseline arm of a sweep, the first one where no arm has the name that is recorded, and then a line on it."""
+    recorded = baseline_in(folder)
+    names = list(dict.fromkeys(name for context in contexts for name in context.arms))
+    if recorded in (ALL, *names) or not names:
+        return recorded, []
+    line = f"the baseline {recorded}, for no arm here has this name; the arms are beside {names[0]}"
+    return names[0], [line]
 
 
 def _whole_cells(folder: Path) -> tuple[dict[Path, Result], list[str]]:

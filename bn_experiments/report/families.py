@@ -33,7 +33,10 @@ def family(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     figure, panes = panels(3.1, columns=len(shown))
     parts, legends, has_theory = [], {}, False
     for axes, (metric, each) in zip(panes, shown.items(), strict=True):
-        data = joined(points(_values(q, arms), arm=name, value=each.at[name]) for name, q in each.series.items())
+        factor = 100 if next(iter(each.series.values())).is_of_accuracies else 1
+        data = joined(
+            points(factor * _values(q, arms), arm=name, value=each.at[name]) for name, q in each.series.items()
+        )
         for i, (name, q) in enumerate(each.series.items()):
             legends[name] = arm = replace(arms[q.arms[0]], name=name, look=look[name])
             own, shift = data[data["arm"] == name], 1.02 ** (i - (len(each.series) - 1) / 2)
@@ -41,14 +44,14 @@ def family(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
         for q, oracle in of_claims(arms, claims, metric):
             if q in each.series.values():
                 name, has_theory = _named(q, arms), True
-                line = np.broadcast_to(oracle, len(each.at[name]))
+                line = factor * np.broadcast_to(oracle, len(each.at[name]))
                 axes.plot(each.at[name], line, color=look[name].color, linestyle=(0, (1, 1.5)))
         low, high = data["value"].min(), data["value"].max()
         if low > 0 and high >= WIDE * low:
             log_scale(axes.xaxis, low, high)
             axes.set_xticks(sorted(set(data["value"])))
         axes.set_xlabel(plain(each.key, longest=60))
-        axes.set_ylabel(plain(metric, longest=60))
+        axes.set_ylabel(plain(f"{metric}, %" if factor > 1 else metric, longest=60))
         parts.append(data.assign(metric=metric))
     legend(figure, list(legends.values()), [ORACLE] * has_theory, lines=False)
     theory = " Dotted: what theory says." if has_theory else ""

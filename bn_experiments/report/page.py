@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from bn_experiments.claims import swept_tables
 from bn_experiments.claims.contexts import ALL
 from bn_experiments.claims.oracle import numbers
 from bn_experiments.claims.published import Comparison
@@ -22,6 +23,7 @@ from bn_experiments.refusal import Refusal
 from bn_experiments.report import words
 from bn_experiments.report.contents import Section, SweepContents
 from bn_experiments.report.drawings import drawings, quantities
+from bn_experiments.report.swept import blocks
 from bn_experiments.system.files import write_whole
 
 HTML, MARKDOWN, ATLAS = "report.html.jinja", "report.md.jinja", "atlas.md.jinja"
@@ -35,7 +37,7 @@ def html(sweeps: Sequence[SweepContents], draw: Callable[[Section], list[Drawing
         sweeps: The sweeps.
         draw: The function that draws a section.
     """
-    return _render(HTML, sweeps, counts=counts(sweeps), drawings=draw, svg_uri=svg_uri, csv_uri=csv_uri)
+    return _render(HTML, sweeps, counts=counts(sweeps), drawings=draw, blocks=blocks, svg_uri=svg_uri, csv_uri=csv_uri)
 
 
 def markdown(sweeps: Sequence[SweepContents]) -> str:
@@ -107,6 +109,7 @@ def _render(template: str, sweeps: Sequence[SweepContents], **more: Any) -> str:
         all_pairs=ALL,
         mixed=MIXED,
         words=words,
+        swept_tables=swept_tables,
         compared=compared,
         summarised=summarised,
         **more,
@@ -168,13 +171,16 @@ def compared(section: Section) -> dict[str, list[dict[str, Any]]]:
 
 def _table(comparison: Comparison, section: Section, named: Mapping[str, str]) -> dict[str, Any]:
     published, quantity = comparison.published, words.quantity(comparison.published, named)
+    factor = 100 if published.is_of_accuracies else 1
+    quantity += ", %" if published.is_of_accuracies else ""
     about = {"arm": published.arm, "quantity": quantity, "note": published.note, "n": comparison.n}
-    values = words.as_published(published.values)
+    values = words.as_published([factor * value for value in published.values])
     if comparison.reason:
         return {**about, "reason": comparison.reason, "published": ", ".join(values), "rows": []}
     heading, labels = words.axis(comparison, section.arms)
-    digits = words.decimals([*comparison.mean, *published.values])
-    numbers = zip(labels, values, comparison.mean, comparison.low, comparison.high, comparison.inside, strict=False)
+    estimates = [[factor * value for value in own] for own in (comparison.mean, comparison.low, comparison.high)]
+    digits = words.decimals([*estimates[0], *(factor * value for value in published.values)])
+    numbers = zip(labels, values, *estimates, comparison.inside, strict=False)
     rows = [
         {
             "label": label,

@@ -16,7 +16,7 @@ from bn_experiments.records import tuning
 from bn_experiments.records.identity import BASELINE
 from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.records.tuning import Tuning
-from bn_experiments.statistics.intervals import mean_interval
+from bn_experiments.statistics.largest import largest_in_words, largest_that_train
 
 PANELS = {"val/acc": ("validation accuracy, %", 100), "val/loss": ("validation loss", 1)}
 CHOSEN = Line2D([], [], color="#333333", linestyle="", marker="o", markersize=9, markerfacecolor="none", label="chosen")
@@ -66,7 +66,7 @@ def by_value(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
         caption += "Each point was proposed by a search from those before it, as many in every arm"
         caption += f"; they differ in {', '.join(others)} too." if others else "."
     else:
-        trained = "; ".join(f"{name} {text}" for name, text in _largest_that_trains(arms, key, tuned).items())
+        trained = "; ".join(f"{name} {text}" for name, text in _largest_that_train(arms, key, tuned).items())
         caption += (
             f"The largest value at which a replica trains, with its 99% interval: {trained}; it trains where it gains "
             "at least half of what the best arm gains over chance."
@@ -173,26 +173,13 @@ def _judged(own: Arm, other: Arm) -> list[tuple[float, float]]:
     return [(float(one[seed] or 0), float(two[seed] or 0)) for seed in sorted(one.keys() & two.keys())]
 
 
-def _largest_that_trains(
-    arms: Mapping[str, Arm], key: str, tuned: Mapping[str, tuple[Tuning, Slice]]
-) -> dict[str, str]:
-    """The largest value at which each arm's replicas train, the geometric mean with its interval, as text."""
+def _largest_that_train(arms: Mapping[str, Arm], key: str, tuned: Mapping[str, tuple[Tuning, Slice]]) -> dict[str, str]:
+    """The largest value at which each arm's replicas train, as text."""
     chance = max(arms[name].result.chance["val/acc"] for name in tuned)
     accuracies = {name: _numbers(record, "val/acc", tried) for name, (record, tried) in tuned.items()}
-    half = (chance + max(values.mean(0).max() for values in accuracies.values())) / 2
-    found = {}
-    for name, (_, tried) in tuned.items():
-        rates = np.array([value for value, _ in tried], dtype=np.float64)
-        trains = accuracies[name] >= half
-        if not trains.any(1).all() or (rates <= 0).any():
-            found[name] = "none for some replicas"
-            continue
-        largest = [float(rates[own][-1]) for own in trains]
-        center, low, high, _ = mean_interval(np.log(largest).tolist())
-        bound = "at least " if max(largest) == rates[-1] else ""
-        text = f"{bound}{np.exp(center):.3g}"
-        found[name] = f"{text} [{np.exp(low):.3g}, {np.exp(high):.3g}]" if np.isfinite(low) else text
-    return found
+    values = {name: [value for value, _ in tried] for name, (_, tried) in tuned.items()}
+    found = largest_that_train(accuracies, values, chance)
+    return {name: largest_in_words(largest, values[name]) for name, largest in found.items()}
 
 
 def _value_axis(panel: Axes, key: str, data: pd.DataFrame) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,28 +57,35 @@ def undecided(plan: Plan) -> set[Path]:
     """The folders of the cells without more of whose replicas some claim, or some difference, stays undecided."""
     from bn_experiments.claims import summary, twins, verdicts
 
-    cells, _ = twins.distinct(results.done_in(plan.folder))
+    cells, left_out = twins.distinct(results.done_in(plan.folder))
     if plan.protocol:
         return verdicts.undecided(plan.protocol, cells, plan.looks)
-    found = summary.summarise(cells, _baseline_of(plan, cells), plan.looks)
+    instead = {twin.folder: twin.kept for twin in left_out}
+    own = {instead.get(cell.folder, cell.folder) for cell in plan.cells}
+    found = summary.summarise(cells, _baseline_of(plan, cells, own), plan.looks)
     return {plan.folder / name for name in summary.undecided(found)}
 
 
-def _baseline_of(plan: Plan, cells: Mapping[Path, results.Result]) -> str:
-    return baseline_of(plan, {folder: (result.cell, result.config) for folder, result in cells.items()})
+def _baseline_of(plan: Plan, cells: Mapping[Path, results.Result], own: Collection[Path]) -> str:
+    return baseline_of(plan, {folder: (result.cell, result.config) for folder, result in cells.items()}, own)
 
 
-def baseline_of(plan: Plan, cells: Mapping[Path, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
-    """The arm that the others are compared with.
+def baseline_of(
+    plan: Plan, cells: Mapping[Path, tuple[Mapping[str, Any], Mapping[str, Any]]], own: Collection[Path]
+) -> str:
+    """The arm that the others are compared with: none, or else the first one, of the command where it has several arms.
 
     Args:
-        plan: The plan of the command.
-        cells: The choices and the configuration of each cell, by folder.
+        plan: The plan, which may name it.
+        cells: The choices and the configuration of each cell of the sweep's folder.
+        own: The folders of the command's cells among them.
     """
     from bn_experiments.claims.arms import arm_names
 
-    names = list(arm_names(cells).values())
-    return plan.baseline or (identity.BASELINE if identity.BASELINE in names else names[0])
+    names = arm_names(cells)
+    arms = list(dict.fromkeys(name for folder, name in names.items() if folder in own))
+    arms = arms if len(arms) > 1 else list(names.values())
+    return plan.baseline or (identity.BASELINE if identity.BASELINE in arms else arms[0])
 
 
 def _not_done(cells: Sequence[Cell]) -> list[str]:
@@ -98,18 +105,22 @@ def _not_done(cells: Sequence[Cell]) -> list[str]:
 def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
     """Prints the arms of the command's cells side by side, and how many more the files and the report hold."""
     from bn_experiments import report
-    from bn_experiments.claims import contexts, summary, tuned, twins, verdicts
+    from bn_experiments.claims import contexts, summary, swept, swept_tables, tuned, twins, verdicts
 
     there = results.done_in(plan.folder)
     first = {cell.folder: there[cell.folder] for cell in done}
     cells, left_out = twins.distinct({**first, **there})
     instead = {twin.folder: twin.kept for twin in left_out}
     own = {instead.get(folder, folder) for folder in first}
-    baseline, looks = _baseline_of(plan, cells), plan.looks or looks_in(plan.folder)
+    baseline, looks = _baseline_of(plan, cells, own), plan.looks or looks_in(plan.folder)
     found, more = summary.summarise(cells, baseline, looks), 0
+    grid = contexts.of_grid(cells)
+    sweeps = [] if plan.protocol else swept.swept(grid)
+    changes = swept.changes(sweeps, cells, baseline, looks)
     if any(cell.config["trainer"]["max_epochs"] for cell in done):
         more = summary.show(found, baseline, {folder.name for folder in own}, console, looks)
-        apart = contexts.apart(contexts.of_grid(cells), baseline)
+        swept_tables.show(sweeps, changes, cells, baseline, own, console)
+        apart = contexts.apart(grid, baseline)
         edges = [
             clause
             for folder, result in first.items()
@@ -130,7 +141,8 @@ def _compare(plan: Plan, done: Sequence[Cell], console: Console) -> None:
         shown = contexts.with_most_of(own, contexts.of_experiment(plan.protocol, cells))
         verdicts.show([verdict for verdict in judged if verdict.context in shown], console)
     if max(len(plan.cells), len(cells)) > 1 or summary.is_in(plan.folder):
-        summary.write(found, baseline, plan.folder, [*map(verdicts.line, judged)], looks)
+        answers = swept_tables.markdown(sweeps, changes, cells, baseline)
+        summary.write(found, baseline, plan.folder, [*map(verdicts.line, judged)], looks, changes, answers)
         for line in _show_differences(plan.folder, found, cells):
             console.print(line, style="dim", soft_wrap=True)
         page = report.write_page(plan.folder, images=True)

@@ -1,6 +1,7 @@
 """The plan of a command: its cells, checked whole before anything is made, and what is claimed of them."""
 
 import json
+import sys
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ def plan_of(config: DictConfig, multirun: bool) -> Plan:
     """
     elsewhere = multirun and trains_elsewhere(config.hydra.launcher)
     try:
-        cells, refusals = _cells(config, multirun, elsewhere)
+        cells, refusals, left_out = _cells(config, multirun, elsewhere)
         protocol, wrong = _protocol(config) if config.get("experiment") else (None, [])
         looks = max((cell.looks for cell in cells), default=())
         plan = Plan(cells, protocol, config.baseline, config.stale == "keep", elsewhere, looks)
@@ -86,13 +87,15 @@ def plan_of(config: DictConfig, multirun: bool) -> Plan:
             stale.set_aside(run.folder)
         if protocol:
             protocol.write(plan.folder)
+        if left_out:
+            print(*left_out, sep="\n", file=sys.stderr)
     except Exception as error:  # Hydra would make a warning of it, and train
         refuse([as_refusal(error)])
     return plan
 
 
-def _cells(config: DictConfig, multirun: bool, elsewhere: bool) -> tuple[list[Cell], list[Refusal]]:
-    """The cells, checked, and all that is wrong with the command; the cell of a single run is as Hydra composed it."""
+def _cells(config: DictConfig, multirun: bool, elsewhere: bool) -> tuple[list[Cell], list[Refusal], list[str]]:
+    """The cells, all that is wrong, and what is left out (see `cells_of`); a single run is as Hydra composed it."""
     name, overrides = str(config.hydra.job.config_name), overrides_of(config, multirun)
     composer = Composer(name, overrides)
     # Hydra takes an experiment that there is not, and does not see an interpolation that leads nowhere
@@ -101,7 +104,7 @@ def _cells(config: DictConfig, multirun: bool, elsewhere: bool) -> tuple[list[Ce
             cells = [cell_of(config, config.hydra)]
             from bn_experiments.config.check import check_cells  # which imports torch
 
-            return cells, check_cells(cells)
+            return cells, check_cells(cells), []
     return cells_of(name, overrides, multirun, elsewhere)
 
 

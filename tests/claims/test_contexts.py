@@ -81,6 +81,15 @@ def test_arms_of_the_same_name_are_told_apart_by_the_key_that_differs():
     assert arms_of(cells) == [["bn eps=0.1", "bn eps=0.2"]]
 
 
+def test_an_arm_that_was_typed_with_its_default_and_without_is_one_arm_under_its_shorter_name():
+    cells = a_folder(
+        a_result("bn", ACC, overrides=["norm.placement=pre"]),
+        a_result("bn", ACC, overrides=["norm.placement=post"]),
+        a_result("bn", ACC, config={"norm.placement": "pre", "optimizer.lr": 1}),
+    )
+    assert arms_of(cells) == [["bn", "bn placement=post"], ["bn"]]
+
+
 def test_an_arm_is_whatever_the_keys_of_the_norm_make_it():
     cells = a_folder(
         a_result("none", ACC, overrides=["norm._target_=my_package.MyNorm", "norm.strength=2"]),

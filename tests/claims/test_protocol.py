@@ -15,7 +15,7 @@ from bn_experiments.records.quantities import Quantity
 from bn_experiments.statistics.evidence import assess
 
 CONF = Path(__file__).parents[2] / "conf"
-FILES = sorted((CONF / "experiment").rglob("*.yaml"))
+FILES = sorted((CONF / "experiment").glob("*/*.yaml"))  # those of the project, not one of your own
 FULL_NAMES = {file.stem: file.relative_to(CONF / "experiment").with_suffix("").as_posix() for file in FILES}
 
 BLOCK = {
@@ -60,6 +60,29 @@ def test_a_block_becomes_arms_published_numbers_and_claims_with_their_rules_argu
     assert isinstance(claim, Claim)
     assert claim.quantities == {"left": Quantity("bn", "test/acc"), "right": Quantity("none", "test/acc")}
     assert protocol.published[0].values == [0.9]
+
+
+def test_published_numbers_may_be_left_out():
+    protocol, refusals = parse({key: value for key, value in BLOCK.items() if key != "published"})
+    assert (refusals, protocol.published) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("metric", "more", "is_one"),
+    [
+        ("test/acc", {}, True),
+        ("modes/eval_mode_acc", {"label": "test", "minus": "train"}, True),
+        ("test/loss", {}, False),
+        ("activations/mean_of_acc", {"label": "a"}, True),
+        ("classes/accuracy", {"label": "a"}, False),
+    ],
+)
+def test_an_estimate_of_accuracies_is_known_as_one_unless_it_is_of_logarithms(metric, more, is_one):
+    sides = {side: {"arm": arm, "metric": metric, **more} for side, arm in (("left", "bn"), ("right", "none"))}
+    block = changed("claims.0", {"claim": "c", "rule": "difference", **sides})
+    assert parse(block)[0].claims[0].is_of_accuracies is is_one
+    block["claims"][0]["log"] = True
+    assert not parse(block)[0].claims[0].is_of_accuracies
 
 
 @pytest.mark.parametrize("experiment", FULL_NAMES)

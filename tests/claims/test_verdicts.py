@@ -310,7 +310,7 @@ def test_the_terminal_shows_each_claim_with_its_verdict(sweep):
     text = console.export_text()
     (line,) = [line for line in text.splitlines() if line.strip().startswith("bn is better")]
     assert "holds" in line
-    assert "+0.05833 [+0.04594" in line
+    assert "+5.833 points [+4.594" in line
 
 
 LOOKS = (6, 12)

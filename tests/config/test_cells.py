@@ -151,7 +151,7 @@ def test_a_class_in_place_of_a_norms_option_is_the_cell_that_names_it_by_its_key
 
 
 def asked(*overrides):
-    found, refusals = cells_of("config", list(overrides), multirun=True)
+    found, refusals, _ = cells_of("config", list(overrides), multirun=True)
     assert refusals == []
     return [(cell.folder.name.replace("mnist1d-mlp-", ""), len(cell.seeds)) for cell in found]
 
@@ -187,7 +187,7 @@ def test_an_arm_that_a_swept_key_does_not_touch_is_one_cell(data_dir):
 
 
 def test_a_key_that_no_option_of_a_grid_has_is_refused():
-    _, refusals = cells_of("config", ["norm=bn,none", "norm.epz=1"], multirun=True)
+    _, refusals, _ = cells_of("config", ["norm=bn,none", "norm.epz=1"], multirun=True)
     assert [refusal.got for refusal in refusals] == ["no such key"] * len(refusals) != []
 
 
@@ -270,7 +270,7 @@ def launched(config):
 def test_a_grid_has_the_cells_that_hydras_sweeper_launches(overrides, tmp_path, data_dir, monkeypatch):
     monkeypatch.setattr("bn_experiments.config.check.check_cells", lambda *_: [])  # cells alone matter here
     config = multirun(*overrides, f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}")
-    cells, refusals = cells_of("config", overrides_of(config, multirun=True), multirun=True)
+    cells, refusals, _ = cells_of("config", overrides_of(config, multirun=True), multirun=True)
     jobs = launched(config)
     assert refusals == []
     assert cells == [composed("config", job) for job in jobs]
@@ -285,7 +285,7 @@ def test_a_grid_begins_with_the_sweepers_own_parameters(tmp_path, data_dir):
     search = f"hydra.searchpath=[file://{tmp_path}]"
     paths = [f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}"]
     config = multirun(search, "experiment=mine", "model=mlp,lenet", "optimizer.lr=0.3", *paths)
-    cells, refusals = cells_of("config", overrides_of(config, multirun=True), multirun=True)
+    cells, refusals, _ = cells_of("config", overrides_of(config, multirun=True), multirun=True)
     assert refusals == []
     assert cells == [composed("config", [search, *job]) for job in launched(config)]
     assert [(cell.choices["norm"], cell.config["optimizer"]["lr"]) for cell in cells] == [

@@ -601,3 +601,26 @@ def test_a_norm_that_refuses_a_shape_is_named_with_its_layer_and_the_shape(compo
         "model, norm: does not work as set (hidden.0.norm, TakesThreeAxes, does not take (50, 8): AssertionError); "
         "allowed: what the class takes; change the keys of model, norm"
     ]
+
+
+@pytest.mark.parametrize(
+    ("models", "norms", "left_out"),
+    [
+        (["mlp", "lenet"], ["bn", "in"], {"mnist1d-mlp-in": "norm=in: adds nothing to model=mlp"}),
+        (["mlp", "lstm"], ["evonorm_s0"], {"mnist1d-lstm-evonorm_s0": "norm=evonorm_s0: has an activation of its own"}),
+        (["mlp"], ["bn", "in"], {}),  # in one network it is refused
+        (["mlp", "residual_mlp"], ["bn", "in"], {}),  # and so is a norm without a place in any of them
+    ],
+)
+def test_a_grid_of_several_networks_leaves_out_the_cells_whose_norm_has_no_place(cell_with, models, norms, left_out):
+    cells = [cell_with(f"model={model} norm={norm}") for model in models for norm in norms]
+    left, lines = checks.placed(cells, checks.Once())
+    assert [cell.folder.name.partition("-sgd")[0] for cell in cells if cell not in left] == list(left_out)
+    for line, (name, reason) in zip(lines, left_out.items(), strict=True):
+        assert line.startswith(f"left out: {reason}")
+        assert f"(1 of {len(cells)} cells: {name}-" in line
+
+
+def test_what_is_wrong_beside_the_norms_place_is_no_reason_to_leave_a_cell_out(cell_with):
+    cells = [cell_with(f"model={model} norm=in data.batch_size=0") for model in ("mlp", "lenet")]
+    assert checks.placed(cells, checks.Once()) == (cells, [])

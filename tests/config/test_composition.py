@@ -191,7 +191,7 @@ def test_a_right_command_gives_its_cells_and_no_line(data_dir, tmp_path):
         "norm=bn,none",
     ]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cells, refusals = cells_of("config", overrides, multirun=True)
+        cells, refusals, _ = cells_of("config", overrides, multirun=True)
     assert refusals == []
     assert [cell.choices["norm"] for cell in cells] == ["bn", "none"]
 

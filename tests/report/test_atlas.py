@@ -29,7 +29,10 @@ def test_each_claim_of_the_atlas_has_a_row_with_its_verdict_and_a_section_with_i
     assert len(rows) == len(recorded) == 2
     for row, verdict in zip(rows, recorded, strict=True):
         assert f"{verdict['verdict']} |" in row
-        assert f"{verdict['estimate']:+.4g}".replace("-", "\N{MINUS SIGN}") in row
+        assert (
+            f"{verdict['estimate'] * (100 if verdict['is_of_accuracies'] else 1):+.4g}".replace("-", "\N{MINUS SIGN}")
+            in row
+        )
         assert "(#known)" in row
         assert "`python train.py experiment=known` |" in row
         assert row.count(" | ") == 9, "a stranger's bar is no column"

@@ -45,7 +45,7 @@ def test_a_point_for_each_arm_of_the_seeds_that_all_have_against_what_tells_them
         assert rows["value"].tolist() == list(SIZES)
         for size, row in zip(SIZES, rows.to_dict("records"), strict=True):
             result = arms[f"{norm}_{size}"].result
-            own = [result.metrics["test/acc"][result.seeds.index(seed)] for seed in (1, 2, 3)]
+            own = [100 * result.metrics["test/acc"][result.seeds.index(seed)] for seed in (1, 2, 3)]
             np.testing.assert_allclose([row[key] for key in ("mean", "low", "high", "n")], mean_interval(own)[:4])
     assert "theory" in drawing.caption
     pair = Quantity(["bn_8", "bn_64"], "test/acc")

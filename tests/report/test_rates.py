@@ -46,7 +46,7 @@ def test_the_largest_value_that_trains_is_that_of_each_replica(arms):
     center, low, high, _ = mean_interval(np.log([1, 1, 10]).tolist())
     caption = by_value(arms, []).caption
     assert f"bn at least {np.exp(center):.3g} [{np.exp(low):.3g}, {np.exp(high):.3g}]" in caption
-    assert "none 0.1 [0.1, 0.1]" in caption
+    assert "none 0.1, and not at 1" in caption
 
 
 def test_the_difference_is_paired_by_the_seeds_that_tune_and_at_the_best_by_those_that_are_judged(arms):

@@ -217,11 +217,11 @@ def test_the_claims_are_judged_anew_from_the_results(experiment):
 
 
 def test_a_published_number_stands_beside_the_mean_and_the_prediction_interval(page):
-    values = numbers("bn")[:, 1]
+    values = 100 * numbers("bn")[:, 1]
     found = prediction_interval(values.tolist())
-    numbers_shown = [f"{found.mean:.4f}", f"[{found.low:.4f}, {found.high:.4f}]", str(REPLICAS)]
-    place = "✓ inside" if found.low <= 0.75 <= found.high else "✗ outside"
-    assert ["bn", "test accuracy of one run", "0.75", *numbers_shown, place] in page.rows
+    numbers_shown = [f"{found.mean:.2f}", f"[{found.low:.2f}, {found.high:.2f}]", str(REPLICAS)]
+    place = "✓ inside" if found.low <= 75 <= found.high else "✗ outside"
+    assert ["bn", "test accuracy, % of one run", "75", *numbers_shown, place] in page.rows
 
 
 def test_a_published_curve_is_compared_point_by_point_and_counted(page):
@@ -398,8 +398,9 @@ def test_the_markdown_holds_the_verdicts_the_mistakes_and_the_published_numbers(
     assert main([str(tmp_path), "--markdown", str(tmp_path / "page.md")]) == 0
     text = (tmp_path / "page.md").read_text()
     recorded = json.loads((tmp_path / "small" / "verdicts.json").read_text())
-    for each in recorded:
-        assert f"{each['estimate']:+.4g}".replace("-", "\N{MINUS SIGN}") in text
+    of_accuracies, of_sizes = recorded
+    assert f"{100 * of_accuracies['estimate']:+.4g} points".replace("-", "\N{MINUS SIGN}") in text
+    assert f"{of_sizes['estimate']:+.4g} ".replace("-", "\N{MINUS SIGN}") in text
     assert "make reproduce" in text
     assert "It never shuffles." in text
     assert "| published | 0.90 | 0.50 | 0.25 |" in text
@@ -472,12 +473,11 @@ def test_a_protocol_that_cannot_be_read_leaves_a_grid(tmp_path):
 
 def test_no_finished_cells_is_a_line_and_status_one(tmp_path, capsys):
     write_cell(tmp_path / "sweep", "bn", status="interrupted")
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        assert main([str(folder)]) == 1
-        output = capsys.readouterr()
-        assert output.out == ""
-        assert output.err.count("\n") == 1
-        assert "no finished cells" in output.err
+    assert main([str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert "no finished cells" in output.err
     assert not (tmp_path / FILE).exists()
 
 
@@ -550,3 +550,26 @@ def test_the_page_says_what_its_intervals_cover(compose_cell, tmp_path, options,
     text = write_page(tmp_path / "covered").read_text()
     assert f"Intervals cover what differs between replicas: initial weights{covered}" in text
     assert shared in text
+
+
+def test_where_there_is_nothing_to_show_the_line_says_why_and_what_to_do(tmp_path, capsys):
+    write_cell(tmp_path / "failed", "bn", status="failed")
+    one = write_cell(tmp_path / "whole", "bn")
+    (tmp_path / "empty").mkdir()
+    for folder, said in {
+        tmp_path / "failed": "no finished cells (mnist1d-mlp-bn: failed",
+        one: "is the folder of one cell; ",
+        tmp_path / "empty": "no finished cells; ",
+        tmp_path / "nowhere": "is no folder; ",
+    }.items():
+        assert main([str(folder)]) == 1
+        assert f"{folder}: {said}" in capsys.readouterr().err
+
+
+def test_a_recorded_baseline_that_is_no_arm_is_said_and_the_first_arm_takes_its_place(tmp_path):
+    for norm in ("bn", "ln"):
+        write_cell(tmp_path, norm)
+    comparison.write(tmp_path, "nobody", ())
+    text = flat(page_of(tmp_path).text)
+    assert "the baseline nobody, for no arm here has this name; the arms are beside bn" in text
+    assert "difference to bn" in text

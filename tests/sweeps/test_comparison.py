@@ -12,6 +12,8 @@ from rich.console import Console
 from bn_experiments.claims.protocol import parse
 from bn_experiments.config.cells import Cell
 from bn_experiments.records.results import read
+from bn_experiments.report.contents import collect
+from bn_experiments.report.swept import blocks
 from bn_experiments.sweeps.comparison import _compare
 from bn_experiments.sweeps.plan import Plan
 from tests.cells_by_hand import ORIGIN, write_cell
@@ -112,3 +114,53 @@ def test_what_tensorboard_cannot_be_given_costs_nothing_else(sweep):
     assert "no differences in TensorBoard: " in text
     assert (len(rows), verdict["n"]) == (2, 6)
     assert "bn is better" in (sweep / "report.html").read_text()
+
+
+def in_a_grid(sweep, *names):
+    """What the terminal says of a command with these cells, without an experiment."""
+    cells = [Cell(own.cell, own.config, sweep / name, own.seeds) for name in names if (own := read(sweep / name))]
+    console = Console(file=io.StringIO(), width=250, markup=False, highlight=False)
+    _compare(Plan(cells, None), cells, console)
+    return console.file.getvalue()
+
+
+def test_a_command_of_several_arms_compares_them_with_each_other_whatever_else_lies_in_its_folder(sweep):
+    config = {"init": "torch", "probes": {}}
+    write_cell(sweep / "ln", "ln", {"test/acc": NONE}, config=config)
+    assert "difference to none" in in_a_grid(sweep, "bn", "none", "ln")
+    assert "difference to bn" in in_a_grid(sweep, "bn", "ln"), "the first arm, though none lies there too"
+    assert "difference to none" in in_a_grid(sweep, "ln"), "an arm that is added later"
+
+
+def test_a_swept_number_has_its_line_its_tables_and_its_figure(tmp_path):
+    for rate, norms in {"10": (NONE, [0.1] * 6), "0.5": (BN, NONE)}.items():
+        for norm, accuracies in zip(("bn", "none"), norms, strict=True):
+            more = {
+                "config": {"optimizer.lr": rate},
+                "overrides": [f"optimizer.lr={rate}"],
+                "chance": {"test/acc": 0.13},
+            }
+            lost = [norm == "none" and rate == "10" and i < 2 for i in range(6)]
+            losses = [None if each else 1.0 + i / 100 for i, each in enumerate(lost)]
+            metrics = {"test/acc": accuracies, "test/loss": losses}
+            write_cell(tmp_path / f"{norm}-{rate}", norm, metrics, diverged=lost, **more)
+    text = in_a_grid(tmp_path, "bn-10", "none-10", "bn-0.5", "none-0.5")
+    assert text.index("mlp optimizer.lr=0.5") < text.index("mlp optimizer.lr=10"), "in the order of numbers"
+    line = "optimizer.lr, where replicas train: bn up to at least 10; none up to 0.5, and not at 10"
+    gains = np.subtract(NONE, BN).mean(), np.subtract([0.1] * 6, NONE).mean()
+    interaction = f"{100 * (gains[0] - gains[1]):+.2f} ["
+    page, summary = ((tmp_path / name).read_text() for name in ("report.html", "summary.md"))
+    for place in (text, page, summary):
+        assert line in place
+        assert "does optimizer.lr help an arm more than none? test accuracy, points" in place
+        assert interaction in place
+    rows = list(csv.DictReader((tmp_path / "summary.csv").read_text().splitlines()))
+    (own,) = [row for row in rows if row["by"] and row["arm"] == "bn" and row["metric"] == "test/acc"]
+    assert (own["by"], float(own["start"]), float(own["end"])) == ("optimizer.lr", 0.5, 10)
+    assert float(own["difference"]) == pytest.approx(gains[0] - gains[1])
+    ((sweep,),) = [collect(tmp_path)]
+    ((block,),) = [blocks(sweep)]
+    data = block.drawing.data.set_index(["metric", "arm", "value"])
+    assert data.loc[("test/acc", "none", 10.0), "diverged"] == 2
+    assert data.loc[("test/acc", "bn", 0.5), "mean"] == pytest.approx(100 * np.mean(BN))
+    assert np.isnan(data.loc[("test/loss", "none", 10.0), "mean"]), "a replica has no loss"

@@ -53,7 +53,7 @@ class SoFar:
             self._take(folder, result)
         names = {cell.folder: (cell.choices, cell.config) for cell in plan.cells}
         names |= {folder: (result.cell, result.config) for folder, result in there.items()}
-        self.baseline = baseline_of(plan, names)
+        self.baseline = baseline_of(plan, names, {cell.folder for cell in plan.cells})
         self.baselines = {folder for folder, name in arm_names(names).items() if name == self.baseline}
 
     def add(self, folder: Path) -> None:
