@@ -25,11 +25,12 @@ def write_page(folder: Path, images: bool = False) -> Path:
     from bn_experiments.system.files import write_whole
 
     page, sweeps = folder / FILE, collect(folder)
-    if images:
-        from bn_experiments.report.images import shown  # TensorBoard takes a moment
-
-        sections = [section for sweep in sweeps for section in sweep.sections]
-        write_whole(page, html(sweeps, shown(folder, sections)))
-    else:
+    if not images:
         write_whole(page, html(sweeps))
+        return page
+    from bn_experiments.report.images import Images  # TensorBoard takes a moment
+
+    shown = Images(folder, [section for sweep in sweeps for section in sweep.sections])
+    write_whole(page, html(sweeps, shown.draw))
+    shown.write()
     return page

@@ -1,7 +1,7 @@
 """Images: the figures of a sweep's report, as TensorBoard shows them."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,40 +17,47 @@ from bn_experiments.report.drawings import drawings
 FOLDER = "report"
 
 
-def shown(folder: Path, sections: Sequence[Section]) -> Callable[[Section], list[Drawing]]:
-    """A function that gives the drawings of a section, and writes them as the run `report/<settings>` of TensorBoard.
+class Images:
+    """The figures of a report as the run `report` of TensorBoard, each setting's beside those of the others.
 
-    What an earlier command wrote is removed. Where the images cannot be written, a line says why.
+    It is one run for all settings, since TensorBoard shows none of more than 40 runs until one is chosen. An error
+    costs the images alone, and a line says what it is.
 
     Args:
         folder: The folder of the sweep.
-        sections: The sections of the sweep.
+        sections: The sections of its report.
     """
-    settings = in_short([section.context for section in sections])
-    with _attempted():
-        events.remove(folder / FOLDER)
 
-    def drawn(section: Section) -> list[Drawing]:
+    def __init__(self, folder: Path, sections: Sequence[Section]):
+        self.folder = folder / FOLDER
+        self.settings = in_short([section.context for section in sections])
+        cells = (arm.folder for section in sections for arm in section.arms.values())
+        self.written_ns = max(map(results.written_ns, cells), default=0)
+        self.events: list[Event] = []
+
+    def draw(self, section: Section) -> list[Drawing]:
+        """The drawings of a section, of which the images are kept."""
         found = drawings(section)
         with _attempted():
-            run = folder / FOLDER / events.as_folder(settings[section.context])
-            arms = section.arms.values()
-            epoch = max(arm.result.config["trainer"]["max_epochs"] for arm in arms)
-            written_s = max(results.written_ns(arm.folder) for arm in arms) / 1e9
-            events.write(run, (_image(drawing, epoch) for drawing in found), written_s)
+            epoch = max(arm.result.config["trainer"]["max_epochs"] for arm in section.arms.values())
+            self.events += [_image(drawing, epoch, self.settings[section.context]) for drawing in found]
         return found
 
-    return drawn
+    def write(self) -> None:
+        """Writes the images that were drawn, in place of those of an earlier command."""
+        with _attempted():
+            events.remove(self.folder)
+            events.write(self.folder, self.events, self.written_ns / 1e9)
 
 
-def _image(drawing: Drawing, epoch: int) -> Event:
-    about = f"{drawing.caption} {drawing.alt}"
-    return events.image(f"report/{drawing.name}", epoch, *drawing.png(), drawing.title, about)
+def _image(drawing: Drawing, epoch: int, settings: str) -> Event:
+    tag = "/".join(filter(None, ("report", drawing.name, settings)))
+    title = ", ".join(filter(None, (drawing.title, settings)))
+    return events.image(tag, epoch, *drawing.png(), title, f"{drawing.caption} {drawing.alt}")
 
 
 @contextmanager
 def _attempted() -> Iterator[None]:
-    """Within it, an error costs the images alone."""
     try:
         yield
     except Exception as error:  # of a full disk, or of a figure of a user's own
