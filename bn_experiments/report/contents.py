@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bn_experiments.claims import tuned, verdicts
 from bn_experiments.claims.contexts import Context, apart, of_experiment, of_grid
 from bn_experiments.claims.protocol import FILE, Claim, Protocol, parse
@@ -76,6 +78,8 @@ class SweepContents:
         protocol: The protocol of its experiment; a grid has none.
         sections: The sections, one for each context.
         cells: The finished results.
+        compared: The finished results by folder, with those of which a file cannot be drawn.
+        summary: The comparisons of the arms, as in `summary.csv`.
         skipped: One line, with the reason, for each cell or protocol that is left out, and for arms without a baseline.
         baseline: The name of the baseline arm, or all.
         looks: The numbers of replicas at which differences and claims are judged, where there are several.
@@ -86,6 +90,8 @@ class SweepContents:
     protocol: Protocol | None
     sections: list[Section]
     cells: list[Result]
+    compared: dict[Path, Result]
+    summary: pd.DataFrame
     skipped: list[str]
     baseline: str
     looks: tuple[int, ...]
@@ -95,6 +101,11 @@ class SweepContents:
     def title(self) -> str:
         """The title of the experiment, or the name of a grid's folder."""
         return self.protocol.title if self.protocol else self.name
+
+    @property
+    def covers(self) -> list[str]:
+        """What the intervals of its arms cover, each answer once."""
+        return list(dict.fromkeys(text for section in self.sections for text in section.covers))
 
     @property
     def minutes(self) -> float:
@@ -125,16 +136,17 @@ def _sweep(folder: Path, top: Path) -> SweepContents:
     skipped += [f"{cell.name}: damaged: its {reason}" for cell, reason in unreadable.items()]
     shown = {cell: result for cell, result in cells.items() if cell not in unreadable}
     baseline, looks = baseline_in(folder), looks_in(folder)
+    summary = summarise(cells, baseline, looks)
     rows_of: dict[str, Rows] = {}
-    if cells:
-        for row in summarise(cells, baseline, looks).to_dict("records"):
-            rows_of.setdefault(row["folder"], {}).setdefault(row["metric"], []).append(row)
+    for row in summary.to_dict("records"):
+        rows_of.setdefault(row["folder"], {}).setdefault(row["metric"], []).append(row)
     contexts = of_experiment(protocol, cells) if protocol else of_grid(cells)
     drawn = [_without(unreadable, context) for context in contexts]
     sections = _of_experiment(protocol, folder, cells, drawn, rows_of) if protocol else _of_grid(cells, drawn, rows_of)
     newest = max(map(results.written_ns, shown), default=0) / 1e9
     lines += [*map(str, twins), *([] if protocol else apart(contexts, baseline))]
-    return SweepContents(name, protocol, sections, list(shown.values()), skipped + lines, baseline, looks, newest)
+    done = list(shown.values())
+    return SweepContents(name, protocol, sections, done, cells, summary, skipped + lines, baseline, looks, newest)
 
 
 def _whole_cells(folder: Path) -> tuple[dict[Path, Result], list[str]]:

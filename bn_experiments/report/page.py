@@ -19,18 +19,38 @@ from bn_experiments.figures.arms import loss_unit
 from bn_experiments.figures.drawing import Drawing
 from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.refusal import Refusal
-from bn_experiments.report import words
+from bn_experiments.report import comparisons, words
+from bn_experiments.report.comparisons import METRICS
 from bn_experiments.report.contents import Section, SweepContents
+from bn_experiments.report.curves import curves
 from bn_experiments.report.drawings import drawings, quantities
+from bn_experiments.report.vega import runtime
 from bn_experiments.system.files import write_whole
 
 HTML, MARKDOWN, ATLAS = "report.html.jinja", "report.md.jinja", "atlas.md.jinja"
-METRICS = {"test/acc": ("test accuracy", 100, 2), "test/loss": ("test loss", 1, 4)}
+MOST_ILLUSTRATED = 12  # settings of a sweep whose figures its page holds; with those of a large grid it would not open
+# what a browser lets the page do: it loads nothing, whatever it holds; Vega compiles what its charts compute
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "base-uri 'none'; form-action 'none'"
+)
 
 
 def html(sweeps: Sequence[SweepContents]) -> str:
     """The page as HTML, the same for the same results."""
-    return _render(HTML, sweeps, counts=counts(sweeps), drawings=drawings, svg_uri=svg_uri, csv_uri=csv_uri)
+    return _render(
+        HTML,
+        sweeps,
+        counts=counts(sweeps),
+        parts=parts,
+        comparisons=comparisons,
+        drawings=drawings,
+        curves=curves,
+        runtime=runtime,
+        svg_uri=svg_uri,
+        csv_uri=csv_uri,
+        policy=POLICY,
+    )
 
 
 def markdown(sweeps: Sequence[SweepContents]) -> str:
@@ -95,6 +115,7 @@ def _render(template: str, sweeps: Sequence[SweepContents], **more: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["md"] = words.as_markdown
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment.get_template(template).render(
         sweeps=sweeps,
         date=newest(sweeps),
@@ -112,6 +133,12 @@ def newest(sweeps: Sequence[SweepContents]) -> str:
     """The day of the newest result, in UTC."""
     day = datetime.fromtimestamp(max(sweep.newest for sweep in sweeps), UTC)
     return f"{day.day} {day:%B %Y}"
+
+
+def parts(sweep: SweepContents) -> list[tuple[Section, bool]]:
+    """The sections that the page shows apart, and whether with figures: the first ones, and those with published numbers."""
+    found = [(section, i < MOST_ILLUSTRATED) for i, section in enumerate(sweep.sections)]
+    return [(section, illustrated) for section, illustrated in found if illustrated or section.comparisons]
 
 
 def counts(sweeps: Sequence[SweepContents]) -> dict[str, int]:

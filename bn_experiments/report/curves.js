@@ -1,0 +1,130 @@
+// Curves: the figures of learning as charts of what is chosen, drawn by Vega-Lite when they come into view.
+function draw(figure) {
+  const data = figure.data ??= JSON.parse(figure.querySelector("script").textContent);
+  const chart = figure.querySelector(".chart");
+  if (!chart.clientWidth) return;  // in print
+  const chosen = name => figure.querySelector(`[name$=".${name}"]`)?.value ?? "";
+  const boxes = [...figure.querySelectorAll("[type=checkbox]")];
+  const choice = {
+    arms: data.arms.map((_, i) => i).filter(i => boxes[i].checked),
+    single: chosen("show") === "replicas",
+    x: chosen("x") || "linear",
+    y: chosen("y"),
+    over: Math.max(1, parseInt(chosen("over")) || 1),
+  };
+  const metrics = data.metrics.map((_, i) => i).filter(i => ["", data.metrics[i].key].includes(chosen("metric")));
+  const columns = chart.clientWidth < 520 ? 1 : metrics.length;
+  const width = Math.floor((chart.clientWidth - 12) / columns) - 48;
+  const specification = {
+    columns,
+    concat: metrics.map(metric => panel(data, metric, choice, width)),
+    spacing: {column: 48, row: 24},
+    bounds: "flush",
+    background: "white",
+    config: {
+      font: "Helvetica, Arial, sans-serif", view: {stroke: null},
+      axis: {gridColor: "#e4e4e4", labelFontSize: 11, titleFontWeight: "normal", labelOverlap: true},
+    },
+    description: figure.querySelector("img").alt,
+  };
+  figure.embedded?.finalize();
+  const options = {mode: "vega-lite", renderer: "canvas", actions: false, defaultStyle: false};
+  vegaEmbed(chart, specification, options).then(embedded => {
+    figure.embedded = embedded;
+    figure.classList.add("drawn");
+    performance.mark("chart");
+  });
+}
+
+function panel(data, metric, choice, width) {
+  const {label, log} = data.metrics[metric];
+  const isLog = choice.y ? choice.y === "log" : log;
+  const values = data.curves.filter(curve => curve.metric === metric && choice.arms.includes(curve.arm))
+    .flatMap(curve => rowsOf(curve, data.arms[curve.arm], choice.single));
+  const published = data.published.filter(curve => curve.metric === metric && choice.arms.includes(curve.arm))
+    .flatMap(curve => curve.x.map((x, i) => ({x, y: curve.y[i], arm: data.arms[curve.arm].name})));
+  const hasIntervals = values.some(row => row.low != null);
+  const names = data.arms.map(arm => arm.name);
+  const hover = `hover_${metric}`;
+  const number = (field, title) => ({field, title, type: "quantitative", format: ".4~g"});
+  const more = choice.single ? [{field: "seed"}]
+    : [...(hasIntervals ? [number("low", "99% from"), number("high", "to")] : []), {field: "n"}];
+  return {
+    width,
+    height: 230,
+    title: {text: label, anchor: "start", fontWeight: "normal"},
+    data: {values},
+    transform: [
+      ...(isLog ? [{filter: "datum.y > 0"}] : []),
+      ...(choice.over > 1 ? [{
+        window: ["y", "low", "high"].slice(0, choice.single ? 1 : 3).map(field => ({op: "mean", field, as: field})),
+        frame: [-Math.floor((choice.over - 1) / 2), Math.floor(choice.over / 2)],
+        groupby: ["arm", "seed"],
+        sort: [{field: "x"}],
+      }] : []),
+      {joinaggregate: [{op: "min", field: "y", as: "least"}]},
+      ...(isLog ? [{calculate: "datum.low == null ? null : max(datum.low, datum.least / 1.5)", as: "low"}] : []),
+    ],
+    encoding: {
+      x: {
+        field: "x", type: "quantitative", title: data.x === "step" ? "step (mini-batches seen)" : data.x,
+        scale: scale(choice.x), axis: {grid: false, tickMinStep: 1, tickCount: Math.ceil(width / 60)},
+      },
+      y: {field: "y", type: "quantitative", title: null, scale: scale(isLog ? "log" : "linear")},
+      color: {field: "arm", scale: {domain: names, range: data.arms.map(arm => arm.color)}, legend: null},
+    },
+    layer: [
+      ...(hasIntervals ? [{
+        mark: {type: "area", opacity: 0.18}, encoding: {y: {field: "low", type: "quantitative"}, y2: {field: "high"}},
+      }] : []),
+      {
+        mark: {type: "line", strokeWidth: choice.single ? 0.8 : 1.6},
+        encoding: {
+          detail: {field: "seed"},
+          strokeDash: {field: "arm", scale: {domain: names, range: data.arms.map(arm => arm.dash)}, legend: null},
+        },
+      },
+      ...(published.length ? [{data: {values: published}, transform: [], mark: {type: "point", size: 45}}] : []),
+      {
+        params: [{name: hover, select: {type: "point", on: "pointermove", clear: "pointerout", nearest: true}}],
+        mark: {type: "point", filled: true, size: 60},
+        encoding: {
+          opacity: {condition: {param: hover, empty: false, value: 1}, value: 0},
+          tooltip: [{field: "arm"}, {field: "x", title: data.x}, number("y", label), ...more],
+        },
+      },
+    ],
+  };
+}
+
+function scale(type) {
+  return type === "log" ? {type, nice: false} : {type, nice: false, zero: false};
+}
+
+function rowsOf(curve, arm, single) {
+  const at = (y, i) => ({arm: arm.name, x: curve.first + i * curve.by, y});
+  return single
+    ? curve.replicas.flatMap((values, j) => values.map((y, i) => ({...at(y, i), seed: arm.seeds[j]})))
+    : curve.mean.map((y, i) => ({...at(y, i), low: curve.low[i], high: curve.high[i], n: curve.n[i]}));
+}
+
+const views = new IntersectionObserver(entries => {
+  for (const {target, isIntersecting} of entries) {
+    if (isIntersecting && !target.isSeen) {
+      target.isSeen = true;
+      draw(target);
+    }
+  }
+}, {rootMargin: "400px"});
+const widths = new ResizeObserver(entries => {
+  for (const {target, contentRect} of entries) {
+    if (target.width && Math.abs(target.width - contentRect.width) > 1 && target.isSeen) draw(target);
+    target.width = contentRect.width;
+  }
+});
+for (const figure of document.querySelectorAll("figure.curves")) {
+  views.observe(figure);
+  widths.observe(figure);
+  figure.closest(".sweep").addEventListener("chosen", () => figure.isSeen && draw(figure));
+  figure.addEventListener("chosen", () => draw(figure));
+}
