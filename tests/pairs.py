@@ -44,9 +44,7 @@ def slow(*values: Any) -> list[Any]:
 
 def pairs() -> list[Any]:
     """The models and norms as parameters of a test; most pairs are slow."""
-    quick = {("mlp", norm) for norm in ("none", "wn", "evonorm_s0")} | {
-        (model, "bn") for model in MODELS
-    }
+    quick = {("mlp", norm) for norm in ("none", "wn", "evonorm_s0")} | {(model, "bn") for model in MODELS}
     quick |= {("lenet", "frn")}
     every = [(model, norm) for model in MODELS for norm in NORMS]
     return [pytest.param(*each, marks=[] if each in quick else pytest.mark.slow) for each in every]

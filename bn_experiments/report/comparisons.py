@@ -137,7 +137,7 @@ def _table(sweep: SweepContents, rows: Sequence[tuple[str, Numbers]], named: Map
     replicas = {folder.name: len(cell.seeds) for folder, cell in sweep.compared.items()}
     found = []
     for baseline, row in rows:
-        other = "" if pd.isna(row["baseline"]) else row["baseline"]
+        other: str = "" if pd.isna(row["baseline"]) else row["baseline"]
         arm = named[row["folder"]]
         found.append(
             Row(
@@ -147,7 +147,7 @@ def _table(sweep: SweepContents, rows: Sequence[tuple[str, Numbers]], named: Map
                 " at ".join(filter(None, (arm, row["tuned"]))) + MIXED * row["mixed_code"],
                 named.get(folders.get((*_place(row), other), ""), other),
                 row,
-                dict(_texts(row, factor, digits)),
+                {key: text.replace(", ", ",\N{NO-BREAK SPACE}") for key, text in _texts(row, factor, digits)},
                 replicas[row["folder"]],
             )
         )

@@ -18,7 +18,7 @@ function draw(figure) {
   const specification = {
     columns,
     concat: metrics.map(metric => panel(data, metric, choice, width)),
-    spacing: {column: 48, row: 24},
+    spacing: {column: 48, row: 72},
     bounds: "flush",
     background: "white",
     config: {
@@ -45,6 +45,8 @@ function panel(data, metric, choice, width) {
     .flatMap(curve => curve.x.map((x, i) => ({x, y: curve.y[i], arm: data.arms[curve.arm].name})));
   const hasIntervals = values.some(row => row.low != null);
   const names = data.arms.map(arm => arm.name);
+  const [places, most] = [[...new Set(values.map(row => row.x))], Math.ceil(width / 60)];
+  const ticks = places.length <= most ? {values: places} : {tickCount: most, tickMinStep: 1};
   const hover = `hover_${metric}`;
   const number = (field, title) => ({field, title, type: "quantitative", format: ".4~g"});
   const more = choice.single ? [{field: "seed"}]
@@ -52,7 +54,7 @@ function panel(data, metric, choice, width) {
   return {
     width,
     height: 230,
-    title: {text: label, anchor: "start", fontWeight: "normal"},
+    title: {text: label, anchor: "start", frame: "group", offset: 12, fontWeight: "normal"},
     data: {values},
     transform: [
       ...(isLog ? [{filter: "datum.y > 0"}] : []),
@@ -68,7 +70,7 @@ function panel(data, metric, choice, width) {
     encoding: {
       x: {
         field: "x", type: "quantitative", title: data.x === "step" ? "step (mini-batches seen)" : data.x,
-        scale: scale(choice.x), axis: {grid: false, tickMinStep: 1, tickCount: Math.ceil(width / 60)},
+        scale: scale(choice.x), axis: {grid: false, ...ticks},
       },
       y: {field: "y", type: "quantitative", title: null, scale: scale(isLog ? "log" : "linear")},
       color: {field: "arm", scale: {domain: names, range: data.arms.map(arm => arm.color)}, legend: null},

@@ -8,6 +8,7 @@ import pandas as pd
 
 from bn_experiments.figures.arms import Arm, arms_in, loss_unit
 from bn_experiments.figures.drawing import Drawing
+from bn_experiments.records.quantities import STEP_LOSS
 from bn_experiments.report import learning
 
 MOST_REPLICAS = 20  # of an arm, whose curves the page holds one by one
@@ -25,26 +26,26 @@ def curves(drawing: Drawing, arms: Mapping[str, Arm]) -> dict[str, Any] | None:
     Returns:
         x: The name of the axis, step or epoch.
         arms: The name, title, colour, dashes, and the seeds of the first replicas of each arm.
-        metrics: The key, the label with its unit, and whether the axis is logarithmic, as in the figure, of each metric.
+        metrics: The key of each metric, its label with the unit, and whether the figure's axis is logarithmic.
         curves: For each metric and arm the index of both, the first x, the distance `by` of two, mean, low, high and n
             of each point, and the values of the first replicas; null where there is none.
         published: The curves that were published, with the index of metric and arm.
     """
     if drawing.name not in learning.NAMES:
         return None
-    data = drawing.data
-    x = "epoch" if "epoch" in data else "step"
-    metrics = list(dict.fromkeys(data["metric"])) if "metric" in data else [learning.STEP_LOSS]
-    shown = arms_in(data, arms)
+    x = "epoch" if "epoch" in drawing.data else "step"
+    data = drawing.data if "metric" in drawing.data else drawing.data.assign(metric=STEP_LOSS)
+    metrics, shown = list(dict.fromkeys(data["metric"])), arms_in(data, arms)
+    parts = dict(iter(data.groupby(["metric", "arm"])))
     return {
         "x": x,
         "arms": [_look(arm) for arm in shown],
-        "metrics": [_metric(metric, _of(metric, data), shown) for metric in metrics],
+        "metrics": [_metric(metric, data[data["metric"] == metric], shown) for metric in metrics],
         "curves": [
-            {"metric": i, "arm": j, **_curve(own, x, arm, metric)}
+            {"metric": i, "arm": j, **_curve(parts[metric, arm.name], x, arm, metric)}
             for i, metric in enumerate(metrics)
             for j, arm in enumerate(shown)
-            if len(own := _of(metric, data)[lambda rows, name=arm.name: rows["arm"] == name])
+            if (metric, arm.name) in parts
         ],
         "published": [
             {"metric": i, "arm": j, "x": rounded(at), "y": rounded(values)}
@@ -63,10 +64,6 @@ def rounded(values: Iterable[float]) -> list[float | int | None]:
     """
     short = [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in values]
     return [int(value) if value is not None and value.is_integer() else value for value in short]
-
-
-def _of(metric: str, data: pd.DataFrame) -> pd.DataFrame:
-    return data[data["metric"] == metric] if "metric" in data else data
 
 
 def _look(arm: Arm) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bn_experiments.claims.contexts import ALL
 from bn_experiments.claims.oracle import numbers
-from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.tables import MIXED
 from bn_experiments.figures.arms import loss_unit
 from bn_experiments.figures.drawing import Drawing
@@ -22,8 +21,9 @@ from bn_experiments.refusal import Refusal
 from bn_experiments.report import comparisons, words
 from bn_experiments.report.comparisons import METRICS
 from bn_experiments.report.contents import Section, SweepContents
-from bn_experiments.report.curves import curves
-from bn_experiments.report.drawings import drawings, quantities
+from bn_experiments.report.curves import MOST_REPLICAS, curves
+from bn_experiments.report.drawings import drawings
+from bn_experiments.report.published import compared
 from bn_experiments.report.vega import runtime
 from bn_experiments.system.files import write_whole
 
@@ -46,6 +46,7 @@ def html(sweeps: Sequence[SweepContents]) -> str:
         comparisons=comparisons,
         drawings=drawings,
         curves=curves,
+        most_replicas=MOST_REPLICAS,
         runtime=runtime,
         svg_uri=svg_uri,
         csv_uri=csv_uri,
@@ -136,7 +137,7 @@ def newest(sweeps: Sequence[SweepContents]) -> str:
 
 
 def parts(sweep: SweepContents) -> list[tuple[Section, bool]]:
-    """The sections that the page shows apart, and whether with figures: the first ones, and those with published numbers."""
+    """The sections that have a part of the page, for published numbers or figures, and whether they have figures."""
     found = [(section, i < MOST_ILLUSTRATED) for i, section in enumerate(sweep.sections)]
     return [(section, illustrated) for section, illustrated in found if illustrated or section.comparisons]
 
@@ -172,42 +173,6 @@ def machines(sweeps: Sequence[SweepContents]) -> dict[str, list[str]]:
         ],
     }
     return {name: sorted(set(values)) for name, values in found.items() if values}
-
-
-def compared(section: Section) -> dict[str, list[dict[str, Any]]]:
-    """The published numbers beside the measured ones: curves by quantity, then what is a single number."""
-    named = quantities(section.arms.values())
-    curves: dict[str, list[dict[str, Any]]] = {}
-    single: list[dict[str, Any]] = []
-    for comparison in section.comparisons:
-        table = _table(comparison, section, named)
-        if len(comparison.published.values) == 1 or comparison.reason:
-            single.append(table)
-        else:
-            curves.setdefault(table["quantity"], []).append(table)
-    return {**curves, "": single} if single else curves
-
-
-def _table(comparison: Comparison, section: Section, named: Mapping[str, str]) -> dict[str, Any]:
-    published, quantity = comparison.published, words.quantity(comparison.published, named)
-    about = {"arm": published.arm, "quantity": quantity, "note": published.note, "n": comparison.n}
-    values = words.as_published(published.values)
-    if comparison.reason:
-        return {**about, "reason": comparison.reason, "published": ", ".join(values), "rows": []}
-    heading, labels = words.axis(comparison, section.arms)
-    digits = words.decimals([*comparison.mean, *published.values])
-    numbers = zip(labels, values, comparison.mean, comparison.low, comparison.high, comparison.inside, strict=False)
-    rows = [
-        {
-            "label": label,
-            "published": value,
-            "mean": words.number(mean, digits),
-            "interval": words.between(low, high, digits),
-            "inside": None if math.isnan(low) else inside,  # NaN below two replicas
-        }
-        for label, value, mean, low, high, inside in numbers
-    ]
-    return {**about, "reason": None, "heading": heading, "rows": rows}
 
 
 def summarised(section: Section) -> dict[str, list[dict[str, str]]]:

@@ -23,7 +23,7 @@ def runtime() -> str:
         return kept.read_bytes().decode()
     import vl_convert
 
-    script = vl_convert.javascript_bundle()
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     with suppress(OSError):  # a package that others installed
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, script)
