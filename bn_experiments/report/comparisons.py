@@ -87,7 +87,7 @@ def baselines(sweep: SweepContents) -> list[str]:
     shown = sweep.summary[sweep.summary["metric"].isin(METRICS)]
     names = list(dict.fromkeys([sweep.baseline, *shown["arm"], ALL]))
     arms = [own["arm"].nunique() for _, own in shown.groupby([*CONTEXT, "metric"])]
-    rows = sum(count * (len(names) - 1) + count * (count - 1) // 2 for count in arms)
+    rows = sum(count * (len(names) - 1) + count * (count - 1) // 2 + 1 for count in arms)
     return names if rows <= MOST_ROWS else names[:1]
 
 

@@ -12,12 +12,14 @@ function draw(figure) {
     y: chosen("y"),
     over: Math.max(1, parseInt(chosen("over")) || 1),
   };
-  const metrics = data.metrics.map((_, i) => i).filter(i => ["", data.metrics[i].key].includes(chosen("metric")));
+  const curves = data.curves.filter(({arm, metric}) => choice.arms.includes(arm)
+    && ["", data.metrics[metric].key].includes(chosen("metric")));
+  const metrics = [...new Set(curves.map(curve => curve.metric))];
   const columns = chart.clientWidth < 520 ? 1 : metrics.length;
   const width = Math.floor((chart.clientWidth - 12) / columns) - 48;
   const specification = {
     columns,
-    concat: metrics.map(metric => panel(data, metric, choice, width)),
+    concat: metrics.map(metric => panel(data, curves, metric, choice, width)),
     spacing: {column: 48, row: 72},
     bounds: "flush",
     background: "white",
@@ -28,6 +30,10 @@ function draw(figure) {
     description: figure.querySelector("img").alt,
   };
   figure.embedded?.finalize();
+  if (!metrics.length) {
+    figure.classList.add("drawn");
+    return chart.replaceChildren();
+  }
   const options = {mode: "vega-lite", renderer: "canvas", actions: false, defaultStyle: false};
   vegaEmbed(chart, specification, options).then(embedded => {
     figure.embedded = embedded;
@@ -36,10 +42,10 @@ function draw(figure) {
   });
 }
 
-function panel(data, metric, choice, width) {
+function panel(data, curves, metric, choice, width) {
   const {label, log} = data.metrics[metric];
   const isLog = choice.y ? choice.y === "log" : log;
-  const values = data.curves.filter(curve => curve.metric === metric && choice.arms.includes(curve.arm))
+  const values = curves.filter(curve => curve.metric === metric)
     .flatMap(curve => rowsOf(curve, data.arms[curve.arm], choice.single));
   const published = data.published.filter(curve => curve.metric === metric && choice.arms.includes(curve.arm))
     .flatMap(curve => curve.x.map((x, i) => ({x, y: curve.y[i], arm: data.arms[curve.arm].name})));
@@ -48,9 +54,8 @@ function panel(data, metric, choice, width) {
   const [places, most] = [[...new Set(values.map(row => row.x))], Math.ceil(width / 60)];
   const ticks = places.length <= most ? {values: places} : {tickCount: most, tickMinStep: 1};
   const hover = `hover_${metric}`;
-  const number = (field, title) => ({field, title, type: "quantitative", format: ".4~g"});
-  const more = choice.single ? [{field: "seed"}]
-    : [...(hasIntervals ? [number("low", "99% from"), number("high", "to")] : []), {field: "n"}];
+  const of = field => choice.over > 1 ? `${field}_over` : field;
+  const low = `datum.${of("low")}`;
   return {
     width,
     height: 230,
@@ -59,25 +64,25 @@ function panel(data, metric, choice, width) {
     transform: [
       ...(isLog ? [{filter: "datum.y > 0"}] : []),
       ...(choice.over > 1 ? [{
-        window: ["y", "low", "high"].slice(0, choice.single ? 1 : 3).map(field => ({op: "mean", field, as: field})),
+        window: ["y", "low", "high"].map(field => ({op: "mean", field, as: of(field)})),
         frame: [-Math.floor((choice.over - 1) / 2), Math.floor(choice.over / 2)],
         groupby: ["arm", "seed"],
         sort: [{field: "x"}],
       }] : []),
-      {joinaggregate: [{op: "min", field: "y", as: "least"}]},
-      ...(isLog ? [{calculate: "datum.low == null ? null : max(datum.low, datum.least / 1.5)", as: "low"}] : []),
+      {joinaggregate: [{op: "min", field: of("y"), as: "least"}]},
+      {calculate: isLog ? `${low} == null ? null : max(${low}, datum.least / 1.5)` : low, as: "foot"},
     ],
     encoding: {
       x: {
         field: "x", type: "quantitative", title: data.x === "step" ? "step (mini-batches seen)" : data.x,
         scale: scale(choice.x), axis: {grid: false, ...ticks},
       },
-      y: {field: "y", type: "quantitative", title: null, scale: scale(isLog ? "log" : "linear")},
+      y: {field: of("y"), type: "quantitative", title: null, scale: scale(isLog ? "log" : "linear")},
       color: {field: "arm", scale: {domain: names, range: data.arms.map(arm => arm.color)}, legend: null},
     },
     layer: [
       ...(hasIntervals ? [{
-        mark: {type: "area", opacity: 0.18}, encoding: {y: {field: "low", type: "quantitative"}, y2: {field: "high"}},
+        mark: {type: "area", opacity: 0.18}, encoding: {y: {field: "foot", type: "quantitative"}, y2: {field: of("high")}},
       }] : []),
       {
         mark: {type: "line", strokeWidth: choice.single ? 0.8 : 1.6},
@@ -86,17 +91,32 @@ function panel(data, metric, choice, width) {
           strokeDash: {field: "arm", scale: {domain: names, range: data.arms.map(arm => arm.dash)}, legend: null},
         },
       },
-      ...(published.length ? [{data: {values: published}, transform: [], mark: {type: "point", size: 45}}] : []),
+      ...(published.length ? [{
+        data: {values: published}, mark: {type: "point", size: 45}, encoding: {y: {field: "y", type: "quantitative"}},
+      }] : []),
       {
         params: [{name: hover, select: {type: "point", on: "pointermove", clear: "pointerout", nearest: true}}],
         mark: {type: "point", filled: true, size: 60},
         encoding: {
           opacity: {condition: {param: hover, empty: false, value: 1}, value: 0},
-          tooltip: [{field: "arm"}, {field: "x", title: data.x}, number("y", label), ...more],
+          tooltip: {value: {expr: told(data.x, label, of, choice.single, hasIntervals)}},
         },
       },
     ],
   };
+}
+
+// What a pointer is told, as an expression of Vega; the datum of the cell of a point is the mark of the point.
+function told(x, label, of, single, hasIntervals) {
+  const point = "(datum.datum || datum)";
+  const number = (title, field, format) => `${JSON.stringify(title)}: format(${point}.${field}, "${format}")`;
+  const numbers = [
+    number(x, "x", "~f"),
+    number(label, of("y"), ".4~g"),
+    ...(hasIntervals ? [number("99% from", of("low"), ".4~g"), number("to", of("high"), ".4~g")] : []),
+    single ? number("seed", "seed", "d") : number("n", "n", "d"),
+  ];
+  return `{"arm": ${point}.arm, ${numbers.join(", ")}}`;
 }
 
 function scale(type) {

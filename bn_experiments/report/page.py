@@ -1,12 +1,10 @@
 """The page: the contents and their figures as one HTML file that needs nothing else, or as Markdown without figures."""
 
-import base64
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -23,6 +21,7 @@ from bn_experiments.report.comparisons import METRICS
 from bn_experiments.report.contents import Section, SweepContents
 from bn_experiments.report.curves import MOST_REPLICAS, curves
 from bn_experiments.report.drawings import drawings
+from bn_experiments.report.embedding import csv_uri, svg_uri
 from bn_experiments.report.published import compared
 from bn_experiments.report.vega import runtime
 from bn_experiments.system.files import write_whole
@@ -196,14 +195,3 @@ def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
             for row in rows.get(metric, [])
         ]
     return {heading: rows for heading, rows in found.items() if rows}
-
-
-def svg_uri(drawing: Drawing) -> str:
-    """The figure as a data URI."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(drawing.svg.encode()).decode()}"
-
-
-def csv_uri(drawing: Drawing) -> str:
-    """The figure's numbers as a data URI."""
-    table = drawing.data.to_csv(index=False, float_format="%.7g")
-    return f"data:text/csv;charset=utf-8,{quote(table, safe=',;:+()[]')}"

@@ -1,4 +1,3 @@
-import base64
 import io
 import json
 import os
@@ -139,7 +138,7 @@ def write_experiment(folder, described=None, **cell):
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its elements, its text, its scripts, and the cells of each row of a table."""
+    """What a browser would make of a page: its elements, its text, its scripts, and the cells of each table's rows."""
 
     def __init__(self, text):
         super().__init__()
@@ -282,7 +281,7 @@ def test_the_page_needs_nothing_but_itself(page):
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert page.all("img")
     for image in page.all("img"):
-        assert image["src"].startswith("data:image/svg+xml;base64,")
+        assert image["src"].startswith("data:image/svg+xml,")
         assert len(image["alt"]) > 20
     for _, attributes in page.elements:
         for name in ("src", "href", "srcset", "action", "data", "style"):
@@ -292,7 +291,7 @@ def test_the_page_needs_nothing_but_itself(page):
 
 def test_a_figure_needs_nothing_but_itself(page):
     for image in page.all("img"):
-        svg = base64.b64decode(image["src"].partition(",")[2]).decode()
+        svg = unquote(image["src"].partition(",")[2])
         links = re.findall(r'(?:href|src)="([^"]*)"', svg) + re.findall(r"url\(([^)]*)\)", svg)
         assert all(link.startswith(("#", "data:")) for link in links)
         assert "<script" not in svg
@@ -309,8 +308,8 @@ def test_the_numbers_behind_the_loss_are_those_of_metrics_csv(experiment, page):
         table = pd.read_csv(next(experiment.glob(f"*-{norm}")) / "metrics.csv")
         steps = table[table["name"] == "train/step_loss"].groupby("step")["value"]
         own = found[found["arm"] == norm]
-        assert own["mean"].tolist() == pytest.approx(steps.mean().tolist(), rel=1e-6)
-        assert own["low"].tolist() == pytest.approx([mean_interval(v.tolist()).low for _, v in steps], rel=1e-6)
+        assert own["mean"].tolist() == pytest.approx(steps.mean().tolist(), rel=1e-5)
+        assert own["low"].tolist() == pytest.approx([mean_interval(v.tolist()).low for _, v in steps], rel=1e-5)
         assert set(own["n"]) == {REPLICAS}
 
 
@@ -320,7 +319,7 @@ def test_the_numbers_behind_the_epochs_are_those_of_metrics_csv(experiment, page
     for metric, factor in (("val/loss", 1), ("val/acc", 100)):
         means = table[table["name"] == metric].groupby("epoch")["value"].mean()
         own = found[(found["metric"] == metric) & (found["arm"] == "bn")]
-        assert own["mean"].tolist() == pytest.approx((factor * means).tolist(), rel=1e-6)
+        assert own["mean"].tolist() == pytest.approx((factor * means).tolist(), rel=1e-5)
 
 
 def test_the_numbers_behind_a_probe_are_those_of_probes_npz(experiment, page):
@@ -330,7 +329,7 @@ def test_the_numbers_behind_a_probe_are_those_of_probes_npz(experiment, page):
         for moment, at in {"start": 0, "end": -1}.items():
             own = found[(found["arm"] == norm) & (found["moment"] == moment)]
             assert own["place"].tolist() == list(PLACES)
-            assert own["mean"].tolist() == pytest.approx(arrays["sizes/size"][at].mean(0).tolist(), rel=1e-6)
+            assert own["mean"].tolist() == pytest.approx(arrays["sizes/size"][at].mean(0).tolist(), rel=1e-5)
 
 
 def test_a_probe_that_was_not_asked_for_leaves_its_figures_out(tmp_path, page):
@@ -385,7 +384,7 @@ def test_a_stranger_s_words_never_become_markup(tmp_path):
     assert [[arm["name"] for arm in each["arms"]] for each in data] == [[HOSTILE, "none"]] * 2
     assert found.text.count(HOSTILE) > 8
     for image in found.all("img"):
-        assert "<script" not in base64.b64decode(image["src"].partition(",")[2]).decode()
+        assert "<script" not in unquote(image["src"].partition(",")[2])
     assert HOSTILE in set(csv_of(found, "sizes")["place"])
 
 
