@@ -82,13 +82,13 @@ class Table:
 def baselines(sweep: SweepContents) -> list[str]:
     """The baselines by which the page can show a sweep: its own, then each of its arms, then all pairs.
 
-    Its own alone where the rows would be more than `MOST_ROWS`.
+    Its own alone where the rows would be more than `MOST_ROWS`, or where there is one arm.
     """
     shown = sweep.summary[sweep.summary["metric"].isin(METRICS)]
     names = list(dict.fromkeys([sweep.baseline, *shown["arm"], ALL]))
     arms = [own["arm"].nunique() for _, own in shown.groupby([*CONTEXT, "metric"])]
     rows = sum(count * (len(names) - 1) + count * (count - 1) // 2 + 1 for count in arms)
-    return names if rows <= MOST_ROWS else names[:1]
+    return names if rows <= MOST_ROWS and shown["arm"].nunique() > 1 else names[:1]
 
 
 def arms_of(tables: Sequence[Table]) -> list[str]:

@@ -55,15 +55,16 @@ class Axis:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """The place and the text of each tick, 0 among them.
+        """The place and the text of each tick that is not at an end of the axis, and of 0.
 
         >>> Axis(-0.005, 0.045, 100).ticks
         [(10.0, '0'), (50.0, '+2'), (90.0, '+4')]
         """
         values = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(self.factor * self.low, self.factor * self.high)
-        inside = [value for value in map(float, values) if self.low <= value / self.factor <= self.high]
-        texts = [f"{value:+g}".replace("-", MINUS) if value else "0" for value in inside]
-        return [(self.place(value / self.factor), text) for value, text in zip(inside, texts, strict=True)]
+        texts = {
+            self.place(value / self.factor): f"{value:+g}".replace("-", MINUS) for value in map(float, values) if value
+        }
+        return sorted([(self.place(0.0), "0"), *((at, text) for at, text in texts.items() if 5 < at < 95)])
 
     def mark(self, row: Mapping[Hashable, Any]) -> Mark | None:
         """The interval of a row of `summary.summarise`; None where it has no difference."""

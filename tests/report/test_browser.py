@@ -185,6 +185,7 @@ def test_an_arm_that_is_taken_out_leaves_tables_and_charts_and_its_boxes_agree(o
     assert not [row for row in page.evaluate(ROWS) if "-ln-" in row["folder"] or row["other"] == "ln"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("column", ["difference", "p", "mean"])
 def test_a_heading_sorts_by_its_numbers_with_the_keyboard_and_once_more_the_other_way(opened, column):
     page = opened()
