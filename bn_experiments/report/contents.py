@@ -79,6 +79,8 @@ class SweepContents:
         protocol: The protocol of its experiment; a grid has none.
         sections: The sections, one for each context.
         cells: The finished results.
+        compared: The finished results by folder, with those of which a file cannot be drawn.
+        summary: The comparisons of the arms, as in `summary.csv`.
         skipped: One line, with the reason, for each cell or protocol that is left out, and for arms without a baseline.
         baseline: The name of the baseline arm, or all.
         looks: The numbers of replicas at which differences and claims are judged, where there are several.
@@ -91,6 +93,8 @@ class SweepContents:
     protocol: Protocol | None
     sections: list[Section]
     cells: list[Result]
+    compared: dict[Path, Result]
+    summary: pd.DataFrame
     skipped: list[str]
     baseline: str
     looks: tuple[int, ...]
@@ -102,6 +106,11 @@ class SweepContents:
     def title(self) -> str:
         """The title of the experiment, or the name of a grid's folder."""
         return self.protocol.title if self.protocol else self.name
+
+    @property
+    def covers(self) -> list[str]:
+        """What the intervals of its arms cover, each answer once."""
+        return list(dict.fromkeys(text for section in self.sections for text in section.covers))
 
     @property
     def minutes(self) -> float:
@@ -146,19 +155,29 @@ def _sweep(folder: Path, top: Path) -> SweepContents:
     shown = {cell: result for cell, result in cells.items() if cell not in unreadable}
     grid = of_grid(cells)
     (baseline, no_arm), looks = _baseline(folder, grid), looks_in(folder)
+    summary = summarise(cells, baseline, looks)
     rows_of: dict[str, Rows] = {}
-    if cells:
-        for row in summarise(cells, baseline, looks).to_dict("records"):
-            rows_of.setdefault(row["folder"], {}).setdefault(row["metric"], []).append(row)
+    for row in summary.to_dict("records"):
+        rows_of.setdefault(row["folder"], {}).setdefault(row["metric"], []).append(row)
     contexts = of_experiment(protocol, cells) if protocol else grid
     drawn = [_without(unreadable, context) for context in contexts]
     sections = _of_experiment(protocol, folder, cells, drawn, rows_of) if protocol else _of_grid(cells, drawn, rows_of)
-    newest = max(map(results.written_ns, shown), default=0) / 1e9
     lines += [*map(str, twins), *([] if protocol else [*no_arm, *apart(contexts, baseline)])]
     numbers = [] if protocol else swept(drawn)
-    changed = changes(numbers, cells, baseline, looks)
-    own = list(shown.values())
-    return SweepContents(name, protocol, sections, own, skipped + lines, baseline, looks, numbers, changed, newest)
+    return SweepContents(
+        name,
+        protocol,
+        sections,
+        cells=list(shown.values()),
+        compared=cells,
+        summary=summary,
+        skipped=skipped + lines,
+        baseline=baseline,
+        looks=looks,
+        swept=numbers,
+        changes=changes(numbers, cells, baseline, looks),
+        newest=max(map(results.written_ns, shown), default=0) / 1e9,
+    )
 
 
 def _baseline(folder: Path, contexts: Sequence[Context]) -> tuple[str, list[str]]:

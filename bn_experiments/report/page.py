@@ -1,12 +1,10 @@
 """The page: the contents and their figures as one HTML file that needs nothing else, or as Markdown without figures."""
 
-import base64
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,20 +12,29 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bn_experiments.claims import swept_tables
 from bn_experiments.claims.contexts import ALL
 from bn_experiments.claims.oracle import numbers
-from bn_experiments.claims.published import Comparison
 from bn_experiments.claims.tables import MIXED
 from bn_experiments.figures.arms import loss_unit
 from bn_experiments.figures.drawing import Drawing
 from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.refusal import Refusal
-from bn_experiments.report import words
+from bn_experiments.report import comparisons, words
+from bn_experiments.report.comparisons import METRICS
 from bn_experiments.report.contents import Section, SweepContents
-from bn_experiments.report.drawings import drawings, quantities
+from bn_experiments.report.curves import MOST_REPLICAS, curves
+from bn_experiments.report.drawings import drawings
+from bn_experiments.report.embedding import csv_uri, svg_uri
+from bn_experiments.report.published import compared
 from bn_experiments.report.swept import blocks
+from bn_experiments.report.vega import runtime
 from bn_experiments.system.files import write_whole
 
 HTML, MARKDOWN, ATLAS = "report.html.jinja", "report.md.jinja", "atlas.md.jinja"
-METRICS = {"test/acc": ("test accuracy", 100, 2), "test/loss": ("test loss", 1, 4)}
+MOST_ILLUSTRATED = 12  # settings of a sweep whose figures its page holds; with those of a large grid it would not open
+# what a browser lets the page do: it loads nothing, whatever it holds; Vega compiles what its charts compute
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "base-uri 'none'; form-action 'none'"
+)
 
 
 def html(sweeps: Sequence[SweepContents], draw: Callable[[Section], list[Drawing]] = drawings) -> str:
@@ -37,7 +44,21 @@ def html(sweeps: Sequence[SweepContents], draw: Callable[[Section], list[Drawing
         sweeps: The sweeps.
         draw: The function that draws a section.
     """
-    return _render(HTML, sweeps, counts=counts(sweeps), drawings=draw, blocks=blocks, svg_uri=svg_uri, csv_uri=csv_uri)
+    return _render(
+        HTML,
+        sweeps,
+        counts=counts(sweeps),
+        parts=parts,
+        comparisons=comparisons,
+        drawings=draw,
+        blocks=blocks,
+        curves=curves,
+        most_replicas=MOST_REPLICAS,
+        runtime=runtime,
+        svg_uri=svg_uri,
+        csv_uri=csv_uri,
+        policy=POLICY,
+    )
 
 
 def markdown(sweeps: Sequence[SweepContents]) -> str:
@@ -102,6 +123,7 @@ def _render(template: str, sweeps: Sequence[SweepContents], **more: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["md"] = words.as_markdown
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment.get_template(template).render(
         sweeps=sweeps,
         date=newest(sweeps),
@@ -120,6 +142,12 @@ def newest(sweeps: Sequence[SweepContents]) -> str:
     """The day of the newest result, in UTC."""
     day = datetime.fromtimestamp(max(sweep.newest for sweep in sweeps), UTC)
     return f"{day.day} {day:%B %Y}"
+
+
+def parts(sweep: SweepContents) -> list[tuple[Section, bool]]:
+    """The sections that have a part of the page, for published numbers or figures, and whether they have figures."""
+    found = [(section, i < MOST_ILLUSTRATED) for i, section in enumerate(sweep.sections)]
+    return [(section, illustrated) for section, illustrated in found if illustrated or section.comparisons]
 
 
 def counts(sweeps: Sequence[SweepContents]) -> dict[str, int]:
@@ -155,45 +183,6 @@ def machines(sweeps: Sequence[SweepContents]) -> dict[str, list[str]]:
     return {name: sorted(set(values)) for name, values in found.items() if values}
 
 
-def compared(section: Section) -> dict[str, list[dict[str, Any]]]:
-    """The published numbers beside the measured ones: curves by quantity, then what is a single number."""
-    named = quantities(section.arms.values())
-    curves: dict[str, list[dict[str, Any]]] = {}
-    single: list[dict[str, Any]] = []
-    for comparison in section.comparisons:
-        table = _table(comparison, section, named)
-        if len(comparison.published.values) == 1 or comparison.reason:
-            single.append(table)
-        else:
-            curves.setdefault(table["quantity"], []).append(table)
-    return {**curves, "": single} if single else curves
-
-
-def _table(comparison: Comparison, section: Section, named: Mapping[str, str]) -> dict[str, Any]:
-    published, quantity = comparison.published, words.quantity(comparison.published, named)
-    factor = 100 if published.is_of_accuracies else 1
-    quantity += ", %" if published.is_of_accuracies else ""
-    about = {"arm": published.arm, "quantity": quantity, "note": published.note, "n": comparison.n}
-    values = words.as_published([factor * value for value in published.values])
-    if comparison.reason:
-        return {**about, "reason": comparison.reason, "published": ", ".join(values), "rows": []}
-    heading, labels = words.axis(comparison, section.arms)
-    estimates = [[factor * value for value in own] for own in (comparison.mean, comparison.low, comparison.high)]
-    digits = words.decimals([*estimates[0], *(factor * value for value in published.values)])
-    numbers = zip(labels, values, *estimates, comparison.inside, strict=False)
-    rows = [
-        {
-            "label": label,
-            "published": value,
-            "mean": words.number(mean, digits),
-            "interval": words.between(low, high, digits),
-            "inside": None if math.isnan(low) else inside,  # NaN below two replicas
-        }
-        for label, value, mean, low, high, inside in numbers
-    ]
-    return {**about, "reason": None, "heading": heading, "rows": rows}
-
-
 def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
     """The summary's numbers as text: a row for each arm that has the metric, by the metric's heading."""
     found = {}
@@ -215,14 +204,3 @@ def summarised(section: Section) -> dict[str, list[dict[str, str]]]:
             for row in rows.get(metric, [])
         ]
     return {heading: rows for heading, rows in found.items() if rows}
-
-
-def svg_uri(drawing: Drawing) -> str:
-    """The figure as a data URI."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(drawing.svg.encode()).decode()}"
-
-
-def csv_uri(drawing: Drawing) -> str:
-    """The figure's numbers as a data URI."""
-    table = drawing.data.to_csv(index=False, float_format="%.7g")
-    return f"data:text/csv;charset=utf-8,{quote(table, safe=',;:+()[]')}"
