@@ -112,7 +112,7 @@ def trains_up_to(found: Swept, cells: Cells) -> str:
     largest = largest_that_train(accuracies, values, chance)
     if all((own == values[arm][-1]).all() for arm, own in largest.items()):
         return ""
-    texts = [f"{arm} up to {largest_in_words(own, values[arm])}" for arm, own in largest.items()]
+    texts = [f"{arm} {largest_in_words(own, values[arm])}" for arm, own in largest.items()]
     return f"{found.key}, where replicas train: {'; '.join(texts)}"
 
 

@@ -68,7 +68,7 @@ def by_value(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawing:
     else:
         trained = "; ".join(f"{name} {text}" for name, text in _largest_that_train(arms, key, tuned).items())
         caption += (
-            f"The largest value at which a replica trains, with its 99% interval: {trained}; it trains where it gains "
+            f"A replica trains, with the 99% interval of the largest value: {trained}; it trains where it gains "
             "at least half of what the best arm gains over chance."
         )
     best_of = "; ".join(f"{name} is best at {record.point[key]:g}" for name, (record, _) in tuned.items())

@@ -34,7 +34,7 @@ def largest_that_train(
 
 
 def largest_in_words(largest: Array, values: ArrayLike) -> str:
-    """The mean over replicas of the largest value that train, with its 99% interval; the geometric mean of rates.
+    """Up to which value replicas train: the mean of the largest one, with its 99% interval; the geometric mean of rates.
 
     Where all values are above 0 it is the mean of their logarithms. Where all replicas agree, it is their value.
 
@@ -43,14 +43,16 @@ def largest_in_words(largest: Array, values: ArrayLike) -> str:
         values: All values that were tried (P,) in ascending order.
 
     >>> largest_in_words(np.array([1.0, 1.0]), [0.1, 1.0, 10.0]), largest_in_words(np.array([2.0, np.nan]), [1.0, 2.0])
-    ('1, and not at 10', 'none for some replicas')
+    ('up to 1, and not at 10', 'at no value in 1 of 2 replicas')
     """
     if np.isnan(largest).any():
-        return "none" if np.isnan(largest).all() else "none for some replicas"
+        lost = int(np.isnan(largest).sum())
+        return "at no value" if lost == len(largest) else f"at no value in {lost} of {len(largest)} replicas"
     tried = np.asarray(values, dtype=np.float64)
-    bound = "at least " if largest.max() == tried[-1] else ""
+    bound = "up to at least " if largest.max() == tried[-1] else "up to "
     if np.ptp(largest) == 0:
-        return f"{bound}{largest[0]:g}" if bound else f"{largest[0]:g}, and not at {tried[tried > largest[0]][0]:g}"
+        beyond = f", and not at {tried[tried > largest[0]][0]:g}" if largest[0] < tried[-1] else ""
+        return f"{bound}{largest[0]:g}{beyond}"
     if tried[0] > 0:
         center, low, high = (float(np.exp(end)) for end in mean_interval(np.log(largest).tolist())[:3])
     else:

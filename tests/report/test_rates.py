@@ -45,8 +45,8 @@ def test_the_largest_value_that_trains_is_that_of_each_replica(arms):
     # half of the way from .1 to the best mean, .8, is .45: bn trains up to 1, 1 and 10, none up to .1
     center, low, high, _ = mean_interval(np.log([1, 1, 10]).tolist())
     caption = by_value(arms, []).caption
-    assert f"bn at least {np.exp(center):.3g} [{np.exp(low):.3g}, {np.exp(high):.3g}]" in caption
-    assert "none 0.1, and not at 1" in caption
+    assert f"bn up to at least {np.exp(center):.3g} [{np.exp(low):.3g}, {np.exp(high):.3g}]" in caption
+    assert "none up to 0.1, and not at 1" in caption
 
 
 def test_the_difference_is_paired_by_the_seeds_that_tune_and_at_the_best_by_those_that_are_judged(arms):
