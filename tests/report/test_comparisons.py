@@ -30,7 +30,7 @@ def rows_of(sweep, baseline):
     return [(table, row) for table in tables(sweep) for row in table.rows if row.baseline == baseline]
 
 
-@pytest.mark.parametrize("own", ["none", "ln", "all", "gone"])
+@pytest.mark.parametrize("own", ["none", "ln", "all"])
 def test_the_rows_of_every_baseline_are_those_that_a_command_with_it_writes(tmp_path, own):
     comparison.write(write_grid(tmp_path), own, ())
     (sweep,) = collect(tmp_path)
