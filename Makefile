@@ -49,8 +49,9 @@ lock: setup  ## resolve requirements.lock anew, for every platform
 reproduce: setup  ## the published experiments, then the report; EXPERIMENT=name for one, SET="key=value" for all
 	$(call trained,$(EXPERIMENT))
 
-atlas: setup  ## what the literature claims and theory answers, then docs/atlas.md; ATLAS=name for one
-	$(call trained,$(ATLAS),--atlas docs/atlas.md)
+# of some experiments alone the page is another one, or the rows of the others would be lost
+atlas: setup  ## what the literature claims and theory answers, then docs/atlas.md; ATLAS=name for one, in outputs/atlas.md
+	$(call trained,$(ATLAS),--atlas $(if $(filter file,$(origin ATLAS)),docs,outputs)/atlas.md)
 
 report: setup  ## outputs/report.html from the results that are there, without training
 	$(BIN)/python -m bn_experiments.report outputs

@@ -32,6 +32,7 @@ def nothing_is_left_of_the_display(terminal):
     assert not [line for line in terminal.text if re.search(r"\bepoch\b|so far|━|cells done,", line)]
 
 
+@pytest.mark.slow  # beside other tests a cell may be over before it is drawn
 def test_a_terminal_shows_the_cell_that_trains_and_the_differences_so_far_and_ends_with_the_table(data_dir, tmp_path):
     terminal = in_terminal(data_dir, tmp_path, 100, 30, "norm=none,bn,ln", "probes=[]", ONE_AT_A_TIME)
     terminal.until(trains("mlp none", 60))
