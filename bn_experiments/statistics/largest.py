@@ -34,7 +34,7 @@ def largest_that_train(
 
 
 def largest_in_words(largest: Array, values: ArrayLike) -> str:
-    """Up to which value replicas train: the mean of the largest one, with its 99% interval; the geometric mean of rates.
+    """Up to which value replicas train: the mean of the largest one with its 99% interval, geometric of rates.
 
     Where all values are above 0 it is the mean of their logarithms. Where all replicas agree, it is their value.
 

@@ -212,6 +212,15 @@ def test_the_verdicts_come_first_and_are_those_of_verdicts_json(experiment, page
     assert page.all("table")[0]["class"] == "verdicts"
 
 
+@pytest.mark.parametrize(("epochs", "trained"), [(0, False), (1, True)])
+def test_the_page_says_first_whether_its_networks_were_trained(tmp_path, epochs, trained):
+    for norm in ("bn", "none"):
+        cells_by_hand.write_cell(tmp_path / norm, norm, {"test/acc": [0.5] * 6}, config={"trainer.max_epochs": epochs})
+    (header,) = re.findall(r"<header>.*?</header>", flat(page_of(tmp_path)), re.DOTALL)
+    assert ("trained with and without normalization" in header) == trained
+    assert ("measured at initialization" in header) == (not trained)
+
+
 def test_the_claims_are_judged_anew_from_the_results(experiment):
     (experiment / "verdicts.json").write_text("[]")
     write_page(experiment)
