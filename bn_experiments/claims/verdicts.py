@@ -95,8 +95,8 @@ def judge(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[int]
         edges = tuple(clause for arm, result in own.items() for clause in tuned.at_edges(arm, result.tuned))
         mixed = verdict.reason is None and is_mixed(origin for result in used for origin in result.origins)
         more = verdict.enough and verdict.enough.timed(used)
-        verdict = replace(verdict, is_of_accuracies=claim.is_of_accuracies, over=claim.arguments.get("over"))
-        found.append(replace(verdict, edges=edges, mixed_code=mixed, enough=more))
+        described = replace(verdict, is_of_accuracies=claim.is_of_accuracies, over=claim.arguments.get("over"))
+        found.append(replace(described, edges=edges, mixed_code=mixed, enough=more))
     return found
 
 
