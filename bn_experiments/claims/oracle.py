@@ -1,15 +1,18 @@
-"""Oracles of claims: what theory says that a quantity is, as numbers or as a function of the configuration."""
+"""Oracles of claims, what theory says that a quantity is, and the places of a family of arms on an axis."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bn_experiments.imports import function_at
+from bn_experiments.records.identity import flat
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, axis_labels, probes
 from bn_experiments.records.results import Result
-from bn_experiments.refusal import one_line
+from bn_experiments.refusal import one_line, shown
 
+PLACE_FORMS = "a key whose value is a number in each arm, such as model.depth, or log(model.depth)"
 ORACLE_FORMS = "a number, a list of numbers, or the dotted path of a function of the configuration"
 
 
@@ -54,3 +57,24 @@ def numbers(oracle: float | list[float] | str, quantity: Quantity, cells: Sequen
         except Exception as error:
             raise NotMeasured(f"the oracle {oracle} has no number here ({one_line(error)})") from error
     return found[0] if len(found) == 1 else np.stack(found)
+
+
+def places(over: str, cells: Sequence[Result]) -> Array:
+    """Where the points of a curve over arms stand (P,): the value of a key in each arm, or its natural logarithm.
+
+    Args:
+        over: The key, such as `model.depth`, or `log(model.depth)`.
+        cells: The result of each arm of the curve.
+
+    Raises:
+        NotMeasured: An arm has no such number.
+    """
+    logarithm = re.fullmatch(r"log\((.+)\)", over)
+    key = logarithm[1] if logarithm else over
+    found = []
+    for result in cells:
+        value = flat(result.config).get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or (logarithm and value <= 0):
+            raise NotMeasured(f"{over} is no number where {key}={shown(value)}")
+        found.append(value)
+    return np.log(found) if logarithm else np.asarray(found, dtype=np.float64)

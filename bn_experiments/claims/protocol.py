@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field, TypeAdapter, ValidationError
 
-from bn_experiments.claims.oracle import ORACLE_FORMS, unusable
+from bn_experiments.claims.oracle import ORACLE_FORMS, PLACE_FORMS, unusable
 from bn_experiments.imports import function_at
 from bn_experiments.records.quantities import STRICT, Array, Quantity
 from bn_experiments.refusal import Refusal, nearest, one_line, unknown_key
@@ -28,6 +28,8 @@ ORACLES = ("oracle", "near", "right")  # arguments of rules that an oracle may b
 # the rules whose estimate is in the unit of what is compared
 IN_UNIT = ("difference", "interaction", "equivalence", "agreement", "slope", "slope_difference", "ordering")
 BESIDE_RULE = ("claim", "rule", "smallest", "oracle")  # the keys of a claim that are no arguments of its rule
+# what the arguments of rules may be that are no quantities
+NUMBERS = {"above": "a number", "margin": "a number above 0", "log": "true or false", "over": PLACE_FORMS}
 FINAL = ("train/running_loss", "val/loss", "val/acc", "test/loss", "test/acc")
 
 
@@ -73,12 +75,15 @@ class Claim:
         is_in_their_unit = self.rule in IN_UNIT and not self.arguments.get("log")
         return is_in_their_unit and all(quantity.is_of_accuracies for quantity in self.quantities.values())
 
-    def evidence(self, arrays: Mapping[str, Array], oracle: ArrayLike | None = None) -> Evidence:
+    def evidence(
+        self, arrays: Mapping[str, Array], oracle: ArrayLike | None = None, places: ArrayLike | None = None
+    ) -> Evidence:
         """The evidence of the claim's rule.
 
         Args:
             arrays: The quantities by name, (R,) or (R, P) each, at least one.
             oracle: The numbers of the oracle, where it has one.
+            places: Where the points of the curves stand (P,), for a rule's argument `over`.
 
         Raises:
             ValueError: The rule does not take these arrays, or the numbers beside them.
@@ -89,6 +94,8 @@ class Claim:
         numbers = {name: value for name, value in self.arguments.items() if name not in arrays}
         if oracle is not None and (name := oracle_argument(rule, self.arguments)):
             numbers[name] = oracle
+        if places is not None:
+            numbers["over"] = places
         return rule(
             **arrays,
             **{name: np.full(replicas, each) if name in SIDES else each for name, each in numbers.items()},
@@ -242,7 +249,8 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
         allowed = "a number above 0, in the unit of the estimate"
         refusals.append(Refusal(f"{key}.smallest", "wrong value", allowed, "change it", value=smallest))
     parameters = inspect.signature(rule).parameters
-    needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+    needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    given = list(arguments)
     if (oracle := claim.get("oracle")) is not None:
         if reason := unusable(oracle):
             refusals.append(Refusal(f"{key}.oracle", reason, ORACLE_FORMS, "change it", value=oracle))
@@ -250,30 +258,48 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
             allowed = f"a rule with one of {', '.join(ORACLES)} that is not given beside it"
             refusals.append(Refusal(f"{key}.oracle", f"{claim['rule']} has no place for it", allowed, "leave it out"))
             return None
-        needed.discard(stands_for)
-    if not needed <= set(arguments) <= set(parameters):
-        allowed = f"{', '.join(parameters)}, of which {', '.join(sorted(needed))} must be there"
-        refusals.append(Refusal(key, f"{claim['rule']} got {', '.join(arguments) or 'nothing'}", allowed, "change it"))
+        given.append(stands_for)
+    if not set(needed) <= set(given) <= set(parameters):
+        allowed = f"{', '.join(parameters)}, of which {', '.join(needed)} must be there"
+        got = f"{claim['rule']} got {', '.join(given) or 'nothing'}"
+        refusals.append(Refusal(key, got, allowed, _instead(given, needed, [*parameters, *BESIDE_RULE])))
         return None
     arguments = {name: arguments[name] for name in parameters if name in arguments}  # an oracle is of the first one
     for name, value in arguments.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and name not in NUMBERS:
             try:
                 arguments[name] = TypeAdapter(Quantity).validate_python(dict(value))
             except ValidationError as error:
                 refusals += _refusals(f"{key}.{name}", Quantity, error)
-        elif not isinstance(value, int | float):
-            refusals.append(Refusal(f"{key}.{name}", "wrong value", "a quantity or a number", "change it", value=value))
+        elif not (isinstance(value, str) if name == "over" else isinstance(value, int | float)) or (
+            name == "margin" and not value > 0
+        ):
+            allowed = NUMBERS.get(name, "a quantity or a number")
+            refusals.append(Refusal(f"{key}.{name}", "wrong value", allowed, "change it", value=value))
     found = Claim(claim["claim"], claim["rule"], arguments, smallest, oracle)
     if not any(refusal.key.startswith(f"{key}.") for refusal in refusals) and (reason := _objection(found)):
-        refusals.append(Refusal(key, reason, f"what the rule {found.rule} takes", "change it"))
+        got, _, allowed = reason.partition("; give ")
+        allowed = f"{allowed}, for the rule {found.rule}" if allowed else f"what the rule {found.rule} takes"
+        refusals.append(Refusal(key, got, allowed, "change it"))
     return found
+
+
+def _instead(given: Sequence[str], needed: Sequence[str], known: Sequence[str]) -> str:
+    """What to do about arguments of which some are unknown or missing."""
+    unknown = [name for name in given if name not in known]
+    meant = [nearest(name, [each for each in known if each not in given]) for name in unknown]
+    missing = [name for name in needed if name not in given]
+    if near := next(filter(None, meant), None):
+        return near
+    return f"leave out {', '.join(unknown)}" if unknown else f"add {', '.join(missing)}"
 
 
 def _objection(claim: Claim) -> str | None:
     """The error of the claim's rule on its arguments, tried on three replicas; None if there is no error."""
     if not claim.quantities:
         return "nothing of it is measured"
+    if "over" in claim.arguments and any(len(quantity.arms) < 2 for quantity in claim.quantities.values()):
+        return "over beside a curve of one arm; give a quantity of several arms, a point for each"
     known = [len(q.arms) if len(q.arms) > 1 else len(q.labels or ()) for q in claim.quantities.values()]
     known += [len(claim.oracle)] if isinstance(claim.oracle, list) else []
     points = next(filter(None, known), 3)
@@ -283,7 +309,8 @@ def _objection(claim: Claim) -> str | None:
     for may_be_curves in (True, False):  # a probe's quantity without a label may be a curve or one number
         shapes = {name: _is_curve(q) and (may_be_curves or _is_surely_curve(q)) for name, q in claim.quantities.items()}
         try:
-            found = claim.evidence({name: np.ones((3, points) if it else 3) for name, it in shapes.items()}, oracle)
+            arrays = {name: np.ones((3, points) if it else 3) for name, it in shapes.items()}
+            found = claim.evidence(arrays, oracle, np.arange(points) if "over" in claim.arguments else None)
             break
         except Exception as error:
             reason = reason or one_line(error)

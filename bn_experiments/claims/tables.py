@@ -30,7 +30,7 @@ def show(console: Console, title: str, headings: Sequence[str], groups: Groups) 
         groups: The rows, a text for each column, in groups with a gap between them.
     """
     rows = [headings, *(row for rows in groups for row in rows)]
-    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(headings))]
+    widths = [max(cell_len(line) for row in rows for line in row[i].splitlines() or [""]) for i in range(len(headings))]
     others = sum(widths[1:]) + GAP * len(widths)
     console.print(title, style="italic", soft_wrap=not console.is_terminal)
     if not console.is_terminal:

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
-from bn_experiments.claims import tables, tuned
+from bn_experiments.claims import estimates, tables, tuned
 from bn_experiments.claims.contexts import Context, of_experiment
 from bn_experiments.claims.enough import Enough, enough
-from bn_experiments.claims.oracle import numbers
+from bn_experiments.claims.oracle import numbers, places
 from bn_experiments.claims.protocol import Claim, Protocol
 from bn_experiments.claims.tables import MIXED, MIXED_CODE
 from bn_experiments.records import results
@@ -44,13 +44,14 @@ class Verdict:
         high: The upper end of the 99% interval of the mean.
         n: The number of pairs of replicas.
         p: The p of the outcome, after Holm's correction over the claims that are judged together.
-        at: The index of the point that decides, for the rule ordering.
+        at: The index of the point that decides a claim about curves, the least certain one.
         reason: The reason why the claim was not judged; None if it was.
         note: Why the outcome is not that of the claim alone; None if it is.
         edges: Which arms were tuned to the edge of what was tried, and what to widen.
         mixed_code: Whether the code changed between the runs that are compared.
         enough: What would decide an inconclusive claim; None if it is decided, or nothing says what would.
         is_of_accuracies: Whether the estimate is one of accuracies: here a share of 1, which a reader sees in points.
+        over: What slopes are taken against, where it is not the number of the point.
     """
 
     experiment: str
@@ -70,6 +71,7 @@ class Verdict:
     mixed_code: bool = False
     enough: Enough | None = None
     is_of_accuracies: bool = False
+    over: str | None = None
 
 
 def judge(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[int] = ()) -> list[Verdict]:
@@ -93,8 +95,8 @@ def judge(protocol: Protocol, cells: Mapping[Path, Result], looks: Sequence[int]
         edges = tuple(clause for arm, result in own.items() for clause in tuned.at_edges(arm, result.tuned))
         mixed = verdict.reason is None and is_mixed(origin for result in used for origin in result.origins)
         more = verdict.enough and verdict.enough.timed(used)
-        own_unit = claim.is_of_accuracies
-        found.append(replace(verdict, edges=edges, mixed_code=mixed, enough=more, is_of_accuracies=own_unit))
+        described = replace(verdict, is_of_accuracies=claim.is_of_accuracies, over=claim.arguments.get("over"))
+        found.append(replace(described, edges=edges, mixed_code=mixed, enough=more))
     return found
 
 
@@ -183,7 +185,7 @@ def _evidence(context: Context, claim: Claim, looks: Sequence[int]) -> list[Evid
             arrays, is_there = _paired(context, claim.quantities, size)
             if not is_there and found:
                 break
-            found.append(claim.evidence(arrays, oracle_of(claim, context)))
+            found.append(claim.evidence(arrays, oracle_of(claim, context), _places(claim, context)))
         except ValueError as error:
             found.append(str(error))
             break
@@ -243,6 +245,20 @@ def oracle_of(claim: Claim, context: Context) -> Array | None:
     return numbers(claim.oracle, quantity, _cells(context, quantity))
 
 
+def _places(claim: Claim, context: Context) -> Array | None:
+    """Where the points of a claim's curves stand, which is the same for all of them, if it says so.
+
+    Raises:
+        NotMeasured: An arm is missing, or the curves have their points at different places.
+    """
+    if (over := claim.arguments.get("over")) is None:
+        return None
+    first, *others = [places(over, [result for _, result in _cells(context, q)]) for q in claim.quantities.values()]
+    if not all(np.array_equal(first, other) for other in others):
+        raise NotMeasured(f"the curves have other points of {over}")
+    return first
+
+
 def _cells(context: Context, quantity: Quantity) -> list[tuple[Path, Result]]:
     """The folder and the result of each arm of a quantity."""
     found = []
@@ -269,7 +285,7 @@ def show(verdicts: Iterable[Verdict], console: Console) -> None:
     for title, rows in by_context.items():
         texts = [
             (
-                row.claim + (MIXED if row.mixed_code else ""),
+                row.claim + (MIXED if row.mixed_code else "") + ("" if row.reason else f"\n  {statistic(row)}"),
                 f"{row.verdict} ({row.note})" if row.note else row.verdict,
                 row.reason or estimate(row),
                 str(row.n),
@@ -297,6 +313,11 @@ def line(verdict: Verdict) -> str:
     """The verdict on one line: its claim, its word with the note, and what would decide it."""
     text = f"{verdict.claim}: {verdict.verdict}" + (f" ({verdict.note})" if verdict.note else "")
     return "; ".join([text, *([str(verdict.enough)] if verdict.enough else []), *verdict.edges])
+
+
+def statistic(verdict: Verdict) -> str:
+    """What the estimate of a verdict is, in words."""
+    return estimates.statistic(verdict.rule, verdict.at, verdict.over)
 
 
 def estimate(verdict: Verdict) -> str:

@@ -33,7 +33,7 @@ class Slot:
         placement: The place of the norm, before (pre) or after (post) the activation.
         bias: auto removes the bias of a layer whose output goes to a norm with a shift of its own; keep keeps it.
         scale_init: The start value of the norm's scale: ones, uniform in (0, 1), a number, or kept, which is that of
-            the norm that was replaced.
+            the norm that was replaced, in an existing network.
         layers: The layers that get the norm.
         **options: The arguments of the class or function.
     """

@@ -19,7 +19,7 @@ QUANTITIES = {
 MODES = {"train": "training mode", "eval": "evaluation mode"}
 KEY = [
     Line2D([], [], color="#333333", linestyle="", marker="o", markerfacecolor=face, label=label)
-    for face, label in (("#333333", MODES["eval"]), ("white", MODES["train"]))
+    for face, label in (("#333333", MODES["train"]), ("white", MODES["eval"]))
 ]
 
 
@@ -58,9 +58,9 @@ def accuracy_by_mode(arms: Mapping[str, Arm], claims: Sequence[Claim]) -> Drawin
 
 def _panel(axes: Axes, arms: Sequence[Arm], data: pd.DataFrame) -> None:
     for i, arm in enumerate(arms):
-        for mode, offset in (("eval", -0.15), ("train", 0.15)):
+        for mode, offset in (("train", -0.15), ("eval", 0.15)):
             own = data[(data["arm"] == arm.name) & (data["mode"] == mode)]
-            dots(axes, arm, own, [i + offset] * len(own), hollow=mode == "train", sideways=True)
+            dots(axes, arm, own, [i + offset] * len(own), hollow=mode == "eval", sideways=True)
     axes.set_xlabel("accuracy, %")
     axes.grid(axis="x")
     axes.set_axisbelow(True)

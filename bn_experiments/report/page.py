@@ -48,6 +48,7 @@ def html(sweeps: Sequence[SweepContents], draw: Callable[[Section], list[Drawing
         HTML,
         sweeps,
         counts=counts(sweeps),
+        trained=any(section.is_trained for sweep in sweeps for section in sweep.sections),
         parts=parts,
         comparisons=comparisons,
         drawings=draw,

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from bn_experiments.claims import verdicts
+from bn_experiments.claims import estimates, verdicts
 from bn_experiments.claims.contexts import texts_of
 from bn_experiments.claims.protocol import Published
 from bn_experiments.claims.published import Comparison
@@ -23,17 +23,6 @@ QUANTITIES = {
     "test/loss": "test loss",
     "test/acc": "test accuracy",
 }
-ESTIMATES = {
-    "difference": "mean difference",
-    "equivalence": "mean difference",
-    "interaction": "mean difference of differences",
-    "agreement": "distance from the oracle at the furthest point",
-    "slope_difference": "mean difference of slopes",
-    "slope": "mean slope a point",
-    "linear_over_exponential": f"AIC exponential {MINUS} linear",
-    "exponential_over_linear": f"AIC linear {MINUS} exponential",
-    "ordering": "difference at the weakest point",
-}
 SYMBOLS: dict[Outcome | Literal["not judged"], str] = {
     "holds": "✓",
     "fails": "✗",
@@ -41,13 +30,6 @@ SYMBOLS: dict[Outcome | Literal["not judged"], str] = {
     "not judged": DASH,
 }
 IMAGES = "The data came from a folder of images, not from the data set's own files."
-
-
-def statistic(verdict: Verdict) -> str:
-    """What the estimate of a verdict is, in words."""
-    if verdict.rule == "equivalence" and verdict.at is not None:  # of curves
-        return "difference, less what it should be, at the furthest point"
-    return ESTIMATES.get(verdict.rule, verdict.rule)
 
 
 def covers(config: Mapping[str, Any]) -> str:
@@ -138,6 +120,11 @@ def between(low: float, high: float, digits: int, sign: str = "") -> str:
     '[0.25, 0.50]'
     """
     return DASH if math.isnan(low) else f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
+
+
+def statistic(verdict: Verdict) -> str:
+    """What the estimate of a verdict is, in words."""
+    return estimates.statistic(verdict.rule, verdict.at, verdict.over).replace(" - ", f" {MINUS} ")
 
 
 def estimate(verdict: Verdict) -> str:

@@ -31,11 +31,16 @@ def curves_of(rule: str, values: ArrayLike, points: int) -> Array:
     return curves
 
 
-def slopes_of(rule: str, values: ArrayLike, log: bool) -> tuple[Array, float]:
-    """The slope of each replica's curve (R,), and its rounding error."""
+def slopes_of(rule: str, values: ArrayLike, over: ArrayLike | None, log: bool) -> tuple[Array, float]:
+    """The slope of each replica's curve (R,) against `over` (P,), or else 0..P-1, and its rounding error."""
     curves = curves_of(rule, values, points=2)
-    k = np.arange(curves.shape[1]) - (curves.shape[1] - 1) / 2
-    weights = k / (k @ k)
+    x = np.arange(curves.shape[1]) if over is None else np.asarray(over, dtype=np.float64)
+    if x.shape != curves.shape[1:] or not np.isfinite(x).all() or np.ptp(x) == 0:
+        raise ValueError(
+            f"{rule}: over={x.tolist()}; give a number for each of {curves.shape[1]} points, not all equal"
+        )
+    centred = x - x.mean()
+    weights = centred / (centred @ centred)
     with np.errstate(all="ignore"):  # values that are not finite give NaN evidence
         y = np.log(curves) if log else curves
         return (y * weights).sum(axis=1), ROUNDING * _largest(y) * float(np.abs(weights).sum())

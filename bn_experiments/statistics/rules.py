@@ -109,25 +109,28 @@ def equivalence(
 def slope(
     values: ArrayLike,
     *,
+    over: ArrayLike | None = None,
     log: bool = False,
     above: float | None = None,
     near: float | None = None,
     margin: float | None = None,
 ) -> Evidence:
-    """The mean least-squares slope against 0..P-1 is above `above`, or within (near - margin, near + margin).
+    """The mean least-squares slope is above `above`, or within (near - margin, near + margin).
 
-    The slope of a replica is sum_k (k - mean k) y_k / sum_k (k - mean k)^2.
+    The slope of a replica is sum_k (x_k - mean x) y_k / sum_k (x_k - mean x)^2.
 
     Args:
         values: One curve for each replica (R, P), P >= 2.
-        log: Whether y is the natural logarithm of the values; the slope is then the rate of growth per point.
-        above: The bound, in y's unit per point.
+        over: Where the points stand, x (P,); None: at 0..P-1.
+        log: Whether y is the natural logarithm of the values; the slope is then the rate of growth per unit of x, and
+            the exponent where x is a logarithm too.
+        above: The bound, in y's unit per unit of x.
         near: The middle of the region, in place of a bound.
         margin: The largest distance from `near` that counts as none, > 0.
 
     Raises:
         ValueError: The region is not given by either `above` or both `near` and `margin`, the margin is not positive,
-            or the shape is not (R, P >= 2).
+            the shape is not (R, P >= 2), or `over` has another number of points, or the same one P times.
 
     >>> found = slope([[1.0, 2.0, 4.0], [3.0, 6.0, 12.0]], log=True, above=0.5)
     >>> round(found.estimate, 3), found.p
@@ -135,7 +138,7 @@ def slope(
     """
     if (above is None) == (near is None) or (near is None) != (margin is None):
         raise ValueError(f"slope: above={above}, near={near}, margin={margin}; give above, or near and margin")
-    slopes, rounding = slopes_of("slope", values, log)
+    slopes, rounding = slopes_of("slope", values, over, log)
     if above is not None:
         return assess(slopes, above, np.inf, rounding)
     assert near is not None
@@ -144,26 +147,29 @@ def slope(
     return assess(slopes, near - margin, near + margin, rounding)
 
 
-def slope_difference(left: ArrayLike, right: ArrayLike, *, log: bool = False, above: float = 0.0) -> Evidence:
+def slope_difference(
+    left: ArrayLike, right: ArrayLike, *, over: ArrayLike | None = None, log: bool = False, above: float = 0.0
+) -> Evidence:
     """The mean of slope(left_i) - slope(right_i) over replicas i is above `above`.
 
-    The slope of a replica is that of `slope`, against 0..P-1.
+    The slope of a replica is that of `slope`.
 
     Args:
         left: One curve for each replica (R, P), P >= 2.
         right: The curves of the same replicas (R, P), in the same order.
+        over: Where the points of both stand (P,); None: at 0..P-1.
         log: Whether the slopes are those of the natural logarithms.
-        above: The bound, in the unit of the curve per point.
+        above: The bound, in the unit of the curve per unit of `over`.
 
     Raises:
-        ValueError: The arrays differ in shape, or their shape is not (R, P >= 2).
+        ValueError: The arrays differ in shape, their shape is not (R, P >= 2), or `over` is not as for `slope`.
 
     >>> slope_difference([[1.0, 2.0, 3.0], [1.0, 3.0, 5.0]], [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]).estimate
     1.5
     """
     paired("slope_difference", left, right, ("R", "P"))  # which refuses what differs in shape
-    slopes, rounding = slopes_of("slope_difference", left, log)
-    others, other_rounding = slopes_of("slope_difference", right, log)
+    slopes, rounding = slopes_of("slope_difference", left, over, log)
+    others, other_rounding = slopes_of("slope_difference", right, over, log)
     return assess(slopes - others, above, np.inf, rounding + other_rounding)
 
 

@@ -76,6 +76,11 @@ def asked() -> bool:
     return _process.signum is not None or (_process.stop is not None and _process.stop.is_set())
 
 
+def signal_name() -> str:
+    """The signal that this process got, as the one who sent it knows it."""
+    return "Ctrl-C" if _process.signum == signal.SIGINT else signal.Signals(_process.signum or signal.SIGTERM).name
+
+
 def check() -> None:
     """Raises `Interrupted` if the process was asked to end.
 

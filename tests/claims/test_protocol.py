@@ -101,6 +101,7 @@ def test_what_is_written_beside_the_results_reads_back_as_the_same(experiment):
         ("claims.0.margin", 0.1, "experiment.claims[0]: difference got claim", "left, right, above"),
         ("claims.0.smallest", 0, "experiment.claims[0].smallest=0: wrong value", "a number above 0"),
         ("claims.0.smallest", "big", "experiment.claims[0].smallest=big: wrong value", "in the unit of the estimate"),
+        ("claims.0.above", "small", "experiment.claims[0].above=small: wrong value", "a number"),
         ("claims.0.right", None, "experiment.claims[0].right=null", "a number"),
         ("claims.0.left.arm", "gn", "experiment: gn is no arm", "bn, none"),
         ("claims.0.left.each", "epochs", "experiment.claims[0].left.each=epochs", "epoch"),
@@ -126,6 +127,47 @@ def test_what_is_wrong_is_told_in_one_line_with_key_and_remedy(path, value, star
     assert line.startswith(start), line
     assert allowed in line.partition("; allowed: ")[2], line
     assert "\n" not in line
+
+
+AGREES = {"claim": "c", "rule": "agreement", "values": {"arm": "bn", "metric": "test/acc"}, "oracle": 0.5}
+SLOPE = {"claim": "c", "rule": "slope", "values": {"arm": ["bn", "none"], "metric": "test/acc"}, "above": 0}
+
+
+@pytest.mark.parametrize(
+    ("claim", "line"),
+    [
+        ({**AGREES, "margin": "small"}, ".margin=small: wrong value; allowed: a number above 0; change it"),
+        ({**AGREES, "margin": -0.1}, ".margin=-0.1: wrong value; allowed: a number above 0; change it"),
+        (
+            {**AGREES, "margn": 0.2},
+            ": agreement got values, margn, oracle; allowed: values, oracle, margin, log, of which values, oracle, "
+            "margin must be there; did you mean margin?",
+        ),
+        (
+            AGREES,
+            ": agreement got values, oracle; allowed: values, oracle, margin, log, of which values, oracle, margin "
+            "must be there; add margin",
+        ),
+        ({**AGREES, "log": "yes", "margin": 1}, ".log=yes: wrong value; allowed: true or false; change it"),
+        (
+            {**SLOPE, "near": 1},
+            ": slope: above=0, near=1, margin=None; allowed: above, or near and margin, for the rule slope; change it",
+        ),
+        (
+            {**SLOPE, "over": 2},
+            ".over=2: wrong value; allowed: a key whose value is a number in each arm, such as model.depth, or "
+            "log(model.depth); change it",
+        ),
+        (
+            {**SLOPE, "values": {"arm": "bn", "metric": "val/acc", "each": "epoch"}, "over": "model.depth"},
+            ": over beside a curve of one arm; allowed: a quantity of several arms, a point for each, for the rule "
+            "slope; change it",
+        ),
+    ],
+)
+def test_wrong_arguments_of_a_rule_are_told_once_with_what_they_may_be(claim, line):
+    (refusal,) = parse(changed("claims.0", claim))[1]
+    assert str(refusal) == "experiment.claims[0]" + line
 
 
 def test_a_smallest_effect_beside_a_margin_is_refused():

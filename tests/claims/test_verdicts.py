@@ -11,7 +11,7 @@ from scipy import stats
 from bn_experiments.claims.contexts import of_experiment
 from bn_experiments.claims.protocol import parse
 from bn_experiments.claims.published import compare
-from bn_experiments.claims.verdicts import judge, show, undecided, write
+from bn_experiments.claims.verdicts import judge, show, statistic, undecided, write
 from bn_experiments.records.results import done_below
 from bn_experiments.statistics.intervals import prediction_interval
 from tests.cells_by_hand import ORIGIN, write_cell
@@ -308,9 +308,26 @@ def test_the_terminal_shows_each_claim_with_its_verdict(sweep):
     console = Console(width=120, record=True, file=io.StringIO())
     show(judge(protocol(), done_below(sweep)), console)
     text = console.export_text()
-    (line,) = [line for line in text.splitlines() if line.strip().startswith("bn is better")]
+    lines = text.splitlines()
+    (line,) = [line for line in lines if line.strip().startswith("bn is better")]
+    assert lines[lines.index(line) + 1].strip() == "mean difference"
     assert "holds" in line
     assert "+5.833 points [+4.594" in line
+
+
+def test_a_slope_over_the_logarithm_of_a_key_is_the_exponent(tmp_path):
+    exponents, depths = np.array([-0.50, -0.52, -0.49, -0.51, -0.48, -0.53]), {"a": 2, "b": 4, "c": 16}
+    for depth in depths.values():
+        losses = (depth**exponents).tolist()
+        write_cell(tmp_path / str(depth), "none", {"test/loss": losses}, overrides=[f"model.depth={depth}"])
+    values = {"arm": list(depths), "metric": "test/loss"}
+    claim = {"rule": "slope", "values": values, "near": -0.5, "margin": 0.08, "log": True}
+    claims = [{"claim": over, "over": over, **claim} for over in ("log(model.depth)", "model.width")]
+    arms = {name: {"model.depth": depth} for name, depth in depths.items()}
+    first, second = judge(protocol(arms=arms, published=[], claims=claims, axes=["model.depth"]), done_below(tmp_path))
+    assert (first.verdict, first.estimate) == ("holds", pytest.approx(exponents.mean()))
+    assert statistic(first) == "mean slope against log(model.depth)"
+    assert (second.verdict, second.reason) == ("not judged", "model.width is no number where model.width=null")
 
 
 LOOKS = (6, 12)

@@ -21,7 +21,7 @@ from bn_experiments.report.contents import collect
 from bn_experiments.report.drawings import drawings
 from bn_experiments.report.page import machines
 from bn_experiments.statistics.intervals import mean_interval, prediction_interval
-from tests.cells_by_hand import ORIGIN
+from tests.cells_by_hand import ORIGIN, a_result
 from tests.probes.drawn import HOSTILE
 
 REPLICAS, STEPS, EPOCHS = 6, 12, 3
@@ -210,6 +210,16 @@ def test_the_verdicts_come_first_and_are_those_of_verdicts_json(experiment, page
     text = flat(page.text)
     assert text.index("The accuracy is higher with bn") < text.index("Published against measured")
     assert page.all("table")[0]["class"] == "verdicts"
+
+
+@pytest.mark.parametrize(("epochs", "trained"), [(0, False), (1, True)])
+def test_the_page_says_first_whether_its_networks_were_trained(tmp_path, epochs, trained):
+    for norm in ("bn", "none"):
+        (tmp_path / norm).mkdir()
+        a_result(norm, {"test/acc": [0.5] * 6}, config={"trainer.max_epochs": epochs}).write(tmp_path / norm)
+    header, _, _ = flat(write_page(tmp_path).read_text()).partition("</header>")
+    assert ("trained with and without normalization" in header) == trained
+    assert ("measured at initialization" in header) == (not trained)
 
 
 def test_the_claims_are_judged_anew_from_the_results(experiment):

@@ -161,6 +161,25 @@ def test_the_slope_equals_numpys_polyfit(curves, log):
     assert found.estimate == pytest.approx(expected, abs=1e-9)
 
 
+OVER = [2.0, 4.0, 8.0, 9.0]
+
+
+@pytest.mark.parametrize(("x", "log"), [(OVER, False), (np.log(OVER), True), (OVER[::-1], False)])
+def test_a_slope_over_places_is_numpys_polyfit_against_them(x, log):
+    left, right = np.random.default_rng(2).uniform(1, 3, (2, 8, 4))
+    fitted = [np.polyfit(x, (np.log(curve) if log else curve).T, 1)[0] for curve in (left, right)]
+    assert slope(left, over=x, log=log, above=0.0).estimate == pytest.approx(fitted[0].mean())
+    found = slope_difference(left, right, over=x, log=log)
+    assert found.estimate == pytest.approx(np.mean(fitted[0] - fitted[1]))
+    assert min(found.p, found.p_against) == pytest.approx(stats.ttest_rel(*fitted).pvalue)
+
+
+@pytest.mark.parametrize("over", [[1.0, 2.0], [1.0, 1.0, 1.0], [1.0, 2.0, np.nan]])
+def test_places_that_give_no_slope_are_refused(over):
+    with pytest.raises(ValueError, match=r"slope: over=.*; give a number for each of 3 points, not all equal"):
+        slope(np.ones((4, 3)), over=over, above=0.0)
+
+
 @pytest.mark.parametrize("points", [3, 5, 20])
 @pytest.mark.parametrize("step", [-0.045, 0.1, 1.0, 50.0])
 def test_an_exactly_linear_curve_is_told_from_an_exponential_one(points, step):
@@ -314,11 +333,13 @@ def every_rule(curves, flat=0.0):
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_an_agreement_is_decided_by_the_point_furthest_from_the_oracle(log):
+def test_an_agreement_is_decided_by_its_least_certain_point(log):
     rng = np.random.default_rng(int(log))
     oracle = np.exp(rng.normal(0, 1, 4)) + 1
     values = oracle * np.exp(rng.normal(0, 0.02, (10, 4)))
     values[:, 2] *= 1.05
+    values[::2, 1] *= 1.2  # which varies more, and is no further from the oracle on average
+    values[1::2, 1] /= 1.2
     found = agreement(values, oracle, margin=0.2, log=log)
     alone = [equivalence(values[:, j], np.full(10, oracle[j]), margin=0.2, log=log) for j in range(4)]
     at = int(np.argmax([one.p for one in alone]))

@@ -1,6 +1,7 @@
 """What the launchers share: how one is chosen, and the worker that trains a cell."""
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,12 @@ from bn_experiments.sweeps.train_cell import record_loss, runs_to_train, train_c
 from bn_experiments.system import interruption
 
 Jobs = Mapping[int, Cell]  # number to cell
-SAVING = "saving what is trained, after the steps that are under way; a second Ctrl-C ends at once"
+
+
+def say_saving() -> None:
+    """Says that the cells save what they have trained, because of the signal that this process got."""
+    again = f"a second {interruption.signal_name()} ends at once"
+    print(f"saving what is trained, after the steps that are under way; {again}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

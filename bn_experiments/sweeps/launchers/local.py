@@ -19,7 +19,7 @@ from pydantic import PositiveInt
 from bn_experiments.config import objects
 from bn_experiments.config.cells import Cell
 from bn_experiments.sweeps.launchers import worker_context
-from bn_experiments.sweeps.launchers.launcher import SAVING, CellLauncher, Jobs
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, say_saving
 from bn_experiments.system import interruption
 
 MEMORY_BYTES = 1.5e9  # that a cell needs beside its data
@@ -67,7 +67,7 @@ class LocalLauncher(CellLauncher):
             serving = {threads.submit(self._serve, waiting, stop, hire) for hire in hires}
             while serving:
                 if interruption.asked() and not stop.is_set():
-                    print(SAVING, file=sys.stderr, flush=True)
+                    say_saving()
                     stop.set()
                 ended, serving = wait(serving, timeout=0.1)
                 for future in ended:

@@ -1,7 +1,6 @@
 """A Ray cluster: cells on all its nodes, which see the same files."""
 
 import logging
-import sys
 from typing import Any
 
 import ray
@@ -9,7 +8,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from ray.exceptions import RayError
 
 from bn_experiments.refusal import Refusal
-from bn_experiments.sweeps.launchers.launcher import SAVING, CellLauncher, Jobs, Worker
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker, say_saving
 from bn_experiments.system import interruption
 
 
@@ -51,7 +50,7 @@ class RayLauncher(CellLauncher):
                         number = waiting.pop(task)
                         self.ended(number, jobs[number], _loss(task))
                 if waiting:
-                    print(SAVING, file=sys.stderr, flush=True)
+                    say_saving()
                 for task in waiting:
                     ray.cancel(task)  # in its worker a SIGINT: a job that runs saves and ends, another does not begin
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=60)

@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 
 from bn_experiments.config.cells import Cell
 from bn_experiments.refusal import Refusal, one_line
-from bn_experiments.sweeps.launchers.launcher import SAVING, CellLauncher, Jobs, Worker
+from bn_experiments.sweeps.launchers.launcher import CellLauncher, Jobs, Worker, say_saving
 from bn_experiments.system import interruption
 
 POLL_S = 1.0
@@ -55,7 +55,7 @@ class SlurmLauncher(CellLauncher):
                 time.sleep(POLL_S)
                 for number in [number for number, job in running.items() if job.done()]:
                     self.ended(number, jobs[number], _loss(running.pop(number)))
-            print(SAVING, file=sys.stderr, flush=True)
+            say_saving()
             for job in running.values():
                 job.cancel(check=False)  # a SIGTERM
             while not all(job.done() for job in running.values()):

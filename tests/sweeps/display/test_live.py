@@ -102,6 +102,8 @@ def test_a_signal_leaves_a_clean_terminal_with_the_words_that_a_file_gets(data_d
     assert "0 of 2 cells done" in text
     assert "interrupted: the same command goes on from here" in text
     assert ("saving what is trained" in text) == (place == WORKERS)
+    again = {signal.SIGINT: "a second Ctrl-C ends at once", signal.SIGTERM: "a second SIGTERM ends at once"}
+    assert (again[number] in text) == (place == WORKERS)
     assert "Traceback" not in text
     assert not list(tmp_path.rglob("progress.json"))
 
