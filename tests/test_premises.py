@@ -39,7 +39,7 @@ COMPOSED: dict[tuple[str, ...], dict] = {}  # each once, for it is what takes th
 def answer(compose_cell, name: str, *overrides: str):
     """What the oracle of that name says of a small arm with some overrides."""
     keys = [*NOISE, *AT_START[name], *(override for override in overrides if "." not in override.split("=")[0])]
-    chosen = tuple(dict((key.split("=")[0], key) for key in keys).values())
+    chosen = tuple({key.split("=")[0]: key for key in keys}.values())
     if chosen not in COMPOSED:
         COMPOSED[chosen] = compose_cell(*chosen).config
     changes = [override for override in overrides if "." in override.split("=")[0]]
