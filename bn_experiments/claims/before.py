@@ -84,9 +84,9 @@ def _unreadable(quantity: Quantity, config: Mapping[str, Any], typed: Collection
     kind = function_at(config["probes"][probe]["_target_"])
     known = getattr(kind, "quantities", ())
     if known and name not in known:
-        allowed = [f"{probe}/{each}" for each in known]
-        remedy = nearest(quantity.metric, allowed) or "change it"
-        return Refusal("experiment", f"{probe} has no quantity {name}", ", ".join(allowed), remedy)
+        metrics = [f"{probe}/{each}" for each in known]
+        remedy = nearest(quantity.metric, metrics) or "change it"
+        return Refusal("experiment", f"{probe} has no quantity {name}", ", ".join(metrics), remedy)
     is_trained = config["trainer"]["max_epochs"] > 0 or "trainer.max_epochs" in typed
     if quantity.moment in ("late", "spread") and not is_trained:
         got = f"{quantity.metric} has no moment {quantity.moment} with trainer.max_epochs=0"
