@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 Config = Mapping[str, Any]
 RECTIFIED_VARIANCE = (1 - 1 / math.pi) / 2  # of max(z, 0), z ~ N(0, 1)
@@ -256,17 +257,21 @@ def bn_rnn_factor(gain: float, input_variance: float | None = None) -> float:
     >>> [round(bn_rnn_factor(gain, 0), 2) for gain in (0.1, 0.5, 1.0, 2.0)]
     [1.0, 1.03, 1.18, 1.61]
     """
-    z = np.linspace(-12, 12, 24_001)  # evenly: Gauss-Hermite nodes converge slowly where the gain is large
-    weight = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
+    z, weight = _gaussian()
     h = np.tanh(gain * math.sqrt(2 if input_variance is None else 1) * z)
-    variance = (weight * h * h).sum() + (input_variance or 0)
-    return float(gain**2 * (weight * (1 - h * h) ** 2).sum() / variance)
+    slope = (weight * (1 - h * h) ** 2).sum()
+    return float(gain**2 * slope / bn_rnn_variance(gain, input_variance))
 
 
-def norm_of(config: Config) -> str:
-    """The class of the arm's norm, such as BatchNorm; None where there is none.
+def bn_rnn_variance(gain: float, input_variance: float | None = None) -> float:
+    """The variance of what the batch norm of the state divides in `bn_rnn_factor`, E[tanh(s)^2], or that and v."""
+    z, weight = _gaussian()
+    h = np.tanh(gain * math.sqrt(2 if input_variance is None else 1) * z)
+    return float((weight * h * h).sum() + (input_variance or 0))
 
-    >>> norm_of({"norm": {"_target_": "torch.nn.BatchNorm{dim}d"}}), norm_of({"norm": {"_target_": None}})
-    ('BatchNorm', 'None')
-    """
-    return str(config["norm"]["_target_"]).rpartition(".")[2].replace("{dim}d", "")
+
+def _gaussian() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points z and weights that sum to 1, with which a sum is the mean over N(0, 1)."""
+    z = np.linspace(-12, 12, 24_001)  # evenly: Gauss-Hermite nodes converge slowly where the gain is large
+    weight = np.exp(-z * z / 2)
+    return z, weight / weight.sum()

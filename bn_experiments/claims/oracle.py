@@ -1,7 +1,9 @@
 """Oracles of claims, what theory says that a quantity is, and the places of a family of arms on an axis."""
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from bn_experiments.imports import function_at
 from bn_experiments.records.identity import flat
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, axis_labels, probes
 from bn_experiments.records.results import Result
-from bn_experiments.refusal import one_line, shown
+from bn_experiments.refusal import nearest, one_line, shown
 
 PLACE_FORMS = "a key whose value is a number in each arm, such as model.depth, or log(model.depth)"
 ORACLE_FORMS = "a number, a list of numbers, or the dotted path of a function of the configuration"
@@ -19,7 +21,7 @@ ORACLE_FORMS = "a number, a list of numbers, or the dotted path of a function of
 def unusable(oracle: Any) -> str | None:
     """Why an oracle is none of `ORACLE_FORMS`; None if it is one."""
     if isinstance(oracle, str):
-        return None if function_at(oracle) is not None else "cannot be imported"
+        return None if function_at(oracle) is not None else _missing(oracle)
     numbers = oracle if isinstance(oracle, list) else [oracle]
     is_one = numbers and all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers)
     return None if is_one else "wrong value"
@@ -78,3 +80,18 @@ def places(over: str, cells: Sequence[Result]) -> Array:
             raise NotMeasured(f"{over} is no number where {key}={shown(value)}")
         found.append(value)
     return np.log(found) if logarithm else np.asarray(found, dtype=np.float64)
+
+
+def _missing(path: str) -> str:
+    """Which part of a dotted path cannot be imported, its module or its function, and the functions of the module."""
+    place, _, name = path.rpartition(".")
+    try:
+        module = import_module(place)
+    except (Exception, SystemExit) as error:
+        return f"its module {place or path} cannot be imported ({one_line(error)})"
+    own = [
+        key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
+    functions = [key for key in own if not key.startswith("_")]
+    found = ", ".join([*functions, nearest(name, functions)]).removesuffix(", ")
+    return f"there is no function {name} in {place}, which has {found or 'none'}"

@@ -102,6 +102,8 @@ class Activations(Probe):
         bins: The number of bins of the histograms.
     """
 
+    quantities = ("mean", "variance", "percentile_15", "percentile_50", "percentile_85", "histogram", "edges")
+
     def __init__(self, *, mode: Mode, split: Split, examples: PositiveInt, bins: PositiveInt):
         self.mode, self.split, self.examples, self.bins = mode, split, examples, bins
 

@@ -43,6 +43,15 @@ class Classes(Probe):
         eval_batch_size: The size of the batches in evaluation mode, which changes no number.
     """
 
+    quantities = (
+        "train_mode_confusion",
+        "train_mode_correct",
+        "train_mode_acc",
+        "eval_mode_confusion",
+        "eval_mode_correct",
+        "eval_mode_acc",
+    )
+
     def __init__(self, *, batch_size: BatchSize, eval_batch_size: PositiveInt):
         self.sizes = {"train": batch_size, "eval": eval_batch_size}
 

@@ -51,6 +51,8 @@ class Directions(Probe):
         batch_size: The size B of the batch, which each replica's seed draws from the training split; full: all of it.
     """
 
+    quantities = ("cosine", "effective_rank")
+
     def __init__(self, *, mode: Mode, batch_size: BatchSize):
         self.mode, self.batch_size = mode, batch_size
 

@@ -60,6 +60,8 @@ class ExampleWeighted(Probe):
         eval_batch_size: The size of the batches, which changes no number.
     """
 
+    quantities = ("loss", "acc", "weight")
+
     def __init__(self, *, weights: Annotated[list[Weight], Field(min_length=1)], eval_batch_size: PositiveInt):
         self.weights, self.eval_batch_size = weights, eval_batch_size
 

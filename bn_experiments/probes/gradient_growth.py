@@ -47,6 +47,8 @@ class GradientGrowth(Probe):
         skip: The number of layers at either end that have no part in the rate.
     """
 
+    quantities = ("squared_norm", "rate")
+
     def __init__(self, *, batch_size: BatchSize, skip: NonNegativeInt):
         self.batch_size, self.skip = batch_size, skip
 

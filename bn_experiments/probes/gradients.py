@@ -69,6 +69,8 @@ class Gradients(Probe):
         examples: The size of the batch.
     """
 
+    quantities = ("norm", "last_hidden")
+
     def __init__(self, *, examples: PositiveInt):
         self.examples = examples
 

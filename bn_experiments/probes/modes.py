@@ -23,6 +23,8 @@ class Modes(Probe):
         eval_batch_size: The size of the batches in evaluation mode, which changes no number.
     """
 
+    quantities = ("train_mode_loss", "train_mode_acc", "eval_mode_loss", "eval_mode_acc")
+
     def __init__(self, *, batch_size: BatchSize, eval_batch_size: PositiveInt):
         self.sizes = {"train": batch_size, "eval": eval_batch_size}
 

@@ -72,6 +72,19 @@ class Moments(Probe):
         examples: The number of examples, which each replica's seed draws; a rest that fills no batch is left out.
     """
 
+    quantities = (
+        "train_second_moment",
+        "train_variance",
+        "train_fourth_moment",
+        "train_rectified",
+        "train_largest",
+        "eval_second_moment",
+        "eval_variance",
+        "eval_fourth_moment",
+        "eval_rectified",
+        "eval_largest",
+    )
+
     def __init__(self, *, batch_size: BatchSize, examples: PositiveInt):
         self.batch_size, self.examples = batch_size, examples
 

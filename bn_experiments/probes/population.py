@@ -26,6 +26,8 @@ class Population(Probe):
         eval_batch_size: The size of the batches in evaluation mode, which changes no number.
     """
 
+    quantities = ("loss", "acc", "without_dropout_loss", "without_dropout_acc")
+
     def __init__(self, *, batch_size: BatchSize, examples: PositiveInt, eval_batch_size: PositiveInt):
         self.batch_size, self.examples, self.eval_batch_size = batch_size, examples, eval_batch_size
 

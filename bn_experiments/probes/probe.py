@@ -93,6 +93,9 @@ class Probe(ABC):
     """A measurement of R replicas, which also shows in TensorBoard what it found."""
 
     seeds: Sequence[int]  # the seeds of the replicas, set before anything is measured
+    quantities: tuple[
+        str, ...
+    ] = ()  # the names of its values, for claims to be checked; (): not known before a reading
 
     @abstractmethod
     def measure(self, replicas: Replicas, splits: Splits) -> Reading:

@@ -40,6 +40,8 @@ class RunningStatistics(Probe):
     Source: Wu & Johnson 2021, arXiv:2105.07576.
     """
 
+    quantities = ("mean_error", "var_error")
+
     def __init__(self, *, batch_size: BatchSize):
         self.batch_size = batch_size
 

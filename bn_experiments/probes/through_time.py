@@ -113,6 +113,8 @@ class ThroughTime(Probe):
         start: The share of the T time steps at which the ratio starts: s is start T rounded down, and at least 1.
     """
 
+    quantities = ("log10_norm", "rate", "log10_ratio")
+
     def __init__(self, *, batch_size: BatchSize, skip: NonNegativeInt, start: Share):
         self.batch_size, self.skip, self.start = batch_size, skip, start
 

@@ -72,6 +72,8 @@ class VarianceByDepth(Probe):
         examples: The size of the batch.
     """
 
+    quantities = ("variance",)
+
     def __init__(self, *, mode: Mode, split: Split, examples: PositiveInt):
         self.mode, self.split, self.examples = mode, split, examples
 

@@ -1,7 +1,24 @@
 """What theory says of the variance over residual links, for the configuration of an arm."""
 
+import math
+
+from bn_experiments import premises
 from bn_experiments.models.branch import start_of
-from bn_experiments.oracles import Config, norm_of, rectified_correlation, residual_moments
+from bn_experiments.oracles import RECTIFIED_VARIANCE, Config, rectified_correlation, residual_moments
+from bn_experiments.premises import (
+    BN,
+    RESIDUAL_MLP,
+    SCALED_WS,
+    needs,
+    norm_is,
+    number,
+    outside,
+    small_eps,
+    weight_variance,
+)
+
+EPS = 0.01  # of the variance: each link is off by as much
+ZERO = ("rezero", "fixup")  # branches that start at zero, whatever norm they have
 
 
 def residual_variance(config: Config) -> dict[str, float]:
@@ -15,27 +32,44 @@ def residual_variance(config: Config) -> dict[str, float]:
     divided by; the first linear map doubles their variance.
 
     Raises:
-        ValueError: Nothing is known of this configuration.
+        Refusal: The theory does not cover this configuration.
     """
-    links, batch = config["model"]["links"], config["probes"]["variance_by_depth"]["examples"]
-    share = 1 - 1 / batch
-    first = 2 / config["data"]["std"] ** 2 if config["data"]["normalization"] == "given" else 2.0
-    scaling, start = config["model"]["branch_scale"], config["model"]["branch_scale_start"]
-    number = start_of(start, links)
-    norm = norm_of(config)
-    if scaling == "nf" and (norm != "scaled_weight_standardization" or abs(first - 1) > 1e-6):
-        raise ValueError("links of nf are those of the theory with norm=scaled_ws and a trunk of variance 1 alone")
-    if norm not in ("BatchNorm", "None", "scaled_weight_standardization") or (
-        norm == "BatchNorm" and scaling != "none"
-    ):
-        raise ValueError(f"no variance is known for {norm} with branches scaled by {scaling}")
-    if norm == "BatchNorm":
-        at_start = config["model"]["norm_position"] == "branch"
-        step = share * (1 - rectified_correlation(-1 / (batch - 1))) if at_start else 1.0
-        variances = [first * share + step * link for link in range(links + 1)]
+    needs(config, "model._target_", RESIDUAL_MLP, theory="whose trunk the theory is of")
+    premises.no_dropout(config)
+    premises.gaussian(config)
+    needs(config, "init", "he_uniform", theory="for the theory is of He's initialization")
+    needs(config, "model.activation", "relu", theory="for the theory is of rectified Gaussians")
+    norm, model = norm_is(config, BN, SCALED_WS, None), config["model"]
+    links, scaling, start = model["links"], model["branch_scale"], model["branch_scale_start"]
+    batch = premises.batch_size(config, "variance_by_depth", "examples")
+    share, first = 1 - 1 / batch, 2 / premises.input_scale(config) ** 2
+    if norm == BN:
+        needs(config, "model.branch_scale", "none", theory="for the theory of batch norm is of whole branches")
+        position = needs(config, "model.norm_position", "branch", "last", theory="the places that the theory is of")
+        needs(
+            config, "probes.variance_by_depth.mode", "train", theory="for the theory is of the batch's own statistics"
+        )
+        small_eps(config, first * RECTIFIED_VARIANCE, EPS)
+        step = share * (1 - rectified_correlation(-1 / (batch - 1))) if position == "branch" else 1.0
+        variances = [first * share + premises.gain(config) ** 2 * step * link for link in range(links + 1)]
     elif scaling == "nf":
-        variances = [share * (first + number**2 * link) for link in range(links + 1)]
+        needs(config, "norm._target_", SCALED_WS, theory="with branches of nf")
+        _preserves(config)
+        if abs(first - 1) > 1e-6:
+            raise outside(
+                "data.std", config["data"]["std"], "sqrt(2) with data.normalization=given, for branches of nf"
+            )
+        variances = [share * (first + start_of(start, links) ** 2 * link) for link in range(links + 1)]
+    elif norm == SCALED_WS and scaling not in ZERO:
+        raise outside("model.branch_scale", scaling, "nf, rezero or fixup with scaled weight standardization")
     else:
-        gain = {"none": 1.0, "rezero": 0.0, "fixup": 0.0}.get(scaling, number**2)
+        gain = {"none": 1.0, "rezero": 0.0, "fixup": 0.0}.get(scaling, start_of(start, links) ** 2)
         variances = [share * variance for _, variance in residual_moments(links, gain, first)]
     return dict(zip(["input", *(f"links.{i}" for i in range(links))], variances, strict=True))
+
+
+def _preserves(config: Config) -> None:
+    """Needs the gain of scaled weight standardization that keeps the variance through a relu, and a small eps."""
+    gamma = 1 / math.sqrt(RECTIFIED_VARIANCE)
+    number(config, "norm.gamma", gamma - 1e-6, gamma + 1e-6, theory="which keeps the variance through a relu")
+    small_eps(config, weight_variance(config) / config["model"]["width"], EPS)

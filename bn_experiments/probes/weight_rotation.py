@@ -36,6 +36,8 @@ class WeightRotation(Probe):
     Source: Wan et al. 2020, arXiv:2006.08419.
     """
 
+    quantities = ("angle", "angle_of_units", "length")
+
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.epoch = 0  # the one that the steps so far are of

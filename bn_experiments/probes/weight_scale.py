@@ -102,6 +102,8 @@ class WeightScale(Probe):
         batch_size: The size B of the batch, which each replica's seed draws from the training split; full: all of it.
     """
 
+    quantities = ("loss_change", "gradient_change", "radial", "radial_of_units", "step_growth")
+
     def __init__(self, *, factor: PositiveFloat, lr: PositiveFloat, batch_size: BatchSize):
         self.factor, self.lr, self.batch_size = factor, lr, batch_size
 

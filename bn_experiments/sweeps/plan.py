@@ -134,12 +134,19 @@ def _standing_in_the_way(plan: Plan, hydra: DictConfig) -> list[Refusal]:
     refusals += _baseline(plan)
     if protocol:
         from bn_experiments.claims.arms import unmatched
+        from bn_experiments.claims.before import unanswered, unreadable
         from bn_experiments.claims.protocol import unmeasured
 
         keys = {key_of(override) for override in typed(hydra, "task")}
-        refusals += unmatched(protocol, [(cell.choices, cell.config) for cell in plan.cells], keys - {"experiment"})
+        cells = [(cell.choices, cell.config) for cell in plan.cells]
+        refusals += unmatched(protocol, cells, keys - {"experiment"})
         options = GlobalHydra.instance().config_loader().get_group_options("probes")
-        refusals += unmeasured(protocol, {*options, *(probe for cell in plan.cells for probe in cell.config["probes"])})
+        wrong = unmeasured(protocol, {*options, *(probe for cell in plan.cells for probe in cell.config["probes"])})
+        wrong = wrong or unreadable(protocol, cells, keys)
+        failing, lines = unanswered(protocol, cells)
+        refusals += [*wrong, *failing]
+        if lines and not refusals:
+            print(*lines, sep="\n", file=sys.stderr)
     return refusals
 
 

@@ -60,7 +60,7 @@ def test_dropout_shifts_the_variance_of_the_next_layer_by_the_oracle(compose_cel
     arrays = npz(cell)
     at = arrays["moments/place"].tolist().index("hidden.1.layer")
     ratio = arrays["moments/eval_variance"][0, :, at] / arrays["moments/train_variance"][0, :, at]
-    assert np.log(ratio).mean() == pytest.approx(log_dropout_shift({"model": {"dropout": 0.5}}), abs=0.05)
+    assert np.log(ratio).mean() == pytest.approx(log_dropout_shift(cell.config), abs=0.05)
 
 
 def test_scaled_weight_standardization_loses_one_over_its_inputs(compose_cell):

@@ -13,7 +13,6 @@ from bn_experiments.norms.slot import Slot
 from bn_experiments.probes.probe import fixed_batch
 from bn_experiments.probes.variance_by_depth import stages, unit_variance, variance_by_depth
 from bn_experiments.probes.variance_by_depth_figures import QUANTITIES, exponential_fit, linear_fit
-from bn_experiments.probes.variance_by_depth_oracles import residual_variance
 from bn_experiments.report import words
 from bn_experiments.run import run
 from bn_experiments.training.initialization import initialize
@@ -255,19 +254,3 @@ def test_each_fit_finds_its_own_curve():
     assert linear_fit(2 + 3.0 * k) == pytest.approx(2 + 3.0 * k, rel=2e-3)
     assert linear_fit(20 - 3.0 * k) == pytest.approx(20 - 3.0 * k, rel=2e-3)
     assert exponential_fit(2 * 1.7**k) == pytest.approx(2 * 1.7**k)
-
-
-@pytest.mark.parametrize(
-    ("norm", "changes"),
-    [
-        ("torch.nn.BatchNorm1d", {"branch_scale": "skipinit"}),
-        (None, {"branch_scale": "nf"}),
-        ("bn_experiments.norms.weight.scaled_weight_standardization", {"branch_scale": "nf"}),
-        ("torch.nn.GroupNorm", {}),
-    ],
-)
-def test_the_oracle_has_no_number_for_what_the_theory_is_not_about(norm, changes):
-    model = {"links": 3, "branch_scale": "none", "branch_scale_start": 0.5, "norm_position": "branch"} | changes
-    data, probes = {"normalization": "none", "std": 0.5}, {"variance_by_depth": {"examples": 20}}
-    with pytest.raises(ValueError, match=r"alone|no variance is known"):
-        residual_variance({"model": model, "norm": {"_target_": norm}, "data": data, "probes": probes})

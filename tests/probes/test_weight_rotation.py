@@ -115,26 +115,18 @@ def test_before_training_there_is_no_angle_and_a_length(compose_cell):
     assert (npz(cell)["weight_rotation/length"] > 0).all()
 
 
-def test_the_oracles_follow_the_configuration():
-    sgd = {"_target_": "torch.optim.SGD", "lr": 0.05, "weight_decay": 0.01, "momentum": 0.9, "nesterov": False}
-    assert angle({"optimizer": sgd}) == pytest.approx(math.sqrt(0.001 / 1.9))
-    adam = {"_target_": "torch.optim.AdamW", "lr": 0.005, "weight_decay": 0.1, "betas": [0.9, 0.999]}
-    assert angle({"optimizer": adam}) == pytest.approx(math.sqrt(0.001 * 0.1 / 1.9))
-    data = {"train_examples": 2500, "val_split": "tail", "val_fraction": 0.2, "batch_size": 100, "drop_last": False}
-    groups = {"scale_invariant": {"lr": None, "weight_decay": None}}
-    config = {
-        "data": data,
-        "optimizer": {"lr": 0.05, "groups": groups},
-        "scheduler": {"weight_decay": 0.02},
-        "trainer": {"max_epochs": 50},
-    }
-    assert math.exp(growth_of_decay(config)) == pytest.approx(2.719642, rel=1e-6)
-    with pytest.raises(ValueError, match="train_examples, or a plain batch size, is not set"):
-        growth_of_decay(config | {"data": data | {"train_examples": None}})
-    faster = {"lr": 1.0, "groups": {"scale_invariant": {"lr": 0.05}}}
-    assert growth_of_decay(config | {"optimizer": faster}) == growth_of_decay(config)
-    with pytest.raises(ValueError, match=r"no angle is known for torch\.optim\.RMSprop"):
-        angle({"optimizer": sgd | {"_target_": "torch.optim.RMSprop"}})
+def test_the_oracles_follow_the_configuration(compose_cell):
+    sgd = ["norm=bn", "optimizer=sgd", "optimizer.lr=0.05", "optimizer.weight_decay=0.01", "optimizer.momentum=0.9"]
+    assert angle(compose_cell(*sgd).config) == pytest.approx(math.sqrt(0.001 / 1.9))
+    own = [*sgd, "optimizer.weight_decay=7", "optimizer.groups.scale_invariant.weight_decay=0.01"]
+    assert angle(compose_cell(*own).config) == pytest.approx(math.sqrt(0.001 / 1.9))
+    adam = ["norm=bn", "optimizer=adamw", "optimizer.lr=0.005", "optimizer.weight_decay=0.1"]
+    assert angle(compose_cell(*adam).config) == pytest.approx(math.sqrt(0.001 * 0.1 / 1.9))
+    growing = ["norm=bn", "scheduler=decay_equivalent", "scheduler.weight_decay=0.02", "optimizer.momentum=0"]
+    growing += ["data.train_examples=2500", "data.val_fraction=0.2", "data.batch_size=100", "trainer.max_epochs=50"]
+    assert math.exp(growth_of_decay(compose_cell(*growing).config)) == pytest.approx(2.719642, rel=1e-6)
+    faster = [*growing, "optimizer.lr=1.0", "optimizer.groups.scale_invariant.lr=0.05"]
+    assert growth_of_decay(compose_cell(*faster).config) == growth_of_decay(compose_cell(*growing).config)
 
 
 def test_the_figure_has_a_line_for_each_layer_and_the_theory(tmp_path):
