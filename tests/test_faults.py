@@ -113,19 +113,19 @@ def test_a_cell_that_fails_says_so_and_does_not_stop_the_others(data_dir, tmp_pa
         "-m",
         "norm=none",
         f"norm._target_=null,tests.failing.{failing}",
-        "optimizer.lr=0.01,0.02,0.03",
+        "optimizer.lr=0.01,0.02",
         TWO_AT_A_TIME,
     ]
     done = train(data_dir, tmp_path, *grid)
     assert done.returncode == 1, done.stderr
-    assert "3 of 6 cells done" in done.stdout
+    assert "2 of 4 cells done" in done.stdout
     records = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
     by_status = {status: [r for r in records if r["status"] == status] for status in ("done", "failed")}
-    assert [len(found) for found in by_status.values()] == [3, 3]
+    assert [len(found) for found in by_status.values()] == [2, 2]
     assert all(reason in record["error"] for record in by_status["failed"])
     assert all(record["config"]["norm"]["_target_"] is None for record in by_status["done"])
     told = [line for line in done.stderr.splitlines() if "the same command tries it again" in line]
-    assert len(told) == 3
+    assert len(told) == 2
     assert all(reason in line for line in told)
 
 

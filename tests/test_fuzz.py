@@ -108,7 +108,7 @@ def test_every_command_trains_or_is_refused_in_lines(data_dir, folder, drawn):
     before = sorted(folder.rglob("*"))
     with initialize_config_dir(str(CONF), version_base="1.3"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cells, refusals = cells_of("config", words, multirun=False)
+        cells, refusals, _ = cells_of("config", words, multirun=False)
         if refusals:
             event("refused")
             assert all(str(line).strip() and str(line).isprintable() for line in refusals)

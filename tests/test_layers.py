@@ -16,6 +16,7 @@ LAYERS = [
     "oracles",
     "counters",
     "refusal",
+    "premises",
     "imports",
     "copies",
     "signatures",

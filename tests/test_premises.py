@@ -85,6 +85,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize(("name", "override"), OUTSIDE)
+@pytest.mark.few(10)
 def test_an_oracle_refuses_what_its_theory_is_not_about(compose_cell, name, override):
     assert answer(compose_cell, name), "it has a number without the change"
     with pytest.raises(Refusal) as found:
@@ -108,7 +109,7 @@ def test_the_gain_scales_the_moments_and_not_the_growth(compose_cell):
 
 
 @pytest.mark.parametrize("file", WITH_ORACLES, ids=[file.stem for file in WITH_ORACLES])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_the_oracles_of_an_experiment_answer_for_its_own_arms(compose_cell, file):
     experiment = f"experiment={file.relative_to(CONF).with_suffix('').as_posix()}"
     config = compose("config", [experiment])

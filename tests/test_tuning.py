@@ -54,7 +54,7 @@ def losses(folder) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_what_is_tried_at_once_equals_each_point_alone(compose_cell, name):
     tuned = [f"++tune.{key}={values}".replace("'", "") for key, values in SPACES[name].items()]
     cell = compose_cell(*EXACT, *SCHEDULES[name], *tuned)

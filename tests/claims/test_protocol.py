@@ -71,10 +71,10 @@ def test_published_numbers_may_be_left_out():
     ("metric", "more", "is_one"),
     [
         ("test/acc", {}, True),
-        ("modes/eval_mode_acc", {"label": "test", "minus": "train"}, True),
+        ("mine/eval_mode_acc", {"label": "test", "minus": "train"}, True),
         ("test/loss", {}, False),
-        ("activations/mean_of_acc", {"label": "a"}, True),
-        ("classes/accuracy", {"label": "a"}, False),
+        ("mine/mean_of_acc", {"label": "a"}, True),
+        ("mine/accuracy", {"label": "a"}, False),
     ],
 )
 def test_an_estimate_of_accuracies_is_known_as_one_unless_it_is_of_logarithms(metric, more, is_one):

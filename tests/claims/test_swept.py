@@ -51,7 +51,7 @@ def test_what_differs_in_another_key_too_is_no_sweep():
 
 
 def test_a_batch_size_takes_that_of_a_probe_along_and_a_number_of_the_data_the_data():
-    assert one_of(a_grid("data.batch_size", **{"probes.modes.batch_size": "{}"})).key == "data.batch_size"
+    assert one_of(a_grid("data.batch_size", **{"probes.mine.batch_size": "{}"})).key == "data.batch_size"
     cells = a_grid("data.train_examples", values=["2", "10"])
     for folder, result in cells.items():
         result.made_by[:] = [{**ORIGIN, "data": folder.name.partition("-")[2]}]

@@ -94,7 +94,7 @@ def found(compose_cell, *overrides, network=None, optimizer=None, batch_size=20)
 @pytest.mark.parametrize(
     "norm", [*(f"benchmarks.people.{name}" for name in NORMS), *(f"torch.nn.{name}" for name in TORCHS)]
 )
-@pytest.mark.few(16)
+@pytest.mark.few(10)
 def test_norms_as_people_write_them_agree_or_are_known_not_to(compose_cell, norm):
     name = norm.rpartition(".")[2]
     rest = [f"data.drop_last={name == 'Ghost'}"]  # which takes no batch of five

@@ -10,6 +10,7 @@ from tests.probes.runs import NAMES
 
 ROOT = Path(__file__).parents[2]
 CHOOSING = ["conf/config.yaml", "conf/experiment", "conf/shared/grid.yaml"]  # the default list, and the experiments
+CHOOSING += ["tests/test_premises.py", "tests/claims/test_before.py"]  # what is asked of the theories of all probes
 
 
 def own(name: str) -> list[str]:

@@ -48,7 +48,7 @@ def test_batch_norm_puts_gaussian_numbers_on_a_sphere(compose_cell, batch):
     at = arrays["moments/place"].tolist().index("hidden.0.norm")
     found = {key.partition("/")[2]: arrays[key][0, :, at].mean() for key in arrays if key.startswith("moments/train")}
     assert found["train_second_moment"] == pytest.approx(1, rel=1e-6)
-    assert found["train_largest"] <= largest({"probes": {"moments": {"batch_size": batch}}}) + 1e-9
+    assert found["train_largest"] <= largest(cell.config) + 1e-9
     assert found["train_fourth_moment"] == pytest.approx(oracles.fourth_moment(batch), rel=0.03)
     assert found["train_rectified"] == pytest.approx(oracles.rectified_mean(batch), rel=0.03)
     assert arrays["moments/eval_rectified"][0, :, at].mean() == pytest.approx(0.3989, rel=0.05)
