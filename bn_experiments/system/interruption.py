@@ -56,9 +56,9 @@ def listening() -> Iterator[None]:
 
 def listen() -> None:
     """Sets the handlers of the signals, also over those of another library; only the main thread can do so."""
-    if _process.stop is None and _in_main_thread():
+    if _in_main_thread():
         for number in SIGNALS:
-            signal.signal(number, _answer)
+            signal.signal(number, _answer if _process.stop is None else signal.SIG_IGN)
 
 
 @contextmanager
