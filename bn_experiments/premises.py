@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from bn_experiments.oracles import Config
+from bn_experiments.records.identity import flat, is_number
 from bn_experiments.refusal import Refusal
 
 MLP, RESIDUAL_MLP = "bn_experiments.models.mlp.MLP", "bn_experiments.models.residual_mlp.ResidualMLP"
@@ -28,10 +29,7 @@ this arm without the oracle
 
 def value_at(config: Config, key: str) -> Any:
     """The value of a dotted key; None where there is none."""
-    found: Any = config
-    for part in key.split("."):
-        found = found.get(part) if hasattr(found, "get") else None
-    return found
+    return flat(config).get(key)
 
 
 def needs(config: Config, key: str, *values: Any, theory: str) -> Any:
@@ -61,8 +59,7 @@ def number(
         Refusal: It is no such number.
     """
     found = value_at(config, key)
-    is_number = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
-    if is_number and (above < found <= most or (zero and found == 0)):
+    if is_number(found) and math.isfinite(found) and (above < found <= most or (zero and found == 0)):
         return found
     lower = "a number from 0 on" if zero else f"a number above {above:g}"
     upper = "" if most == math.inf else f", at most {most:.3g}"

@@ -16,7 +16,6 @@ LAYERS = [
     "oracles",
     "counters",
     "refusal",
-    "premises",
     "imports",
     "copies",
     "signatures",
@@ -26,7 +25,18 @@ LAYERS = [
     "models",
     "data",
 ]
-LAYERS += ["records", "training", "norms.examine", "claims", "judge", "figures", "probes", "report", "config"]
+LAYERS += [
+    "records",
+    "training",
+    "norms.examine",
+    "claims",
+    "judge",
+    "figures",
+    "premises",
+    "probes",
+    "report",
+    "config",
+]
 LAYERS += ["fitting", "tuning", "run", "sweeps"]
 
 

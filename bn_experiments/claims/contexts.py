@@ -7,7 +7,7 @@ in an experiment it also says which settings an arm was given beside those that 
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -68,11 +68,6 @@ def of_grid(cells: Mapping[Path, Result]) -> list[Context]:
     return _in_order(_told_apart(contexts))
 
 
-def is_number(value: Any) -> bool:
-    """Whether a setting is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _in_order(contexts: Sequence[Context]) -> list[Context]:
     """The contexts, those that differ in numbers alone together, in ascending order of these; null comes first.
 
@@ -82,7 +77,11 @@ def _in_order(contexts: Sequence[Context]) -> list[Context]:
     for context in contexts:
         for key, value in context.shared.items():
             values.setdefault(key, {})[repr(value)] = value
-    numbers = [key for key, own in values.items() if all(value is None or is_number(value) for value in own.values())]
+
+    def all_numbers(own: Iterable[Any]) -> bool:
+        return all(value is None or identity.is_number(value) for value in own)
+
+    numbers = [key for key, own in values.items() if all_numbers(own.values())]
     varied = sorted(key for key in numbers if len(values[key]) > 1)
     typed = {text.partition("=")[0] for context in contexts for text in texts_of(context.settings)}
     first: dict[str, int] = {}

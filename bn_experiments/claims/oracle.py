@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bn_experiments.imports import function_at
-from bn_experiments.records.identity import flat
+from bn_experiments.records.identity import flat, is_number
 from bn_experiments.records.quantities import Array, NotMeasured, Quantity, axis_labels, probes
 from bn_experiments.records.results import Result
 from bn_experiments.refusal import nearest, one_line, shown
@@ -23,7 +23,7 @@ def unusable(oracle: Any) -> str | None:
     if isinstance(oracle, str):
         return None if function_at(oracle) is not None else _missing(oracle)
     numbers = oracle if isinstance(oracle, list) else [oracle]
-    is_one = numbers and all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers)
+    is_one = numbers and all(map(is_number, numbers))
     return None if is_one else "wrong value"
 
 
@@ -76,7 +76,7 @@ def places(over: str, cells: Sequence[Result]) -> Array:
     found = []
     for result in cells:
         value = flat(result.config).get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or (logarithm and value <= 0):
+        if not is_number(value) or (logarithm and value <= 0):
             raise NotMeasured(f"{over} is no number where {key}={shown(value)}")
         found.append(value)
     return np.log(found) if logarithm else np.asarray(found, dtype=np.float64)

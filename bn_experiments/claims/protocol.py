@@ -29,7 +29,7 @@ ORACLES = ("oracle", "near", "right")  # arguments of rules that an oracle may b
 IN_UNIT = ("difference", "interaction", "equivalence", "agreement", "slope", "slope_difference", "ordering")
 BESIDE_RULE = ("claim", "rule", "smallest", "oracle")  # the keys of a claim that are no arguments of its rule
 # what the arguments of rules may be that are no quantities
-NUMBERS = {"above": "a number", "margin": "a number above 0", "log": "true or false", "over": PLACE_FORMS}
+SETTINGS = {"above": "a number", "margin": "a number above 0", "log": "true or false", "over": PLACE_FORMS}
 FINAL = ("train/running_loss", "val/loss", "val/acc", "test/loss", "test/acc")
 
 
@@ -266,15 +266,13 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
         return None
     arguments = {name: arguments[name] for name in parameters if name in arguments}  # an oracle is of the first one
     for name, value in arguments.items():
-        if isinstance(value, Mapping) and name not in NUMBERS:
+        if isinstance(value, Mapping) and name not in SETTINGS:
             try:
                 arguments[name] = TypeAdapter(Quantity).validate_python(dict(value))
             except ValidationError as error:
                 refusals += _refusals(f"{key}.{name}", Quantity, error)
-        elif not (isinstance(value, str) if name == "over" else isinstance(value, int | float)) or (
-            name == "margin" and not value > 0
-        ):
-            allowed = NUMBERS.get(name, "a quantity or a number")
+        elif not _is_setting(name, value):
+            allowed = SETTINGS.get(name, "a quantity or a number")
             refusals.append(Refusal(f"{key}.{name}", "wrong value", allowed, "change it", value=value))
     found = Claim(claim["claim"], claim["rule"], arguments, smallest, oracle)
     if not any(refusal.key.startswith(f"{key}.") for refusal in refusals) and (reason := _objection(found)):
@@ -282,6 +280,13 @@ def _claim(i: int, claim: Any, refusals: list[Refusal]) -> Claim | None:
         allowed = f"{allowed}, for the rule {found.rule}" if allowed else f"what the rule {found.rule} takes"
         refusals.append(Refusal(key, got, allowed, "change it"))
     return found
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    """Whether a value may be that of an argument which is no quantity; a rule refuses what only it knows."""
+    if name == "over":
+        return isinstance(value, str)
+    return isinstance(value, int | float) and (name != "margin" or value > 0)
 
 
 def _instead(given: Sequence[str], needed: Sequence[str], known: Sequence[str]) -> str:

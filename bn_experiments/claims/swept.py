@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bn_experiments.claims.contexts import ALL, DATA, Context, is_number, texts_of
+from bn_experiments.claims.contexts import ALL, DATA, Context, texts_of
 from bn_experiments.claims.summary import DIFFERENCE, by_seed, corrected, is_at_chance, two_sided
+from bn_experiments.records.identity import is_number
 from bn_experiments.records.origin import is_mixed
 from bn_experiments.records.results import Result
 from bn_experiments.statistics.evidence import Array
@@ -71,7 +72,7 @@ def swept(contexts: Sequence[Context]) -> list[Swept]:
         alike: dict[str, dict[float, Context]] = {}
         for context in contexts if key not in following else ():
             value = context.shared.get(key)
-            if isinstance(value, int | float):
+            if is_number(value):
                 rest = {name: other for name, other in context.shared.items() if name not in (key, *own)}
                 alike.setdefault(json.dumps([context.groups, rest], sort_keys=True), {})[value] = context
         found += [_of(key, by_value) for by_value in alike.values() if len(by_value) > 1]

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from bn_experiments.config import objects
 from bn_experiments.config.objects import Config
 from bn_experiments.data.batches import Batching
-from bn_experiments.records.identity import digest, flat, settings
+from bn_experiments.records.identity import digest, flat, is_number, settings
 from bn_experiments.refusal import Refusal
 
 SEED = 1000  # of the first tuning replica; the replicas that are judged have seeds from 0
@@ -121,7 +121,7 @@ def _is_taken(takes: "TypeAdapter[Any]", value: float) -> bool:
 
 def are_numbers(values: Sequence[Any]) -> bool:
     """Whether all of the values are numbers, which have an order."""
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return all(map(is_number, values))
 
 
 def rounded(value: float) -> float:

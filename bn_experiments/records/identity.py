@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 SEEDS = ("seed", "replicas")  # which replicas of a cell are trained; they decide no replica's numbers
 OF_COMMAND = ("name", "paths", "baseline", "stale")  # keys that say what a command does with its cells
@@ -50,6 +50,15 @@ def flat(config: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
     for key, value in config.items():
         found |= flat(value, f"{parent}{key}.") if isinstance(value, Mapping) else {f"{parent}{key}": value}
     return found
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a setting is a number, which true and false are not.
+
+    >>> is_number(0.1), is_number(True), is_number("1")
+    (True, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def identity(config: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from bn_experiments.claims.protocol import Claim
 from bn_experiments.figures.arms import PERCENT, Arm, arms_in, joined, loss_unit, points
 from bn_experiments.figures.drawing import Drawing, dots, legend, line, log_scale, panels, plain
 from bn_experiments.records import tuning
-from bn_experiments.records.identity import BASELINE
+from bn_experiments.records.identity import BASELINE, is_number
 from bn_experiments.records.quantities import NotMeasured
 from bn_experiments.records.tuning import Tuning
 from bn_experiments.statistics.largest import largest_in_words, largest_that_train
@@ -145,12 +145,8 @@ def _slice(record: Tuning, key: str, whole: bool) -> Slice:
         return None if whole else {name: value for name, value in point.items() if name != key}
 
     rest = others(record.point)
-    numbers = [(i, point) for i, point in enumerate(record.points) if _is_number(point.get(key))]
+    numbers = [(i, point) for i, point in enumerate(record.points) if is_number(point.get(key))]
     return sorted((point[key], i) for i, point in numbers if others(point) == rest)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _numbers(record: Tuning, metric: str, tried: Slice) -> NDArray[np.float64]:
